@@ -1,0 +1,24 @@
+// A draft: the token tree that an index proposes, in flat arrays.
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace draftwood {
+
+using Token = std::int32_t;
+
+/// Parent of a first token: the committed context.
+inline constexpr std::int32_t kRoot = -1;
+
+/// Parents stand before children, best first: any prefix of the arrays is a valid draft.
+struct Draft {
+  std::vector<Token> tokens;
+  std::vector<std::int32_t> parents;  ///< kRoot or an earlier node
+  std::vector<float> confidence;      ///< P(accepted | parent accepted)
+  float score = 0.0F;                 ///< expected accepted tokens: sum of path probabilities
+  std::int32_t match = 0;             ///< tokens of context that the draft continues
+};
+
+}  // namespace draftwood

@@ -1,0 +1,280 @@
+"""Drafts: what a drafter proposes, as a token tree in flat arrays.
+
+       context          tokens   a  b  c  d
+        /   \\           parents -1 -1  0  0        parents stand before children,
+       a     b                                     best first, so that every prefix of the
+      / \\                                          arrays is a valid draft by itself
+     c   d
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens
+
+TokenIds: TypeAlias = NDArray[np.int32]
+ROOT = -1
+"""Parent of a first token: the committed context."""
+
+MAX_TOKEN = int(np.iinfo(np.int32).max)
+NO_TOKENS: TokenIds = np.empty(0, dtype=np.int32)
+NO_TOKENS.flags.writeable = False
+
+
+def as_tokens(values: ArrayLike, *, vocab_size: int | None = None) -> TokenIds:
+    """Token ids as a contiguous int32 array; the one door through which ids enter.
+
+    Returns the argument itself where it already is one (borrowed, not copied).
+
+    Raises:
+        InvalidTokens: for anything but a flat sequence of integers in [0, 2**31) or, where
+            `vocab_size` is given, in [0, vocab_size). Nothing is ever narrowed or rounded.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise InvalidTokens(f"token ids have shape {array.shape}; pass a flat sequence of integers")
+    if array.size == 0:
+        return NO_TOKENS if array.dtype != np.int32 else np.ascontiguousarray(array)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InvalidTokens(f"token ids have type {array.dtype}; pass integers")
+    limit = MAX_TOKEN if vocab_size is None else vocab_size - 1
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > limit:
+        worst = low if low < 0 else high
+        raise InvalidTokens(
+            f"token id {worst} is outside [0, {limit}]; use the tokenizer that belongs to the model"
+        )
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a draft may cost at most.
+
+    nodes: drafted tokens in all. depth: tokens on one path (None: as `nodes`).
+    """
+
+    nodes: int = 32
+    depth: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.nodes < 0:
+            raise InvalidOption(f"budget of {self.nodes} nodes is negative; use 0 for no draft")
+        if self.depth is not None and self.depth < 0:
+            raise InvalidOption(f"budget depth {self.depth} is negative; use 0 for no draft")
+
+    def within(self, depth: int) -> Budget:
+        """The same budget, at most `depth` (>= 0) tokens deep."""
+        return Budget(self.nodes, depth if self.depth is None else min(self.depth, depth))
+
+    @property
+    def reach(self) -> int:
+        """The longest path that fits: tokens."""
+        return self.nodes if self.depth is None else min(self.nodes, self.depth)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A token tree below the committed context; n nodes in flat arrays, best first.
+
+    tokens: int32 [n]. parents: int32 [n], ROOT or an earlier node. confidence: float32 [n],
+    P(accepted | parent accepted); steers budgets, never the verdict. source: uint8 [n], which
+    drafter proposed the node. proposal: [n, V] rows that the tokens were *sampled* from, or None
+    where the drafter chose them.
+
+    Raises:
+        InvalidDraft: arrays of unequal length, or a parent that does not stand before its child.
+    """
+
+    tokens: TokenIds
+    parents: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    source: NDArray[np.uint8]
+    proposal: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.tokens)
+        if not len(self.parents) == len(self.confidence) == len(self.source) == n:
+            raise InvalidDraft(
+                f"{n} tokens with {len(self.parents)} parents, {len(self.confidence)} confidences "
+                f"and {len(self.source)} sources; all four need one entry a node"
+            )
+        if self.proposal is not None and len(self.proposal) != n:
+            raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
+        if n and not (
+            (self.parents < np.arange(n)).all() and (self.parents >= ROOT).all()
+        ):
+            node = int(np.argmax((self.parents >= np.arange(n)) | (self.parents < ROOT)))
+            raise InvalidDraft(
+                f"node {node} has parent {int(self.parents[node])}; "
+                f"a parent is {ROOT} or an earlier node"
+            )
+
+    @classmethod
+    def empty(cls) -> Draft:
+        """The draft without nodes: a plain decoding step."""
+        return _EMPTY
+
+    @classmethod
+    def tree(
+        cls,
+        tokens: ArrayLike,
+        parents: ArrayLike,
+        *,
+        confidence: ArrayLike | float = 1.0,
+        source: int = 0,
+        proposal: NDArray[Any] | None = None,
+    ) -> Draft:
+        """A draft from lists or arrays; a scalar `confidence` holds for every node."""
+        ids = as_tokens(tokens)
+        n = len(ids)
+        return cls(
+            ids,
+            np.asarray(parents, dtype=np.int32).reshape(-1),
+            np.array(np.broadcast_to(np.asarray(confidence, dtype=np.float32), (n,))),
+            np.full(n, source, dtype=np.uint8),
+            proposal,
+        )
+
+    @classmethod
+    def chain(
+        cls,
+        tokens: ArrayLike,
+        *,
+        confidence: ArrayLike | float = 1.0,
+        source: int = 0,
+        proposal: NDArray[Any] | None = None,
+    ) -> Draft:
+        """A draft without branches: each token continues the one before it."""
+        ids = as_tokens(tokens)
+        parents = np.arange(-1, len(ids) - 1, dtype=np.int32)
+        return cls.tree(ids, parents, confidence=confidence, source=source, proposal=proposal)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def depths(self) -> NDArray[np.int32]:
+        """int32 [n]: tokens on the path to each node, itself included; 1 below the context."""
+        depths = np.empty(len(self), dtype=np.int32)
+        for node, parent in enumerate(self.parents.tolist()):
+            depths[node] = 1 if parent == ROOT else depths[parent] + 1
+        return depths
+
+    @property
+    def height(self) -> int:
+        """Tokens on the longest path; 0 for the empty draft."""
+        if not len(self):
+            return 0
+        return len(self) if self.is_chain else int(self.depths.max())
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every node continues the one before it."""
+        return bool((self.parents == np.arange(-1, len(self) - 1)).all())
+
+    def mask(self) -> NDArray[np.bool_]:
+        """bool [n, n]: row i sees column j where j is i or an ancestor of i."""
+        n = len(self)
+        if self.is_chain:
+            return np.tri(n, dtype=np.bool_)
+        mask = np.eye(n, dtype=np.bool_)
+        for node, parent in enumerate(self.parents.tolist()):
+            if parent != ROOT:
+                mask[node] |= mask[parent]
+        return mask
+
+    def path(self, node: int) -> NDArray[np.int32]:
+        """int32 [depth]: the nodes from the first token to `node`; empty for ROOT."""
+        if not ROOT <= node < len(self):
+            raise InvalidDraft(f"node {node} is not in a draft of {len(self)} nodes")
+        reverse = []
+        while node != ROOT:
+            reverse.append(node)
+            node = int(self.parents[node])
+        return np.array(reverse[::-1], dtype=np.int32)
+
+    def children(self, node: int) -> NDArray[np.intp]:
+        """The nodes whose parent is `node` (ROOT: the first tokens), best first."""
+        return np.flatnonzero(self.parents == node)
+
+    def cut(self, *, nodes: int | None = None, leaves: int | None = None) -> Draft:
+        """The longest prefix with at most so many nodes and so many leaves."""
+        keep = len(self) if nodes is None else max(0, min(nodes, len(self)))
+        if leaves is not None:
+            keep = min(keep, self._prefix_with_leaves(leaves))
+        return self if keep == len(self) else self._select(np.arange(keep), self.parents[:keep])
+
+    def shallow(self, depth: int) -> Draft:
+        """The nodes at most `depth` tokens below the context."""
+        kept = np.flatnonzero(self.depths <= depth)
+        place = np.full(len(self) + 1, ROOT, dtype=np.int32)  # entry -1 stands for ROOT
+        place[kept] = np.arange(len(kept), dtype=np.int32)
+        return self._select(kept, place[self.parents[kept]])
+
+    def to_chain(self, k: int | None = None) -> Draft:
+        """The most confident child at every level, at most `k` tokens; ties: the earlier node."""
+        nodes: list[int] = []
+        at = ROOT
+        limit = len(self) if k is None else k
+        while len(nodes) < limit:
+            below = self.children(at)
+            if not len(below):
+                break
+            at = int(below[np.argmax(self.confidence[below])])
+            nodes.append(at)
+        parents = np.arange(-1, len(nodes) - 1, dtype=np.int32)
+        return self._select(np.array(nodes, dtype=np.intp), parents)
+
+    def first_child_next_sibling(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Two int32 [n + 1] arrays over rows (row 0 is the context, row i + 1 is node i).
+
+        Entry r of the first is the row of r's first child, of the second that of its next sibling;
+        -1 where there is none. The form in which SGLang's kernels take a tree.
+        """
+        first = np.full(len(self) + 1, -1, dtype=np.int32)
+        sibling = np.full(len(self) + 1, -1, dtype=np.int32)
+        last: dict[int, int] = {}
+        for node, parent in enumerate(self.parents.tolist()):
+            if parent in last:
+                sibling[last[parent]] = node + 1
+            else:
+                first[parent + 1] = node + 1
+            last[parent] = node + 1
+        return first, sibling
+
+    def _select(self, nodes: NDArray[np.intp], parents: NDArray[np.int32]) -> Draft:
+        proposal = None if self.proposal is None else self.proposal[nodes]
+        return Draft(
+            self.tokens[nodes], parents, self.confidence[nodes], self.source[nodes], proposal
+        )
+
+    def _prefix_with_leaves(self, leaves: int) -> int:
+        """How many nodes stand before the one that would open leaf number `leaves` + 1."""
+        has_child: set[int] = set()
+        count = 0
+        for node, parent in enumerate(self.parents.tolist()):
+            count += parent == ROOT or parent in has_child
+            has_child.add(parent)
+            if count > leaves:
+                return node
+        return len(self)
+
+
+def accepted_tokens(draft: Draft, path: Sequence[int] | NDArray[np.int32]) -> TokenIds:
+    """The tokens of the nodes on `path`."""
+    return draft.tokens[np.asarray(path, dtype=np.intp)]
+
+
+_EMPTY = Draft(
+    NO_TOKENS,
+    np.empty(0, dtype=np.int32),
+    np.empty(0, dtype=np.float32),
+    np.empty(0, dtype=np.uint8),
+)

@@ -1,0 +1,145 @@
+"""What the parts of the loop promise one another; implement these to bring your own.
+
+A *drafter* and a *target* live as long as a model; a *stream* and a *cursor* live as long as one
+sequence; a *draft*, its *rows* and the *verdict* live for one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftwood.draft import Budget, Draft, TokenIds
+
+
+class Rows(Protocol):
+    """What the target says after the context (row 0) and after each draft node i (row i + 1)."""
+
+    @property
+    def context(self) -> TokenIds:
+        """The committed tokens, which row 0 follows. Borrowed: valid until the next commit."""
+
+    def argmax(self) -> TokenIds:
+        """int32 [n + 1]: the most likely next token of every row; ties go to the lowest id."""
+
+    def logits(self, row: int) -> NDArray[np.floating[Any]]:
+        """float [V]: unnormalized log-probabilities of the token after `row`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """How far a draft was right, and what comes after.
+
+    path: int32 [k], the accepted nodes from the first token down. next_token: the target's own
+    token after them; None where generation ends with the last accepted token.
+    """
+
+    path: NDArray[np.int32]
+    next_token: int | None
+
+    def tokens(self, draft: Draft) -> TokenIds:
+        """The tokens that this step generates: accepted ones, then the target's own."""
+        accepted = draft.tokens[self.path]
+        if self.next_token is None:
+            return accepted
+        return np.append(accepted, np.int32(self.next_token))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feedback:
+    """What a stream is told after a step: its draft, the verdict, and the tokens that follow.
+
+    tokens: int32 [k or k + 1], all that was committed. rows: the target's, valid during the call.
+    """
+
+    draft: Draft
+    verdict: Verdict
+    tokens: TokenIds
+    rows: Rows | None = None
+
+
+class Stream(Protocol):
+    """One sequence's drafter. Used by one thread at a time."""
+
+    def propose(self, budget: Budget) -> Draft:
+        """What may come next; the stream itself does not move."""
+
+    def observe(self, feedback: Feedback) -> None:
+        """Move past the committed tokens and learn from them."""
+
+    def close(self) -> None:
+        """End the sequence; the stream is not used again."""
+
+
+class Drafter(Protocol):
+    """Shared by all sequences of a model; safe to use from several threads."""
+
+    def open(self, prompt: TokenIds, *, namespace: str = "") -> Stream:
+        """A stream that stands behind `prompt`; what it learns stays within `namespace`."""
+
+
+class Cursor(Protocol):
+    """One sequence in the target: committed tokens and the cache behind them."""
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that still fit behind the committed ones; None: no limit."""
+
+    def score(self, draft: Draft) -> Rows:
+        """One pass over the whole draft. Does not move; a second call replaces the first."""
+
+    def commit(self, draft: Draft, verdict: Verdict) -> None:
+        """Keep the accepted path and the next token; forget the rest of the scored draft."""
+
+    def close(self) -> None:
+        """Give the cache back; the cursor is not used again."""
+
+
+class Target(Protocol):
+    """A model whose output is to be kept."""
+
+    def open(self, prompt: TokenIds) -> Cursor:
+        """A cursor that stands behind `prompt` (at least one token)."""
+
+
+class Verifier(Protocol):
+    """Decides how much of a draft stays."""
+
+    lossless: bool
+    """Whether the tokens follow the law of the target's rows exactly, whatever the draft."""
+
+    def verify(self, draft: Draft, rows: Rows) -> Verdict:
+        """The accepted path and the token after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Wall-clock seconds of one step by part."""
+
+    draft: float = 0.0
+    score: float = 0.0
+    verify: float = 0.0
+    observe: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of the whole step."""
+        return self.draft + self.score + self.verify + self.observe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One turn of the loop: the draft, the verdict, what was generated and how long it took.
+
+    tokens: int32, what this step generated. finish: None while generation goes on, else "stop"
+    (an end token or stop string), "length" (max_tokens) or "context" (the model's limit).
+    """
+
+    draft: Draft
+    verdict: Verdict
+    tokens: TokenIds
+    seconds: Seconds
+    finish: str | None = None
