@@ -1,0 +1,65 @@
+"""Where generation ends."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from draftwood.draft import Draft
+from draftwood.errors import InvalidOption
+from draftwood.protocols import Verdict
+from draftwood.stop import Stop
+
+DRAFT = Draft.chain([4, 5, 6])
+VERDICT = Verdict(np.array([0, 1, 2], dtype=np.int32), 7)
+
+
+def clipped(stop, generated=0, room=None):
+    verdict, finish = stop.clip(DRAFT, VERDICT, generated=generated, room=room)
+    return verdict.tokens(DRAFT).tolist(), finish
+
+
+def test_without_limits_nothing_is_cut():
+    assert clipped(Stop()) == ([4, 5, 6, 7], None)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, [4]), (3, [4, 5, 6]), (4, [4, 5, 6, 7])])
+def test_max_tokens_cuts_inside_an_accepted_run(limit, kept):
+    assert clipped(Stop(max_tokens=limit)) == (kept, "length")
+
+
+def test_max_tokens_counts_earlier_steps():
+    assert clipped(Stop(max_tokens=10), generated=8) == ([4, 5], "length")
+    assert clipped(Stop(max_tokens=10), generated=5) == ([4, 5, 6, 7], None)
+
+
+def test_an_end_token_in_the_middle_of_a_draft_is_the_last_one_kept():
+    assert clipped(Stop(end_tokens={5, 9})) == ([4, 5], "stop")
+
+
+def test_an_end_token_that_is_the_targets_own_ends_too():
+    assert clipped(Stop(end_tokens={7})) == ([4, 5, 6, 7], "stop")
+
+
+def test_an_end_token_behind_the_token_limit_does_not_count():
+    assert clipped(Stop(max_tokens=2, end_tokens={6})) == ([4, 5], "length")
+
+
+def test_room_ends_generation_at_the_context_limit():
+    assert clipped(Stop(), room=4) == ([4, 5, 6, 7], "context")
+    assert clipped(Stop(), room=2) == ([4, 5], "context")
+
+
+def test_further_rules_see_each_steps_tokens_and_may_keep_fewer():
+    seen = []
+
+    def rule(tokens):
+        seen.append(tokens.tolist())
+        return 2 if 5 in tokens else None
+
+    assert clipped(Stop(ends=(rule,))) == ([4, 5], "stop")
+    assert_array_equal(seen, [[4, 5, 6, 7]])
+
+
+def test_refuses_to_generate_nothing():
+    with pytest.raises(InvalidOption, match="max_tokens is 0"):
+        Stop(max_tokens=0)
