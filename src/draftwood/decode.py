@@ -12,14 +12,12 @@ from numpy.typing import ArrayLike
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidTokens
 from draftwood.protocols import (
-    Cursor,
     Drafter,
     Feedback,
     Seconds,
     Step,
     Stream,
     Target,
-    Verdict,
     Verifier,
 )
 from draftwood.stop import Stop
@@ -52,7 +50,9 @@ def decode(
     prompt = as_tokens(prompt)
     if not len(prompt):
         raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
-    return _steps(target, drafter, verifier, prompt, budget or Budget(64), stop or Stop(), namespace)
+    return _steps(
+        target, drafter, verifier, prompt, budget or Budget(64), stop or Stop(), namespace
+    )
 
 
 def _steps(
@@ -65,7 +65,10 @@ def _steps(
     namespace: str,
 ) -> Iterator[Step]:
     generated, finish = 0, None
-    with closing(target.open(prompt)) as cursor, closing(Guarded(drafter, prompt, namespace)) as stream:
+    with (
+        closing(target.open(prompt)) as cursor,
+        closing(Guarded(drafter, prompt, namespace)) as stream,
+    ):
         while finish is None:
             start = perf_counter()
             room = cursor.room

@@ -1,10 +1,10 @@
-"""Drafts: what a drafter proposes, as a token tree in flat arrays.
+r"""Drafts: what a drafter proposes, as a token tree in flat arrays.
 
-       context          tokens   a  b  c  d
-        /   \\           parents -1 -1  0  0        parents stand before children,
-       a     b                                     best first, so that every prefix of the
-      / \\                                          arrays is a valid draft by itself
-     c   d
+  context          tokens   a  b  c  d
+   /   \           parents -1 -1  0  0        parents stand before children,
+  a     b                                     best first, so that every prefix of the
+ / \                                          arrays is a valid draft by itself
+c   d
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ class Draft:
             )
         if self.proposal is not None and len(self.proposal) != n:
             raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
-        if n and not (
-            (self.parents < np.arange(n)).all() and (self.parents >= ROOT).all()
-        ):
+        if n and not ((self.parents < np.arange(n)).all() and (self.parents >= ROOT).all()):
             node = int(np.argmax((self.parents >= np.arange(n)) | (self.parents < ROOT)))
             raise InvalidDraft(
                 f"node {node} has parent {int(self.parents[node])}; "
@@ -173,6 +171,18 @@ class Draft:
         if not len(self):
             return 0
         return len(self) if self.is_chain else int(self.depths.max())
+
+    @property
+    def expected(self) -> float:
+        """Expected accepted tokens: over all nodes, the product of confidences on the path.
+
+        SCORE(T) of SuffixDecoding (arXiv 2411.04975, section 4.2).
+        """
+        reached = np.empty(len(self))
+        for node, parent in enumerate(self.parents.tolist()):
+            above = 1.0 if parent == ROOT else reached[parent]
+            reached[node] = above * self.confidence[node]
+        return float(reached.sum())
 
     @property
     def is_chain(self) -> bool:

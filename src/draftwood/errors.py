@@ -1,4 +1,4 @@
-"""Errors of Draftwood: one class per way to be wrong; every message names value, limit and remedy."""
+"""What a user can get wrong: one class a way; messages name value, limit and remedy."""
 
 
 class DraftwoodError(Exception):

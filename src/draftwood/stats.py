@@ -90,7 +90,7 @@ class Stats:
 
     def __str__(self) -> str:
         return (
-            f"{self.tokens} tokens in {self.steps} steps: {self.tokens_per_step:.2f} tokens a step, "
+            f"{self.tokens} tokens in {self.steps} steps, {self.tokens_per_step:.2f} a step; "
             f"{self.acceptance_rate:.0%} of {self.drafted} drafted tokens accepted, "
             f"about {self.seconds_saved:.1f} s saved"
         )

@@ -65,6 +65,11 @@ class TestDraft:
         assert_array_equal(TREE.depths, [1, 2, 1, 2, 2, 3])
         assert TREE.height == 3
 
+    def test_expected_tokens_are_the_sum_of_path_probabilities(self):
+        by_hand = 0.6 * (1 + 0.9 + 0.05) + 0.4 * (1 + 0.5 + 0.25)
+        assert TREE.expected == pytest.approx(by_hand)
+        assert Draft.empty().expected == 0.0
+
     def test_mask_shows_ancestors_and_self(self):
         expected = np.zeros((6, 6), dtype=bool)
         for node in range(6):
