@@ -1,0 +1,206 @@
+"""`draftwood index`: build, look into, merge and export history files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from draftwood.errors import HistoryError
+
+if TYPE_CHECKING:
+    from draftwood.index.store import HistoryInfo, HistoryWriter
+    from draftwood.replay.tokenizer import TraceTokenizer
+
+index = typer.Typer(
+    name="index",
+    help="Build, look into, merge and export history files.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The history file to write.")]
+
+
+@index.command()
+def build(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Traces or exported histories (.jsonl, also .gz or .zst), token ids (.tokens: a "
+            "sequence a line; .npy), or texts (anything else: a sequence a file)."
+        ),
+    ],
+    output: Output,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="A tokenizer.json or a model folder; needed for text."),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(help="Where the history is to be used; default: as the source says, or none."),
+    ] = None,
+) -> None:
+    """Build a history from recorded responses, ids or texts."""
+    from draftwood.cli.terminal import complain, messages, progress_bar
+    from draftwood.index.fingerprint import tokenizer_fingerprint
+    from draftwood.index.store import HistoryWriter
+    from draftwood.replay.tokenizer import TraceTokenizer
+
+    encoder = None if tokenizer is None else TraceTokenizer.load(tokenizer)
+    fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
+    console = messages()
+    problems: list[str] = []
+
+    def problem(text: str) -> None:
+        problems.append(text)
+        complain(console, text)
+
+    with (
+        _files_told(),
+        progress_bar(console) as bar,
+        HistoryWriter(output, fingerprint=fingerprint) as out,
+    ):
+        for source in sources:
+            task = bar.add_task(source.name, total=1.0)
+            for fraction in _add(source, out, encoder, namespace, problem):
+                bar.update(task, completed=fraction)
+            bar.remove_task(task)
+        written = out.finish()
+    complain(console, f"{output}: {_counts(written)}")
+    if problems:
+        raise typer.Exit(2)
+
+
+@index.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A history file.")],
+    check: Annotated[bool, typer.Option(help="Read and check the whole file too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a history file holds; its header is enough."""
+    from draftwood.index.store import History, HistoryInfo
+
+    with _files_told():
+        found = HistoryInfo.read(path)
+        names = History.open(path).namespaces if check else None
+    version = ".".join(map(str, found.version))
+    known = any(found.fingerprint)
+    if as_json:
+        fields = asdict(found) | {"version": version}
+        fields["fingerprint"] = found.fingerprint.hex() if known else None
+        print(json.dumps(fields if names is None else fields | {"names": names}))
+        return
+    print(f"{path}: history file, version {version}, {found.file_bytes:,} bytes")
+    print(_counts(found))
+    print(f"tokenizer fingerprint {found.fingerprint.hex() if known else 'unknown'}")
+    if names is not None:
+        print("all checksums match; namespaces: " + (", ".join(map(repr, names)) or "none"))
+
+
+@index.command("merge")
+def merge_(
+    paths: Annotated[list[Path], typer.Argument(help="History files of one tokenizer.")],
+    output: Output,
+) -> None:
+    """Write the sequences of several histories, in that order, to one."""
+    from draftwood.cli.terminal import complain, messages, progress_bar
+    from draftwood.index.store import HistoryInfo, merge
+
+    console = messages()
+    with _files_told(), progress_bar(console) as bar:
+        task = bar.add_task("merge", total=sum(HistoryInfo.read(path).sequences for path in paths))
+        written = merge(paths, output, progress=lambda done: bar.update(task, completed=done))
+    complain(console, f"{output}: {_counts(written)}")
+
+
+@index.command("export")
+def export_(
+    path: Annotated[Path, typer.Argument(help="A history file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The JSONL file to write. [stdout]")
+    ] = None,
+) -> None:
+    """Write a history as JSON: one object with tokens and what is known of them a line."""
+    from draftwood.cli.terminal import messages, progress_bar
+    from draftwood.index.store import History, export
+
+    with _files_told(), progress_bar(messages()) as bar:
+        history = History.open(path)
+        task = bar.add_task(path.name, total=len(history))
+        advance: Callable[[int], None] = lambda done: bar.update(task, completed=done)  # noqa: E731
+        if output is None:
+            export(history, sys.stdout, progress=advance)
+        else:
+            with output.open("w", encoding="utf-8") as file:
+                export(history, file, progress=advance)
+
+
+def _add(
+    source: Path,
+    out: HistoryWriter,
+    encoder: TraceTokenizer | None,
+    namespace: str | None,
+    problem: Callable[[str], None],
+) -> Iterator[float]:
+    """Add all of one source; yields how much of it is done, 0 to 1, now and then."""
+    from draftwood.index import source as read
+    from draftwood.replay.trace import Trace
+
+    vocab_size = None if encoder is None else encoder.vocab_size
+    about = {"source": source.name}
+    kind = _kind(source)
+    if kind == ".jsonl" and read.is_export(source):
+        for entry in read.exported(source, vocab_size=vocab_size):
+            where = entry.namespace if namespace is None else namespace
+            out.add(entry.tokens, namespace=where, time=entry.time, metadata=entry.metadata)
+    elif kind == ".jsonl":
+        trace = Trace(source, encoder, problem=problem)
+        for record in trace:
+            more = {} if record.session is None else {"session": record.session}
+            out.add(record.response, namespace=namespace or "", metadata=about | more)
+            yield trace.fraction_read
+    elif kind == ".tokens":
+        for tokens in read.token_lines(source, vocab_size=vocab_size):
+            out.add(tokens, namespace=namespace or "", metadata=about)
+    else:
+        tokens = (
+            read.array_file(source, vocab_size=vocab_size)
+            if kind == ".npy"
+            else read.text_file(source, None if encoder is None else encoder.encode)
+        )
+        out.add(tokens, namespace=namespace or "", metadata=about)
+    yield 1.0
+
+
+def _kind(source: Path) -> str:
+    """The ending that says what a file holds, without that of its compression."""
+    name = source.with_suffix("") if source.suffix in (".gz", ".zst") else source
+    return ".jsonl" if name.suffix == ".json" else name.suffix
+
+
+def _counts(found: HistoryInfo) -> str:
+    return (
+        f"{found.sequences:,} sequences, {found.tokens:,} tokens, {found.namespaces:,} "
+        f"namespace{'' if found.namespaces == 1 else 's'}"
+    )
+
+
+@contextmanager
+def _files_told() -> Iterator[None]:
+    """What the operating system refuses becomes one sentence."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+    except OSError as error:
+        raise HistoryError(
+            f"{error.filename}: {error.strerror}; pass a file that can be used"
+        ) from None

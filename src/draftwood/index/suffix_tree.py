@@ -1,0 +1,182 @@
+"""The suffix tree behind SuffixDecoding (arXiv 2411.04975): how often what followed what.
+
+The work is done in C++ (native/include/draftwood/suffix_tree.h); `index/reference.py` says the same
+in a page of Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from numpy.typing import ArrayLike
+
+from draftwood import _native
+from draftwood.draft import as_tokens
+from draftwood.errors import InvalidOption, UnknownSequence
+
+Mode = Literal["linear", "tree"]
+Counts = Literal["code", "paper"]
+Guess = _native.Draft
+"""A native draft: `tokens`, `parents`, `confidence`, `probability` (arrays [n]), `score`, `match`."""
+
+MIN_DEPTH, MAX_DEPTH = 2, 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SuffixPolicy:
+    """How a context is continued.
+
+    A match of p tokens is followed by at most alpha * p + offset nodes, none less probable than
+    `floor`. mode: "linear" follows the most frequent child only, "tree" takes the most probable
+    nodes wherever they are. counts: what a child's count is divided by; "code" (as released): its
+    parent's count, in which suffixes that end at the parent count too; "paper": the sum over the
+    child and its siblings.
+
+    Raises:
+        InvalidOption: a value outside its range.
+    """
+
+    alpha: float = 1.0
+    offset: float = 0.0
+    floor: float = 0.1
+    mode: Mode = "linear"
+    counts: Counts = "code"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.alpha <= 1e6:
+            raise InvalidOption(f"alpha is {self.alpha}; use 0 or more, such as 1 to 4")
+        if not -1e6 <= self.offset <= 1e6:
+            raise InvalidOption(f"offset is {self.offset}; use a number of tokens, such as 0")
+        if not 0.0 <= self.floor <= 1.0:
+            raise InvalidOption(f"floor is {self.floor}; use a probability from 0 to 1")
+        if self.mode not in get_args(Mode):
+            raise InvalidOption(f"mode is {self.mode!r}; use 'linear' or 'tree'")
+        if self.counts not in get_args(Counts):
+            raise InvalidOption(f"counts is {self.counts!r}; use 'code' or 'paper'")
+
+    def native(self) -> _native.SuffixPolicy:
+        """The policy as the extension takes it."""
+        return _native.SuffixPolicy(
+            alpha=self.alpha,
+            offset=self.offset,
+            floor=self.floor,
+            tree=self.mode == "tree",
+            paper=self.counts == "paper",
+        )
+
+
+def check_depth(depth: int) -> int:
+    """`depth`, if a tree can have it.
+
+    Raises:
+        InvalidOption: for a depth outside [2, 4096].
+    """
+    if not MIN_DEPTH <= depth <= MAX_DEPTH:
+        raise InvalidOption(
+            f"depth is {depth}; use {MIN_DEPTH} to {MAX_DEPTH} tokens, such as 24 or 64"
+        )
+    return depth
+
+
+class SuffixTree:
+    """Counts every suffix of every sequence, cut at `depth` tokens.
+
+    Sequences grow token by token, side by side; appending costs O(depth) at worst, and less where
+    the text is new. Safe to use from several threads: any number speculate while one changes it;
+    all calls release the GIL.
+    """
+
+    def __init__(self, depth: int = 64) -> None:
+        self._tree = _native.SuffixTree(check_depth(depth))
+
+    def begin(self, tokens: ArrayLike = ()) -> int:
+        """A new sequence, which begins with `tokens`; returns its number, never given out twice."""
+        sequence = self._tree.begin()
+        self.extend(sequence, tokens)
+        return sequence
+
+    def extend(self, sequence: int, tokens: ArrayLike) -> None:
+        """Append `tokens` (int, [n]) to a sequence.
+
+        Raises:
+            InvalidTokens: ids that are none; nothing is appended then.
+            UnknownSequence: a number that no sequence of this tree has.
+        """
+        ids = as_tokens(tokens)
+        try:
+            self._tree.extend(sequence, ids)
+        except IndexError:
+            raise UnknownSequence(sequence) from None
+
+    def finish(self, sequence: int) -> None:
+        """Give back what only a growing sequence needs; to extend it later is possible, and slow.
+
+        Raises:
+            UnknownSequence: a number that no sequence of this tree has.
+        """
+        try:
+            self._tree.finish(sequence)
+        except IndexError:
+            raise UnknownSequence(sequence) from None
+
+    def remove(self, sequence: int) -> None:
+        """Take a sequence out, and with it all that only it had said.
+
+        Raises:
+            UnknownSequence: a number that no sequence of this tree has.
+        """
+        try:
+            self._tree.remove(sequence)
+        except IndexError:
+            raise UnknownSequence(sequence) from None
+
+    def speculate(
+        self,
+        context: ArrayLike,
+        policy: SuffixPolicy | _native.SuffixPolicy,
+        *,
+        nodes: int = 32,
+        reach: int | None = None,
+    ) -> Guess:
+        """The draft of the highest score over all suffixes of `context` that the tree holds.
+
+        Of suffixes, only those shorter than the depth are looked for. Of equal scores the longer
+        match wins. nodes: drafted tokens in all. reach: tokens on one path (None: as `nodes`).
+        """
+        ids = as_tokens(context)
+        native = policy.native() if isinstance(policy, SuffixPolicy) else policy
+        return self._tree.speculate(ids, native, nodes, nodes if reach is None else reach)
+
+    def count(self, pattern: ArrayLike) -> int:
+        """How many suffixes begin with `pattern`; 0 for one longer than the depth."""
+        return self._tree.count(as_tokens(pattern))
+
+    def check(self) -> str:
+        """Walk the whole tree: "" where its invariants hold, else the first that does not."""
+        return self._tree.check()
+
+    @property
+    def depth(self) -> int:
+        """Tokens of a suffix that are kept."""
+        return self._tree.depth
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all sequences."""
+        return self._tree.tokens
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in the tree."""
+        return self._tree.sequences
+
+    @property
+    def nodes(self) -> int:
+        """Records of the tree; a suffix that occurs once needs none."""
+        return self._tree.nodes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, to the byte of what was asked of the allocator."""
+        return self._tree.nbytes
