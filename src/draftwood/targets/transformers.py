@@ -1,0 +1,309 @@
+"""Hugging Face causal language models as targets: a whole token tree in one pass.
+
+    rows of a pass     pending tokens (committed, not yet in the cache), then the draft's nodes
+    positions          a node stands behind its parent, not behind the row before it
+    mask               a row sees the context, its ancestors and itself; none is passed where the
+                       draft is a chain, since a causal pass is just that
+
+What a model can do is found out by its behavior: short passes over a few tokens are compared with
+plain ones when the target is made (`probe`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
+from draftwood.errors import ContextTooLong, InvalidDraft, InvalidTokens, UnsupportedModel
+from draftwood.protocols import Verdict
+from draftwood.targets.transformers_cache import SequenceCache
+from draftwood.targets.transformers_probe import (
+    attention_layers,
+    disagreement,
+    refuse_other_kinds,
+    rope_switch,
+    spread,
+)
+
+log = logging.getLogger(__name__)
+
+PREFILL_ROWS = 1024
+"""Rows of a prompt in one pass: bounds masks and activations of a long prompt."""
+
+
+class TransformersTarget:
+    """A causal language model of the transformers library, on any device and in any dtype.
+
+    model: in evaluation mode, with ordinary (full or sliding-window) attention; `sdpa` and `eager`
+    attention take trees, other kernels chains. Shared by any number of cursors; passes of several
+    threads may run beside one another as far as the model allows it.
+
+    trees: whether drafts may branch; False where the model's attention takes no mask of ours.
+    context_limit: tokens of prompt and text in all, or None.
+
+    Raises:
+        UnsupportedModel: where a draft could not be verified exactly: recurrent or linear-attention
+            state, an encoder, a cache of another kind, training mode.
+    """
+
+    def __init__(self, model: Any, *, probe: bool = True, prefill_rows: int = PREFILL_ROWS) -> None:
+        self.model = model
+        self.prefill_rows = prefill_rows
+        self._config = model.config.get_text_config(decoder=True)
+        refuse_other_kinds(model)
+        self.layers = attention_layers(self._config)
+        parameters = inspect.signature(model.forward).parameters
+        self._takes_rows_to_keep = "logits_to_keep" in parameters
+        self._additive = self._config._attn_implementation == "eager"
+        embedding = model.get_input_embeddings().weight
+        self.vocab_size = int(embedding.shape[0])
+        self.device: torch.device = embedding.device
+        self.dtype: torch.dtype = model.dtype
+        self.context_limit: int | None = getattr(self._config, "max_position_embeddings", None)
+        self.trees = self.layers.tree_masks and "position_ids" in parameters
+        if probe:
+            self._probe()
+
+    def open(self, prompt: TokenIds) -> TransformersCursor:
+        """A cursor behind `prompt`; its first `score` computes the prompt.
+
+        Raises:
+            ContextTooLong: for a prompt that leaves no room for a generated token.
+            InvalidTokens: for an empty prompt, or ids beyond the model's vocabulary.
+        """
+        prompt = as_tokens(prompt, vocab_size=self.vocab_size)
+        if not len(prompt):
+            raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
+        limit = self._limit(len(prompt))
+        if limit is not None and len(prompt) >= limit:
+            raise ContextTooLong(
+                f"the prompt has {len(prompt)} tokens and the model's context holds {limit}, the "
+                f"generated ones included; shorten the prompt to {limit - 1} tokens at most"
+            )
+        return TransformersCursor(self, prompt, limit)
+
+    def forward(
+        self,
+        tokens: NDArray[np.integer[Any]],
+        cache: SequenceCache,
+        *,
+        keep: int,
+        draft: Draft | None = None,
+    ) -> torch.Tensor:
+        """One pass over `tokens` behind the cache; logits [keep, V] of the last `keep` rows.
+
+        draft: where the last len(draft) tokens are the nodes of a tree. The rows' keys and values
+        are in the cache afterwards.
+        """
+        inputs: dict[str, Any] = {}
+        if draft is not None and not draft.is_chain:
+            pending = len(tokens) - len(draft)
+            positions = row_positions(draft, cache.length, pending)
+            inputs["position_ids"] = torch.from_numpy(positions[None]).to(self.device)
+            inputs["attention_mask"] = self._masks(draft, cache.length, pending)
+        if self._takes_rows_to_keep:
+            inputs["logits_to_keep"] = keep
+        ids = torch.from_numpy(tokens.astype(np.int64)[None]).to(self.device)
+        output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **inputs)
+        logits: torch.Tensor = output.logits[0, -keep:]
+        return logits
+
+    def _masks(self, draft: Draft, past: int, pending: int) -> torch.Tensor | dict[str, Any]:
+        masks = {
+            name: self._mask(tree_mask(draft, past, pending, window=window))
+            for name, window in self.layers.windows.items()
+        }
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _mask(self, visible: NDArray[np.bool_]) -> torch.Tensor:
+        mask = torch.from_numpy(visible[None, None]).to(self.device)
+        if not self._additive:
+            return mask
+        additive = torch.zeros(mask.shape, dtype=self.dtype, device=self.device)
+        return additive.masked_fill_(~mask, torch.finfo(self.dtype).min)
+
+    def _limit(self, prompt: int) -> int | None:
+        """Tokens that a sequence with so long a prompt may reach."""
+        switch = rope_switch(self._config)
+        if switch is None:
+            return self.context_limit
+        kind, at = switch
+        return self.context_limit if kind == "longrope" and prompt > at else at
+
+    def _probe(self) -> None:
+        """Compare a chain and a tree with plain passes.
+
+        Raises:
+            UnsupportedModel: where not even a chain gives the rows of a plain pass.
+        """
+        allowed = 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.25
+        tokens = spread(self.vocab_size, 6)
+        problem = disagreement(self, self._plain, Draft.chain(tokens[:3]), ROOT, allowed)
+        if problem is not None:
+            raise UnsupportedModel(
+                f"{type(self.model).__name__} gives other logits for several tokens at once than "
+                f"for one after the other ({problem}); use a model with ordinary attention"
+            )
+        if self.trees:
+            tree = Draft.tree(tokens, [ROOT, ROOT, 0, 1, 0, 3])
+            problem = disagreement(self, self._plain, tree, 5, allowed)
+            self.trees = problem is None
+        if not self.trees:
+            log.info(
+                "%s takes no trees with %s attention (%s): drafts are cut to chains",
+                type(self.model).__name__,
+                self._config._attn_implementation,
+                problem or "its masks are not by position",
+            )
+
+    def _plain(self, tokens: TokenIds) -> NDArray[np.float32]:
+        """float32 [V]: the logits after `tokens`, by one pass without a cache."""
+        with torch.inference_mode():
+            ids = torch.from_numpy(tokens.astype(np.int64)[None]).to(self.device)
+            logits = self.model(input_ids=ids, use_cache=False).logits
+        return TransformersRows(logits[0, -1:], tokens).logits(0)
+
+
+class TransformersCursor:
+    """One sequence in a TransformersTarget. Used by one thread at a time."""
+
+    def __init__(self, target: TransformersTarget, prompt: TokenIds, limit: int | None) -> None:
+        self._target = target
+        self._limit = limit
+        self._tokens = np.empty(2 * len(prompt) + 64, dtype=np.int32)
+        self._tokens[: len(prompt)] = prompt
+        self._committed = len(prompt)
+        self._cache = SequenceCache(target.layers.count)
+        self._draft: Draft | None = None
+        self._warned = False
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that still fit behind the committed ones; None: no limit."""
+        return None if self._limit is None else self._limit - self._committed
+
+    @property
+    def context(self) -> TokenIds:
+        """The committed tokens; a view that is valid until the next commit."""
+        return self._tokens[: self._committed]
+
+    def score(self, draft: Draft) -> TransformersRows:
+        """One pass over the whole draft (before it, at first: over the prompt).
+
+        Raises:
+            InvalidDraft: for a draft that branches where the target takes chains only.
+        """
+        if not (self._target.trees or draft.is_chain):
+            raise InvalidDraft(
+                f"a draft of {len(draft)} nodes branches and this model takes chains only; "
+                "pass draft.to_chain()"
+            )
+        with torch.inference_mode():
+            if self._cache.length >= self._committed:
+                self._cache.keep(self._committed - 1)
+            self._prefill()
+            pending = self._tokens[self._cache.length : self._committed]
+            tokens = np.concatenate((pending, self._known(draft.tokens))) if len(draft) else pending
+            logits = self._target.forward(tokens, self._cache, keep=len(draft) + 1, draft=draft)
+        self._draft = draft
+        return TransformersRows(logits, self.context)
+
+    def commit(self, draft: Draft, verdict: Verdict) -> None:
+        """Keep the accepted path and the next token; forget the rest of the scored draft.
+
+        Raises:
+            InvalidDraft: for another draft than the one scored last.
+        """
+        if draft is not self._draft:
+            raise InvalidDraft("the draft to commit is not the one scored last; score it first")
+        with torch.inference_mode():
+            self._cache.keep(self._committed, (verdict.path + self._committed).tolist())
+        self._draft = None
+        tokens = verdict.tokens(draft)
+        end = self._committed + len(tokens)
+        if end > len(self._tokens):
+            self._tokens = np.concatenate((self.context, np.empty(end + 64, dtype=np.int32)))
+        self._tokens[self._committed : end] = tokens
+        self._committed = end
+
+    def close(self) -> None:
+        """Give the cache back; the cursor is not used again."""
+        self._cache = SequenceCache(0)
+
+    def _prefill(self) -> None:
+        """Compute all but the last chunk of what is committed and not in the cache."""
+        rows = self._target.prefill_rows
+        while self._committed - self._cache.length > rows:
+            start = self._cache.length
+            self._target.forward(self._tokens[start : start + rows], self._cache, keep=1)
+
+    def _known(self, tokens: TokenIds) -> TokenIds:
+        """The draft's tokens, ids beyond the vocabulary replaced: no verifier can accept those."""
+        last = self._target.vocab_size - 1
+        if int(tokens.max()) <= last:
+            return tokens
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "a draft holds token id %d, the model's last is %d; such tokens are never "
+                "accepted: use a drafter that learned from this model's tokenizer",
+                int(tokens.max()),
+                last,
+            )
+        return np.minimum(tokens, np.int32(last))
+
+
+class TransformersRows:
+    """The logits of one pass, on the model's device until they are asked for."""
+
+    __slots__ = ("_context", "_logits")
+
+    def __init__(self, logits: torch.Tensor, context: TokenIds) -> None:
+        self._logits = logits
+        self._context = context
+
+    @property
+    def context(self) -> TokenIds:
+        """The committed tokens, which row 0 follows. Borrowed: valid until the next commit."""
+        return self._context
+
+    def argmax(self) -> TokenIds:
+        """int32 [n + 1]: the most likely next token of every row, in one call on the device."""
+        best: TokenIds = self._logits.argmax(-1).to("cpu", torch.int32).numpy()
+        return best
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """float32 [V]: the logits after `row`; read-only in effect (it may share memory)."""
+        row_logits: NDArray[np.float32] = self._logits[row].to("cpu", torch.float32).numpy()
+        return row_logits
+
+
+def row_positions(draft: Draft, past: int, pending: int) -> NDArray[np.int64]:
+    """int64 [pending + n]: the position of every row of a pass behind `past` cached tokens."""
+    positions = np.arange(past, past + pending + len(draft))
+    positions[pending:] = past + pending - 1 + draft.depths
+    return positions
+
+
+def tree_mask(
+    draft: Draft, past: int, pending: int, *, window: int | None = None
+) -> NDArray[np.bool_]:
+    """bool [pending + n, past + pending + n]: which cached token, pending token or node a row sees.
+
+    window: how many positions a row sees at most, its own included; None: all.
+    """
+    rows, context = pending + len(draft), past + pending
+    visible = np.ones((rows, past + rows), dtype=np.bool_)
+    visible[:pending, past:] = np.arange(rows) <= np.arange(pending)[:, None]
+    visible[pending:, context:] = draft.mask()
+    if window is not None and past + rows > window:
+        at = row_positions(draft, past, pending)
+        keys = np.concatenate((np.arange(past), at))
+        visible &= at[:, None] - keys < window
+    return visible

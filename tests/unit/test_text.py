@@ -1,0 +1,160 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from draftwood.draft import as_tokens
+from draftwood.errors import InvalidOption
+from draftwood.testing import ByteTokenizer
+from draftwood.text import Detokenizer, TextStream
+
+BYTES = ByteTokenizer()
+SPACES = {0: "▁the", 1: "▁cat", 2: "s", 3: "▁", 4: ".", 5: "", 6: "▁\ufffd"}
+
+
+def decode_with_spaces(ids):
+    """SentencePiece style: a word carries its space, the first space of the text is dropped."""
+    return "".join(SPACES[i] for i in ids).replace("▁", " ").removeprefix(" ")
+
+
+def pieces_of(decode, ids, sizes):
+    detokenizer, pieces, at = Detokenizer(decode), [], 0
+    for size in sizes:
+        pieces.append(detokenizer.push(ids[at : at + size]))
+        at += size
+    return [*pieces, detokenizer.push(ids[at:]), detokenizer.finish()]
+
+
+steps = st.lists(st.integers(1, 5), max_size=40)
+
+
+@given(st.lists(st.integers(0, 256), max_size=120), steps)
+@settings(max_examples=300, deadline=None)
+def test_pieces_make_the_full_text_of_any_bytes(ids, sizes):
+    assert "".join(pieces_of(BYTES.decode, ids, sizes)) == BYTES.decode(ids)
+
+
+@given(st.text(max_size=60), steps)
+def test_no_piece_holds_half_a_character(text, sizes):
+    pieces = pieces_of(BYTES.decode, BYTES.encode(text), sizes)
+    assert "".join(pieces) == text
+    assert "\ufffd" in text or not any("\ufffd" in piece for piece in pieces)
+
+
+@given(st.lists(st.sampled_from(sorted(SPACES)), max_size=150), steps)
+@settings(deadline=None)
+def test_spaces_between_words_survive_where_a_tokenizer_drops_the_first(ids, sizes):
+    assert "".join(pieces_of(decode_with_spaces, ids, sizes)) == decode_with_spaces(ids)
+
+
+def test_a_character_of_four_bytes_comes_with_its_last_byte():
+    detokenizer = Detokenizer(BYTES.decode)
+    assert [detokenizer.push([byte]) for byte in "a🌲b".encode()] == ["a", "", "", "", "🌲", "b"]
+
+
+def test_a_character_that_never_ends_is_shown_at_the_end():
+    detokenizer = Detokenizer(BYTES.decode)
+    assert detokenizer.push(list(b"ok\xf0\x9f")) == "ok"
+    assert detokenizer.finish() == "\ufffd"
+
+
+def test_a_long_text_is_not_decoded_again_and_again():
+    longest = 0
+
+    def decode(ids):
+        nonlocal longest
+        longest = max(longest, len(ids))
+        return BYTES.decode(ids)
+
+    detokenizer = Detokenizer(decode)
+    text = "a tree, in code: 木\n" * 50
+    assert "".join(detokenizer.push([byte]) for byte in text.encode()) == text
+    assert longest < 80
+
+
+def shared_tokenizers():
+    folder = os.environ.get("DRAFTWOOD_TOKENIZERS")
+    return sorted(Path(folder).glob("*/tokenizer.json")) if folder else []
+
+
+@pytest.mark.skipif(not shared_tokenizers(), reason="DRAFTWOOD_TOKENIZERS names no folder")
+@pytest.mark.parametrize("path", shared_tokenizers(), ids=lambda path: path.parent.name)
+def test_pieces_make_the_full_text_of_real_tokenizers(path):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+
+    @given(st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=80), steps)
+    @settings(max_examples=150, deadline=None)
+    def check(ids, sizes):
+        assert "".join(pieces_of(tokenizer.decode, ids, sizes)) == tokenizer.decode(ids)
+
+    check()
+
+
+def run(stream, steps):
+    """Feed steps of text; the pieces after each, and how many tokens were kept of the last."""
+    pieces = []
+    for step in steps:
+        kept = stream(as_tokens(BYTES.encode(step)))
+        pieces.append(stream.take())
+        if kept is not None:
+            return [*pieces, stream.finish()], kept
+    return [*pieces, stream.finish()], None
+
+
+def test_text_ends_before_a_stop_string_within_a_step():
+    assert run(TextStream(BYTES.decode, ["END"]), ["one", " END two"]) == (["one", " ", ""], 4)
+
+
+def test_a_stop_string_across_steps_is_never_shown():
+    stream = TextStream(BYTES.decode, ["</s>"])
+    assert run(stream, ["a<", "/", "s", "> b"]) == (["a", "", "", "", ""], 1)
+
+
+def test_what_only_began_like_a_stop_string_is_shown_in_the_end():
+    stream = TextStream(BYTES.decode, ["</s>"])
+    assert run(stream, ["a<", "/", "b", "</"]) == (["a", "", "</b", "", "</"], None)
+
+
+def test_the_earliest_of_several_stop_strings_cuts_the_text():
+    stream = TextStream(BYTES.decode, ["cat", "at sees"])
+    assert run(stream, ["the cat sees"]) == (["the ", ""], 7)
+    stream = TextStream(BYTES.decode, ["at", "cat"])
+    assert run(stream, ["the cat sees"]) == (["the ", ""], 7)
+
+
+def test_a_stop_string_that_ends_in_an_unfinished_character_is_found_at_the_end():
+    stream = TextStream(BYTES.decode, ["b\ufffd"])
+    assert stream(as_tokens(list(b"ab\xf0\x9f"))) is None
+    assert stream.take() + stream.finish() == "a"
+
+
+@given(
+    st.text("ab", max_size=40), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), steps
+)
+def test_text_is_cut_where_the_first_stop_string_is_complete(text, stops, sizes):
+    stream, at, shown, kept = TextStream(BYTES.decode, stops), 0, "", None
+    for size in [*sizes, *([1] * len(text))]:
+        step = text[at : at + size]
+        if not step:
+            break
+        kept = stream(as_tokens(BYTES.encode(step)))
+        shown += stream.take()
+        if kept is not None:
+            break
+        at += size
+    ends = [len(text[:end]) for end in range(len(text) + 1) if any(s in text[:end] for s in stops)]
+    shown += stream.finish()
+    if ends:
+        starts = [text.find(s) for s in stops if s in text[: ends[0]]]
+        assert (shown, at + kept) == (text[: min(starts)], ends[0])
+    else:
+        assert (shown, kept) == (text, None)
+
+
+def test_an_empty_stop_string_is_refused():
+    with pytest.raises(InvalidOption, match="stop string is empty"):
+        TextStream(BYTES.decode, ["x", ""])
