@@ -1,0 +1,24 @@
+"""The drafter that proposes nothing: plain decoding, and what speed-ups are measured against."""
+
+from __future__ import annotations
+
+from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.protocols import Feedback
+
+
+class NoDraft:
+    """A drafter, and its own stream, without drafts. Safe to share between threads."""
+
+    def open(self, prompt: TokenIds, *, namespace: str = "") -> NoDraft:
+        """The stream: this object, since it holds no state."""
+        return self
+
+    def propose(self, budget: Budget) -> Draft:
+        """The empty draft."""
+        return Draft.empty()
+
+    def observe(self, feedback: Feedback) -> None:
+        """Nothing to learn."""
+
+    def close(self) -> None:
+        """Nothing to give back."""

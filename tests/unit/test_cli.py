@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from draftwood.cli import app as command_line
+
+MAIN = "from draftwood.cli.app import main; main()"
+
+
+@pytest.fixture
+def draftwood(monkeypatch, capsys):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["draftwood", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            command_line.main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def trace(tmp_path):
+    """Two records of token ids."""
+    path = tmp_path / "two.jsonl"
+    records = [([1, 2, 3, 1, 2], [3, 1, 2, 3]), ([4], [5, 6])]
+    lines = [json.dumps({"prompt": p, "response": r}) for p, r in records]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_help_lists_the_commands_and_loads_no_backend():
+    code = (
+        f"import sys\nsys.argv = ['draftwood', '--help']\ntry:\n    {MAIN}\nfinally:\n"
+        "    print(sorted({'torch', 'transformers', 'rich', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"demo", "generate", "replay"} <= set(done.stdout.split())
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_replay_prints_one_json_object_for_each_trace_and_drafter(draftwood, trace):
+    code, out, err = draftwood(
+        "replay", trace, "--drafter", "lookup", "--drafter", "none", "--json"
+    )
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [(row["trace"], row["drafter"]) for row in rows] == [("two", "lookup"), ("two", "none")]
+    assert {
+        *("trace", "drafter", "tokens", "steps", "tokens_per_step", "drafted_per_step"),
+        *("acceptance_rate", "accepted_by_position", "draft_us_p50", "draft_us_p99"),
+        "observe_us_per_token",
+    } <= rows[0].keys()
+    assert (rows[0]["tokens"], rows[0]["steps"]) == (6, 3)
+    assert (rows[1]["tokens"], rows[1]["steps"]) == (6, 6)
+
+
+def test_replay_prints_a_table(draftwood, trace):
+    code, out, _ = draftwood("replay", trace, "--drafter", "lookup:max_ngram=2")
+    assert code == 0
+    assert "lookup:max_ngram=2" in out
+    assert "2.00" in out
+
+
+def test_replay_limits_and_interleaves(draftwood, trace):
+    _, out, _ = draftwood(
+        *("replay", trace, "--drafter", "none", "--limit-tokens", 5, "--interleave", 2, "--json")
+    )
+    assert json.loads(out)["tokens"] == 5
+
+
+def test_a_bad_line_costs_that_line_and_the_exit_code(draftwood, trace):
+    with trace.open("a") as file:
+        file.write('\n{"prompt": [1]\n')
+    code, out, err = draftwood("replay", trace, "--drafter", "none", "--json")
+    assert code == 2
+    assert json.loads(out)["tokens"] == 6
+    assert err.startswith(f"draftwood: {trace}:3: not JSON")
+    assert err.count("\n") == 1
+
+
+def test_an_unreadable_trace_does_not_cost_the_others(draftwood, trace, tmp_path):
+    code, out, err = draftwood(
+        "replay", tmp_path / "nowhere.jsonl", trace, "--drafter", "none", "--json"
+    )
+    assert code == 2
+    assert json.loads(out)["trace"] == "two"
+    assert "cannot read" in err
+
+
+def test_a_trace_without_any_record_is_said_to_be_empty(draftwood, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    code, out, err = draftwood("replay", tmp_path / "empty.jsonl", "--drafter", "none")
+    assert (code, out) == (2, "")
+    assert "holds no record" in err
+
+
+def test_replay_draws(draftwood, trace, tmp_path):
+    code, _, _ = draftwood("replay", trace, "--drafter", "none", "--plot", tmp_path / "out.svg")
+    assert code == 0
+    assert "tokens per step" in (tmp_path / "out.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "x.jsonl", "--drafter", "sufix"], "did you mean 'suffix'?"),
+        (["replay", "x.jsonl", "--drafter", "lookup:nodes=many"], "is not a whole number"),
+        (["replay", "x.jsonl", "--drafter", "lookup:nodes=-1"], "ask for at least 1"),
+        (["replay", "x.jsonl", "--drafter", "none", "--tokenizer", "nowhere"], "no tokenizer at"),
+        (["replay", "x.jsonl", "--drafter", "none", "--interleave", "0"], "at least 1 request"),
+        (["generate", "--model", "m"], "give either --prompt or --prompt-file"),
+        (["generate", "--model", "m", "--prompt-file", "nowhere"], "No such file"),
+        (["generate", "--model", "m", "--prompt", "p", "--stream", "--json"], "exclude each other"),
+        (["demo", "--requests", "0"], "--requests is 0; give at least 1"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(draftwood, arguments, said):
+    code, out, err = draftwood(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("draftwood: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+@pytest.mark.parametrize("arguments", [["replay"], ["replay", "x", "--nope"], ["frobnicate"], []])
+def test_wrong_usage_exits_with_2(draftwood, arguments):
+    assert draftwood(*arguments)[0] == 2
