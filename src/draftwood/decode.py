@@ -73,6 +73,8 @@ def _steps(
             start = perf_counter()
             room = cursor.room
             draft = stream.propose(budget.within(_reach(stop, generated, room, budget)))
+            if not target.trees:
+                draft = draft.to_chain()
             drafted = perf_counter()
             rows = cursor.score(draft)
             scored = perf_counter()

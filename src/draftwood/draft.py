@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import lt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,10 +42,12 @@ def as_tokens(values: ArrayLike, *, vocab_size: int | None = None) -> TokenIds:
         raise InvalidTokens(f"token ids have shape {array.shape}; pass a flat sequence of integers")
     if array.size == 0:
         return NO_TOKENS if array.dtype != np.int32 else np.ascontiguousarray(array)
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":
         raise InvalidTokens(f"token ids have type {array.dtype}; pass integers")
     limit = MAX_TOKEN if vocab_size is None else vocab_size - 1
-    low, high = int(array.min()), int(array.max())
+    low = int(array.min())
+    # int32 cannot exceed the limit of int32: one look less at what comes from our own arrays
+    high = low if vocab_size is None and array.dtype == np.int32 else int(array.max())
     if low < 0 or high > limit:
         worst = low if low < 0 else high
         raise InvalidTokens(
@@ -107,11 +110,11 @@ class Draft:
             )
         if self.proposal is not None and len(self.proposal) != n:
             raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
-        if n and not ((self.parents < np.arange(n)).all() and (self.parents >= ROOT).all()):
-            node = int(np.argmax((self.parents >= np.arange(n)) | (self.parents < ROOT)))
+        parents = self.parents.tolist()  # lists beat numpy at the size of a draft
+        if n and not (min(parents) >= ROOT and all(map(lt, parents, range(n)))):
+            node = next(i for i, parent in enumerate(parents) if not ROOT <= parent < i)
             raise InvalidDraft(
-                f"node {node} has parent {int(self.parents[node])}; "
-                f"a parent is {ROOT} or an earlier node"
+                f"node {node} has parent {parents[node]}; a parent is {ROOT} or an earlier node"
             )
 
     @classmethod
@@ -160,17 +163,14 @@ class Draft:
     @property
     def depths(self) -> NDArray[np.int32]:
         """int32 [n]: tokens on the path to each node, itself included; 1 below the context."""
-        depths = np.empty(len(self), dtype=np.int32)
-        for node, parent in enumerate(self.parents.tolist()):
-            depths[node] = 1 if parent == ROOT else depths[parent] + 1
-        return depths
+        return np.array(self._depths(), dtype=np.int32)
 
     @property
     def height(self) -> int:
         """Tokens on the longest path; 0 for the empty draft."""
         if not len(self):
             return 0
-        return len(self) if self.is_chain else int(self.depths.max())
+        return len(self) if self.is_chain else max(self._depths())
 
     @property
     def expected(self) -> float:
@@ -187,7 +187,10 @@ class Draft:
     @property
     def is_chain(self) -> bool:
         """Whether every node continues the one before it."""
-        return bool((self.parents == np.arange(-1, len(self) - 1)).all())
+        n = len(self)
+        if n and int(self.parents[-1]) != n - 2:  # tells most trees at once
+            return False
+        return bool(self.parents.tolist() == list(range(-1, n - 1)))
 
     def mask(self) -> NDArray[np.bool_]:
         """bool [n, n]: row i sees column j where j is i or an ancestor of i."""
@@ -258,6 +261,12 @@ class Draft:
                 first[parent + 1] = node + 1
             last[parent] = node + 1
         return first, sibling
+
+    def _depths(self) -> list[int]:
+        depths: list[int] = []
+        for parent in self.parents.tolist():
+            depths.append(1 if parent == ROOT else depths[parent] + 1)
+        return depths
 
     def _select(self, nodes: NDArray[np.intp], parents: NDArray[np.int32]) -> Draft:
         proposal = None if self.proposal is None else self.proposal[nodes]

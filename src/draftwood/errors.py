@@ -39,3 +39,48 @@ class TraceError(DraftwoodError, ValueError):
 
 class MissingExtra(DraftwoodError, ImportError):
     """A feature whose optional dependency is not installed."""
+
+
+class HistoryError(DraftwoodError, ValueError):
+    """A history file that cannot be used; each subclass is one way to be wrong."""
+
+
+class NotAHistory(HistoryError):
+    """A file that does not begin as a history file does."""
+
+
+class HistoryTruncated(HistoryError):
+    """A history file shorter than its header says."""
+
+
+class HistoryTooNew(HistoryError):
+    """A history file of a newer major version, or with a required section unknown to this one."""
+
+
+class HistoryCorrupt(HistoryError):
+    """A history file whose bytes do not match their checksum."""
+
+
+class HistoryMalformed(HistoryError):
+    """A history file with an offset, a count or a value outside its range."""
+
+
+class TokenizerMismatch(HistoryError):
+    """A history file written with another tokenizer than the one it is to be used with."""
+
+
+class TokenizerMissing(DraftwoodError, ValueError):
+    """A path where a tokenizer is expected and no vocabulary is found."""
+
+
+class SourceError(DraftwoodError, ValueError):
+    """A file from which a history is to be built, and that cannot be read as what it seems to be."""
+
+
+class UnknownSequence(DraftwoodError, LookupError):
+    """A sequence number that the index does not hold."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(
+            f"sequence {sequence} is not in this tree; it was removed, or belongs to another"
+        )

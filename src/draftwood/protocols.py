@@ -42,10 +42,12 @@ class Verdict:
 
     def tokens(self, draft: Draft) -> TokenIds:
         """The tokens that this step generates: accepted ones, then the target's own."""
-        accepted = draft.tokens[self.path]
         if self.next_token is None:
-            return accepted
-        return np.append(accepted, np.int32(self.next_token))
+            return draft.tokens[self.path]
+        tokens = np.empty(len(self.path) + 1, dtype=np.int32)
+        tokens[:-1] = draft.tokens[self.path]
+        tokens[-1] = self.next_token
+        return tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +102,10 @@ class Cursor(Protocol):
 
 class Target(Protocol):
     """A model whose output is to be kept."""
+
+    @property
+    def trees(self) -> bool:
+        """Whether a draft may branch; where it may not, the loop cuts drafts to chains."""
 
     def open(self, prompt: TokenIds) -> Cursor:
         """A cursor that stands behind `prompt` (at least one token)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from draftwood.protocols import Step
 
@@ -87,6 +88,19 @@ class Stats:
         return (self.tokens - self.steps) * self.score_seconds / max(self.steps, 1) - (
             self.draft_seconds + self.observe_seconds
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name, ready for JSON."""
+        return {
+            "tokens": self.tokens,
+            "steps": self.steps,
+            "tokens_per_step": self.tokens_per_step,
+            "drafted_per_step": self.drafted_per_step,
+            "acceptance_rate": self.acceptance_rate,
+            "accepted_by_position": list(self.accepted_by_position),
+            "drafted_by_position": list(self.drafted_by_position),
+            "seconds": self.seconds,
+        }
 
     def __str__(self) -> str:
         return (

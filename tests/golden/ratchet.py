@@ -1,0 +1,59 @@
+"""The acceptance ratchet: what every drafter accepts on the golden traces.
+
+    python tests/golden/ratchet.py            what holds now, beside what is expected
+    python tests/golden/ratchet.py --write    expect from now on what holds now
+
+Exactness does not notice a drafter that guesses badly, or a verifier that ignores acceptable
+children: this does. Fewer accepted tokens fail the test, more are printed.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from draftwood.drafters.catalog import make_drafter
+from draftwood.replay.run import replay
+from draftwood.replay.trace import Trace
+
+HERE = Path(__file__).parent
+EXPECTED = HERE / "expected.json"
+TRACES = sorted((HERE / "traces").glob("*.jsonl"))
+DRAFTERS = (
+    "lookup",
+    "suffix",
+    "suffix:counts=paper",
+    "suffix:alpha=4,floor=0,mode=tree,nodes=32",
+)
+
+
+def measure(path: Path) -> dict[str, dict[str, int]]:
+    """Accepted tokens, drafted tokens and steps of every drafter on one trace."""
+    problems: list[str] = []
+    figures = replay(
+        Trace(path, problem=problems.append), {spec: make_drafter(spec) for spec in DRAFTERS}
+    )
+    if problems:
+        raise ValueError(f"{path.name} has lines that cannot be read: {problems}")
+    return {
+        spec: {
+            "accepted": each.stats.accepted,
+            "drafted": each.stats.drafted,
+            "steps": each.stats.steps,
+        }
+        for spec, each in figures.items()
+    }
+
+
+def main() -> None:
+    now = {path.stem: measure(path) for path in TRACES}
+    expected = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {}
+    for trace, rows in now.items():
+        for spec, row in rows.items():
+            before = expected.get(trace, {}).get(spec, {}).get("accepted", "-")
+            print(f"{trace:10} {spec:45} accepted {row['accepted']} (expected {before})")
+    if "--write" in sys.argv[1:]:
+        EXPECTED.write_text(json.dumps(now, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
