@@ -17,7 +17,8 @@ struct Draft {
   std::vector<Token> tokens;
   std::vector<std::int32_t> parents;  ///< kRoot or an earlier node
   std::vector<float> confidence;      ///< P(accepted | parent accepted)
-  float score = 0.0F;                 ///< expected accepted tokens: sum of path probabilities
+  std::vector<float> probability;     ///< P(accepted): product of the confidences down the path
+  float score = 0.0F;                 ///< expected accepted tokens: sum of `probability`
   std::int32_t match = 0;             ///< tokens of context that the draft continues
 };
 

@@ -1,0 +1,14 @@
+// The Python extension `draftwood._native`.
+
+#include <nanobind/nanobind.h>
+
+namespace nb = nanobind;
+
+void bind_history(nb::module_& module);
+void bind_suffix_tree(nb::module_& module);
+
+NB_MODULE(_native, module) {
+  module.doc() = "Indexes over token sequences, in C++. Use them through draftwood.index.";
+  bind_history(module);
+  bind_suffix_tree(module);
+}

@@ -1,0 +1,98 @@
+// Suffix tree over token sequences that grow: the index behind SuffixDecoding (arXiv 2411.04975).
+//
+// Holds every suffix of every sequence, cut at `depth` tokens, and for each string how many suffixes
+// begin with it. Appending one token costs O(length of the longest suffix seen before), at most
+// O(depth); drafting matches all suffixes of a context in one pass along suffix links.
+//
+// Threads: any number of threads may call the const members while one calls the others; the tree
+// locks itself, and writers among themselves take turns.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "draftwood/draft.h"
+
+namespace draftwood {
+
+/// kLinear: the most frequent continuation only. kTree: the most probable nodes, wherever they are.
+enum class Shape : std::uint8_t { kLinear, kTree };
+
+/// What a child's count is divided by. kCode: its parent's count, which includes suffixes that end at
+/// the parent, as the released code does. kPaper: the sum over the child and its siblings.
+enum class Counts : std::uint8_t { kCode, kPaper };
+
+/// How a context is continued. A suffix of p tokens may be followed by alpha * p + offset of them.
+struct SuffixPolicy {
+  float alpha = 1.0F;
+  float offset = 0.0F;
+  float floor = 0.1F;  ///< no node less probable than this
+  Shape shape = Shape::kLinear;
+  Counts counts = Counts::kCode;
+};
+
+class SuffixTree {
+ public:
+  /// Names a sequence of this tree; never given out twice.
+  using Sequence = std::int64_t;
+
+  /// Longest suffix that a tree can hold.
+  static constexpr std::int32_t kMaxDepth = 4096;
+
+  /// `depth`: tokens of a suffix that are kept, 2 to kMaxDepth. Throws std::invalid_argument.
+  explicit SuffixTree(std::int32_t depth);
+  ~SuffixTree();
+  SuffixTree(const SuffixTree&) = delete;
+  SuffixTree& operator=(const SuffixTree&) = delete;
+
+  /// Opens an empty sequence.
+  Sequence begin();
+
+  /// Appends to a sequence. Throws std::invalid_argument for a negative token (nothing is appended
+  /// then), std::out_of_range for a sequence that is not in the tree, std::length_error when the
+  /// tree is full (2^31 tokens).
+  void extend(Sequence sequence, std::span<const Token> tokens);
+
+  /// Gives back what only a growing sequence needs. Extending it later is possible, and costs a search.
+  void finish(Sequence sequence);
+
+  /// Takes a sequence out, and with it all that only it had said. Throws std::out_of_range.
+  void remove(Sequence sequence);
+
+  /// The draft of the highest score over all suffixes of `context` that are in the tree, shorter than
+  /// its depth; of equal scores the one behind the longer suffix. Empty where nothing is known.
+  /// At most `nodes` nodes, no path longer than `reach`.
+  ///
+  /// Children are ordered by count. Among equals the order is that of the released code: a child
+  /// that gains a count moves in front of those it leaves behind, and in front of those it
+  /// joins only if it stood first before; one that loses a count stands first of those it joins.
+  /// In a kTree draft, among equally probable nodes the one whose parent stands first comes first.
+  [[nodiscard]] Draft speculate(std::span<const Token> context, const SuffixPolicy& policy,
+                                std::int32_t nodes, std::int32_t reach) const;
+
+  /// How many suffixes begin with `pattern`; the empty pattern begins them all.
+  /// A pattern longer than `depth` begins none.
+  [[nodiscard]] std::uint32_t count(std::span<const Token> pattern) const;
+
+  /// Bytes held, to the byte of what was requested from the allocator, this object included.
+  [[nodiscard]] std::size_t nbytes() const;
+
+  [[nodiscard]] std::int32_t depth() const;
+  [[nodiscard]] std::size_t tokens() const;     ///< in all sequences
+  [[nodiscard]] std::size_t sequences() const;
+  [[nodiscard]] std::size_t nodes() const;      ///< records; suffixes seen once need none
+
+  /// Walks the whole tree; empty where its invariants hold, else the first that does not. For tests.
+  [[nodiscard]] std::string check() const;
+
+  struct Impl;  ///< native/src/suffix_impl.h
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace draftwood

@@ -1,0 +1,248 @@
+#include "children.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+namespace draftwood {
+
+// --- TokenMap ---------------------------------------------------------------------------------
+
+Ref TokenMap::find(Token token) const {
+  if (size_ == 0) return kNone;
+  const std::size_t mask = slots_.size() - 1;
+  for (std::size_t i = home(token);; i = (i + 1) & mask) {
+    if (slots_[i].token == token) return slots_[i].ref;
+    if (slots_[i].token == kEnd) return kNone;
+  }
+}
+
+void TokenMap::set(Token token, Ref ref) {
+  if (slots_.empty() || (size_ + 1) * std::size_t{4} > slots_.size() * 3) {
+    resize(slots_.empty() ? 3 : static_cast<unsigned>(std::bit_width(slots_.size())));
+  }
+  const std::size_t mask = slots_.size() - 1;
+  for (std::size_t i = home(token);; i = (i + 1) & mask) {
+    if (slots_[i].token == token) {
+      slots_[i].ref = ref;
+      return;
+    }
+    if (slots_[i].token == kEnd) {
+      slots_[i] = Slot{token, ref};
+      ++size_;
+      return;
+    }
+  }
+}
+
+void TokenMap::erase(Token token) {
+  const std::size_t mask = slots_.size() - 1;
+  std::size_t hole = home(token);
+  while (slots_[hole].token != token) hole = (hole + 1) & mask;
+  for (std::size_t i = (hole + 1) & mask; slots_[i].token != kEnd; i = (i + 1) & mask) {
+    // An entry may fill the hole unless its home lies behind the hole.
+    if (((i - home(slots_[i].token)) & mask) >= ((i - hole) & mask)) {
+      slots_[hole] = slots_[i];
+      hole = i;
+    }
+  }
+  slots_[hole] = Slot{};
+  --size_;
+  if (slots_.size() > 64 && size_ * std::size_t{8} < slots_.size()) {
+    resize(static_cast<unsigned>(std::bit_width(slots_.size())) - 2);
+  }
+}
+
+void TokenMap::resize(unsigned bits) {
+  std::vector<Slot> old(std::size_t{1} << bits);
+  old.swap(slots_);
+  shift_ = 32 - bits;
+  const std::size_t mask = slots_.size() - 1;
+  for (const Slot& slot : old) {
+    if (slot.token == kEnd) continue;
+    std::size_t i = home(slot.token);
+    while (slots_[i].token != kEnd) i = (i + 1) & mask;
+    slots_[i] = slot;
+  }
+}
+
+// --- ChildPool --------------------------------------------------------------------------------
+
+ChildPool::~ChildPool() {
+  for (Child* slab : slabs_) delete[] slab;
+}
+
+Child* ChildPool::take(unsigned bits) {
+  const std::size_t entries = std::size_t{1} << bits;
+  if (bits > kPooled) {
+    bytes_ += entries * sizeof(Child);
+    return new Child[entries];
+  }
+  if (Child* const block = free_[bits]) {
+    std::memcpy(&free_[bits], block, sizeof(Child*));
+    return block;
+  }
+  while (used_ + entries > slab_entries_) {
+    // What is left of the slab is cut into blocks, so that nothing is lost.
+    for (unsigned k = kPooled + 1; k-- > 1;) {
+      if (const std::size_t size = std::size_t{1} << k; used_ + size <= slab_entries_) {
+        give(slabs_.back() + used_, k);
+        used_ += size;
+        k = kPooled + 1;
+      }
+    }
+    slab_entries_ = std::clamp<std::size_t>(slab_entries_ * 2, entries, 4096);
+    used_ = 0;
+    slabs_.push_back(new Child[slab_entries_]);
+    bytes_ += slab_entries_ * sizeof(Child);
+  }
+  Child* const block = slabs_.back() + used_;
+  used_ += entries;
+  return block;
+}
+
+void ChildPool::give(Child* block, unsigned bits) {
+  if (bits > kPooled) {
+    bytes_ -= (std::size_t{1} << bits) * sizeof(Child);
+    delete[] block;
+    return;
+  }
+  std::memcpy(block, &free_[bits], sizeof(Child*));
+  free_[bits] = block;
+}
+
+// --- Children ---------------------------------------------------------------------------------
+
+namespace {
+
+unsigned block_bits(std::uint32_t size) { return static_cast<unsigned>(std::bit_width(size - 1)); }
+
+}  // namespace
+
+void Children::add(Token token, Ref ref, std::uint32_t only, ChildPool& pool) {
+  if (size_ == 0) {
+    set_only(token, ref);
+    return;
+  }
+  if (size_ == 1) {
+    Child* const block = pool.take(1);
+    block[0] = Child{static_cast<Token>(word_[0]), word_[1], only};
+    block[1] = Child{token, ref, 1};
+    set_pointer(block);
+    size_ = 2;
+    return;
+  }
+  if (std::has_single_bit(size_)) {
+    const unsigned bits = block_bits(size_);
+    Child* const old = list();
+    Child* const block = pool.take(bits + 1);
+    std::copy_n(old, size_, block);
+    set_list(block);
+    pool.give(old, bits);
+  }
+  if (size_ == kFew) {
+    Many* const many = new Many{pointer<Child>(), {}};
+    for (std::uint32_t i = 0; i < size_; ++i) many->map.set(many->list[i].token, many->list[i].ref);
+    set_pointer(many);
+    pool.charge(sizeof(Many) + many->map.nbytes(), 0);
+  }
+  if (size_ >= kFew) {
+    TokenMap& map = pointer<Many>()->map;
+    const std::size_t before = map.nbytes();
+    map.set(token, ref);
+    pool.charge(map.nbytes(), before);
+  }
+  ++size_;
+  list()[size_ - 1] = Child{token, ref, 1};
+}
+
+void Children::replace(Token token, std::uint32_t count, Ref ref) {
+  if (size_ == 1) {
+    word_[1] = ref;
+    return;
+  }
+  list()[index_of(token, count)].ref = ref;
+  if (size_ > kFew) pointer<Many>()->map.set(token, ref);
+}
+
+void Children::raise(Token token, std::uint32_t count) {
+  if (size_ == 1) return;
+  Child* const children = list();
+  const std::uint32_t index = index_of(token, count);
+  std::uint32_t place = index;
+  while (place > 0 && children[place - 1].count == count) --place;
+  if (place == index) {
+    while (place > 0 && children[place - 1].count == count + 1) --place;
+  }
+  std::rotate(children + place, children + index, children + index + 1);
+  children[place].count = count + 1;
+}
+
+void Children::lower(Token token, std::uint32_t count) {
+  if (size_ == 1) return;
+  Child* const children = list();
+  const std::uint32_t index = index_of(token, count);
+  std::uint32_t place = index;
+  while (place + 1 < size_ && children[place + 1].count == count) ++place;
+  std::rotate(children + index, children + index + 1, children + place + 1);
+  children[place].count = count - 1;
+}
+
+void Children::erase(Token token, std::uint32_t count, ChildPool& pool) {
+  if (size_ == 1) {
+    size_ = 0;
+    return;
+  }
+  Child* const children = list();
+  const std::uint32_t index = index_of(token, count);
+  std::copy(children + index + 1, children + size_, children + index);
+  if (size_ > kFew) {
+    Many* const many = pointer<Many>();
+    const std::size_t before = many->map.nbytes();
+    many->map.erase(token);
+    pool.charge(many->map.nbytes(), before);
+    if (size_ == kFew + 1) {
+      pool.charge(0, sizeof(Many) + many->map.nbytes());
+      set_pointer(many->list);
+      delete many;
+    }
+  }
+  const unsigned bits = block_bits(size_);
+  --size_;
+  if (size_ == 1) {
+    set_only(children[0].token, children[0].ref);
+    pool.give(children, bits);
+  } else if (std::has_single_bit(size_)) {
+    Child* const block = pool.take(bits - 1);
+    std::copy_n(children, size_, block);
+    set_list(block);
+    pool.give(children, bits);
+  }
+}
+
+void Children::clear(ChildPool& pool) {
+  if (size_ > 1) {
+    Child* const children = list();
+    if (size_ > kFew) {
+      Many* const many = pointer<Many>();
+      pool.charge(0, sizeof(Many) + many->map.nbytes());
+      delete many;
+    }
+    pool.give(children, block_bits(size_));
+  }
+  size_ = 0;
+}
+
+std::uint32_t Children::index_of(Token token, std::uint32_t count) const {
+  const Child* const children = list();
+  std::uint32_t i = 0;
+  if (size_ > kFew) {
+    const auto behind = [](const Child& child, std::uint32_t value) { return child.count > value; };
+    i = static_cast<std::uint32_t>(
+        std::lower_bound(children, children + size_, count, behind) - children);
+  }
+  while (children[i].token != token) ++i;
+  return i;
+}
+
+}  // namespace draftwood

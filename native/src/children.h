@@ -1,0 +1,163 @@
+// The children of one node, ordered by count; see SuffixTree::speculate for the order among equals.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "token_store.h"
+
+namespace draftwood {
+
+/// A child: a record, or (top bit set) a leaf, which is nothing but the position of its first token.
+/// A leaf stands for a string with one occurrence; it grows with its sequence by itself.
+using Ref = std::uint32_t;
+
+inline constexpr Ref kLeafBit = 0x80000000U;
+[[nodiscard]] inline bool is_leaf(Ref ref) { return (ref & kLeafBit) != 0; }
+[[nodiscard]] inline Ref leaf_at(Position at) { return at | kLeafBit; }
+[[nodiscard]] inline Position leaf_position(Ref ref) { return ref & ~kLeafBit; }
+
+struct Child {
+  Token token;
+  Ref ref;
+  std::uint32_t count;
+};
+
+/// token -> Ref, by open addressing.
+class TokenMap {
+ public:
+  [[nodiscard]] Ref find(Token token) const;
+  void set(Token token, Ref ref);
+  void erase(Token token);
+  [[nodiscard]] std::uint32_t size() const { return size_; }
+  [[nodiscard]] std::size_t nbytes() const { return slots_.capacity() * sizeof(Slot); }
+
+  template <class Visit>
+  void each(Visit visit) const {
+    for (const Slot& slot : slots_) {
+      if (slot.token != kEnd) visit(slot.token, slot.ref);
+    }
+  }
+
+ private:
+  struct Slot {
+    Token token = kEnd;
+    Ref ref = kNone;
+  };
+  [[nodiscard]] std::size_t home(Token token) const {
+    return (static_cast<std::uint32_t>(token) * 0x9E3779B9U) >> shift_;
+  }
+  void resize(unsigned bits);
+
+  std::vector<Slot> slots_;
+  std::uint32_t size_ = 0;
+  unsigned shift_ = 32;
+};
+
+/// Where lists of children lie: blocks of 2^k entries, used again when given back.
+class ChildPool {
+ public:
+  ChildPool() = default;
+  ~ChildPool();
+  ChildPool(const ChildPool&) = delete;
+  ChildPool& operator=(const ChildPool&) = delete;
+
+  Child* take(unsigned bits);
+  void give(Child* block, unsigned bits);
+  [[nodiscard]] std::size_t nbytes() const { return bytes_ + slabs_.capacity() * sizeof(slabs_[0]); }
+  void charge(std::size_t more, std::size_t less) { bytes_ = bytes_ + more - less; }
+
+ private:
+  static constexpr unsigned kPooled = 8;  ///< larger blocks come from the allocator one by one
+
+  std::vector<Child*> slabs_;
+  std::size_t slab_entries_ = 16;
+  std::size_t used_ = 16;
+  std::size_t bytes_ = 0;
+  Child* free_[kPooled + 1] = {};
+};
+
+/// A list of children within a record: none, one (inside), few (a block) or many (with a map).
+/// Has no destructor: call clear() before dropping it.
+class Children {
+ public:
+  [[nodiscard]] std::uint32_t size() const { return size_; }
+
+  /// The i-th child, most frequent first. An only child's `count` is not kept here: it reads 0.
+  [[nodiscard]] Child operator[](std::uint32_t i) const {
+    if (size_ == 1) return Child{static_cast<Token>(word_[0]), word_[1], 0};
+    return list()[i];
+  }
+
+  /// The child that begins with `token`, or kNone.
+  [[nodiscard]] Ref find(Token token) const {
+    if (size_ == 1) return word_[0] == static_cast<std::uint32_t>(token) ? word_[1] : kNone;
+    if (size_ > kFew) return pointer<Many>()->map.find(token);
+    const Child* const few = pointer<Child>();
+    for (std::uint32_t i = 0; i < size_; ++i) {
+      if (few[i].token == token) return few[i].ref;
+    }
+    return kNone;
+  }
+
+  /// Makes `ref` the only child, of a list that has none or one.
+  void set_only(Token token, Ref ref) {
+    word_[0] = static_cast<std::uint32_t>(token);
+    word_[1] = ref;
+    size_ = 1;
+  }
+  /// Empties a list that has one.
+  void drop_only() { size_ = 0; }
+
+  /// Adds a child of count 1 behind all others. `only` is the count of the one that was alone before.
+  void add(Token token, Ref ref, std::uint32_t only, ChildPool& pool);
+  /// Puts another child in the place of the one that begins with `token` and has `count`.
+  void replace(Token token, std::uint32_t count, Ref ref);
+  /// Adds one to the count of the child that has `count`, and moves it to its place.
+  void raise(Token token, std::uint32_t count);
+  /// Takes one from the count of the child that has `count`, and moves it to its place.
+  void lower(Token token, std::uint32_t count);
+  /// Takes out the child that has `count`.
+  void erase(Token token, std::uint32_t count, ChildPool& pool);
+  /// Gives back the list's memory.
+  void clear(ChildPool& pool);
+
+ private:
+  static constexpr std::uint32_t kFew = 16;
+
+  struct Many {
+    Child* list;
+    TokenMap map;
+  };
+
+  // A pointer in two words: records need an alignment of 4 only.
+  template <class T>
+  [[nodiscard]] T* pointer() const {
+    T* value;
+    std::memcpy(&value, word_, sizeof value);
+    return value;
+  }
+  template <class T>
+  void set_pointer(T* value) {
+    std::memcpy(word_, &value, sizeof value);
+  }
+  [[nodiscard]] Child* list() const {
+    return size_ > kFew ? pointer<Many>()->list : pointer<Child>();
+  }
+  void set_list(Child* list) {
+    if (size_ > kFew) {
+      pointer<Many>()->list = list;
+    } else {
+      set_pointer(list);
+    }
+  }
+  [[nodiscard]] std::uint32_t index_of(Token token, std::uint32_t count) const;
+
+  std::uint32_t size_ = 0;
+  std::uint32_t word_[sizeof(void*) / 4 < 2 ? 2 : sizeof(void*) / 4] = {};
+};
+
+}  // namespace draftwood

@@ -1,0 +1,355 @@
+// How a suffix tree continues a context.
+//
+// Suffixes of the context that occur equally often occur at the same places, so what follows them is
+// the same: each such group is expanded once, from its shortest suffix, which sees furthest.
+
+#include <algorithm>
+#include <shared_mutex>
+#include <utility>
+
+#include "suffix_impl.h"
+
+namespace draftwood {
+namespace {
+
+using Impl = SuffixTree::Impl;
+
+/// A token that may be drafted next.
+struct Candidate {
+  float probability;
+  float confidence;
+  std::int32_t parent;
+  std::uint32_t depth;   ///< tokens from the root of the suffix tree, this one included
+  Token token;
+  Ref ref;               ///< whose label holds the token
+  std::uint32_t inside;  ///< which of the label's tokens it is
+  Position at;           ///< where it lies, if inside > 0
+  RecordId siblings;     ///< the record whose child of this rank it begins, or kNone
+  std::uint32_t rank;
+};
+
+/// A draft in the making.
+struct Sketch {
+  std::vector<Candidate> nodes;
+  std::vector<float> scores;        ///< [n]: of the first i + 1 nodes
+  std::size_t certain = 0;          ///< nodes of a chain before the first choice among equals
+
+  void clear() {
+    nodes.clear();
+    scores.clear();
+    certain = 0;
+  }
+  [[nodiscard]] float score(std::size_t count) const {
+    return count == 0 ? 0.0F : scores[count - 1];
+  }
+  void add(const Candidate& node) {
+    nodes.push_back(node);
+    scores.push_back(score(scores.size()) + node.probability);
+  }
+};
+
+/// Draws drafts from one tree. Probabilities are float32 products and scores float32 sums, in the
+/// order of the released code, so that they are equal to the last bit.
+class Drawing {
+ public:
+  Drawing(const Impl& tree, const SuffixPolicy& policy, std::int32_t nodes, std::int32_t reach)
+      : tree_(tree), policy_(policy), nodes_(nodes), reach_(reach) {}
+
+  Draft best(std::span<const Token> context);
+
+ private:
+  [[nodiscard]] bool linear() const { return policy_.shape == Shape::kLinear; }
+  [[nodiscard]] std::int32_t limit(std::uint32_t match) const;
+  [[nodiscard]] std::uint32_t most(std::uint32_t match) const;
+  [[nodiscard]] std::uint32_t roomiest(std::uint32_t longest) const;
+  [[nodiscard]] bool done(std::uint32_t match) const;
+  void group(std::uint32_t longest, std::uint32_t shortest, const Place& place);
+  [[nodiscard]] bool settled(std::uint32_t match, std::size_t count) const;
+  void consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
+                bool redraw);
+  Draft finish();
+
+  void expand(const Place& place, std::uint32_t match, std::uint32_t count, Sketch& sketch);
+  void chain(const Candidate& first, std::uint32_t count, Sketch& sketch) const;
+  void tree(const Candidate& first, std::uint32_t count, Sketch& sketch);
+  [[nodiscard]] bool start(const Place& place, std::uint32_t match, Candidate& out) const;
+  [[nodiscard]] bool follow(const Candidate& last, std::int32_t node, Candidate& out) const;
+  [[nodiscard]] Candidate child(RecordId id, std::uint32_t rank, float above, std::int32_t parent,
+                                std::uint32_t depth) const;
+  [[nodiscard]] float whole(RecordId id) const;
+
+  const Impl& tree_;
+  const SuffixPolicy& policy_;
+  const std::int32_t nodes_;
+  const std::int32_t reach_;
+  std::span<const Token> context_;
+  std::vector<Candidate> heap_;
+  Sketch sketch_;
+  Sketch other_;
+  Sketch chosen_;
+  float score_ = 0.0F;
+  std::uint32_t match_ = 0;
+  bool redraw_ = false;
+};
+
+// --- Choosing the match -----------------------------------------------------------------------
+
+/// The policy's limit behind a match: it falls as matches shorten.
+std::int32_t Drawing::limit(std::uint32_t match) const {
+  const float most = static_cast<float>(match) * policy_.alpha + policy_.offset;
+  const double rounded = std::min(static_cast<double>(most) + 1e-6, 1e9);
+  return std::clamp(static_cast<std::int32_t>(rounded), 0, nodes_);
+}
+
+/// The most nodes that a draft behind a match can have.
+std::uint32_t Drawing::most(std::uint32_t match) const {
+  const auto nodes = static_cast<std::uint32_t>(limit(match));
+  return linear() ? std::min({nodes, static_cast<std::uint32_t>(reach_), tree_.depth - match})
+                  : nodes;
+}
+
+Draft Drawing::best(std::span<const Token> context) {
+  if (context.size() >= tree_.depth) context = context.last(tree_.depth - 1);
+  if (nodes_ <= 0 || reach_ <= 0) return {};
+  context_ = context;
+  Place place;
+  std::uint32_t match = tree_.match(context, place);
+  if (match == 0) return {};
+  // Most often the suffixes down to the one that may be followed by most are of one group.
+  const std::uint32_t pivot = roomiest(match);
+  if (Place below; pivot + 4 < match && tree_.descend(context.last(pivot), below) &&
+                   tree_.count_at(below) == tree_.count_at(place)) {
+    group(match, pivot, below);
+    match = pivot;
+    place = below;
+    if (done(match - 1)) return finish();
+  }
+  std::uint32_t longest = match;
+  std::uint32_t count = tree_.count_at(place);
+  Place shortest = place;
+  while (--match > 0) {
+    tree_.shorten(place, context.data() + context.size());
+    const std::uint32_t here = tree_.count_at(place);
+    if (here != count) {
+      group(longest, match + 1, shortest);
+      if (done(match)) return finish();
+      longest = match;
+      count = here;
+    }
+    shortest = place;
+  }
+  group(longest, 1, shortest);
+  return finish();
+}
+
+/// The match, at most `longest` tokens long, behind which a draft may be largest; of such the longest.
+std::uint32_t Drawing::roomiest(std::uint32_t longest) const {
+  std::uint32_t best = longest;
+  for (std::uint32_t match = longest - 1; match > 0; --match) {
+    if (most(match) > most(best)) best = match;
+  }
+  return best;
+}
+
+/// Whether no match of `match` tokens or fewer can win: limits fall, and it must score more.
+bool Drawing::done(std::uint32_t match) const {
+  return static_cast<float>(limit(match)) <= score_;
+}
+
+/// Considers the suffixes of `shortest` to `longest` tokens, which occur at the same places; `place` is
+/// that of the shortest.
+void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& place) {
+  std::uint32_t count = 0;
+  for (std::uint32_t match = shortest; match <= longest; ++match) {
+    count = std::max(count, most(match));
+  }
+  Candidate first;
+  if (count == 0 || !start(place, shortest, first)) return;
+  // No node is more probable than the first, and sums may round up by a hair.
+  const float margin = first.probability == 1.0F ? 1.0F : 1.0001F;
+  if (static_cast<float>(count) * first.probability * margin <= score_) return;
+  expand(place, shortest, count, sketch_);
+  for (std::uint32_t match = longest; match >= shortest; --match) {
+    const std::size_t nodes = std::min<std::size_t>(most(match), sketch_.nodes.size());
+    const float score = sketch_.score(nodes);
+    if (match == shortest || settled(match, nodes)) {
+      const bool redraw = match != shortest && tree_.removals && !linear();
+      consider(match, score, sketch_, nodes, redraw);
+    } else if (!linear() ? score > score_
+                         : static_cast<float>(most(match)) * first.probability * margin > score_) {
+      Place own;
+      (void)tree_.descend(context_.last(match), own);
+      expand(own, match, most(match), other_);
+      consider(match, other_.score(other_.nodes.size()), other_, other_.nodes.size(), false);
+    }
+  }
+}
+
+/// Whether the first `count` nodes of the group's sketch are what this longer match would score.
+/// It sees less deep, and where a sequence was removed it may order equals otherwise.
+bool Drawing::settled(std::uint32_t match, std::size_t count) const {
+  if (linear()) return !tree_.removals || count <= sketch_.certain;
+  const std::uint32_t shortest = sketch_.nodes.empty() ? match : sketch_.nodes[0].depth - 1;
+  const std::uint32_t deepest = tree_.depth - (match - shortest);
+  return std::all_of(sketch_.nodes.begin(),
+                     sketch_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
+                     [&](const Candidate& node) { return node.depth <= deepest; });
+}
+
+void Drawing::consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
+                       bool redraw) {
+  if (score <= score_) return;
+  score_ = score;
+  match_ = match;
+  redraw_ = redraw;
+  chosen_.nodes.assign(sketch.nodes.begin(),
+                       sketch.nodes.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+Draft Drawing::finish() {
+  Draft draft;
+  if (score_ <= 0.0F) return draft;
+  if (redraw_) {
+    Place place;
+    (void)tree_.descend(context_.last(match_), place);
+    expand(place, match_, most(match_), chosen_);
+  }
+  const std::size_t count = chosen_.nodes.size();
+  draft.tokens.reserve(count);
+  draft.parents.reserve(count);
+  draft.confidence.reserve(count);
+  draft.probability.reserve(count);
+  for (const Candidate& node : chosen_.nodes) {
+    draft.tokens.push_back(node.token);
+    draft.parents.push_back(node.parent);
+    draft.confidence.push_back(node.confidence);
+    draft.probability.push_back(node.probability);
+  }
+  draft.score = score_;
+  draft.match = static_cast<std::int32_t>(match_);
+  return draft;
+}
+
+// --- Expanding one match ----------------------------------------------------------------------
+
+void Drawing::expand(const Place& place, std::uint32_t match, std::uint32_t count,
+                     Sketch& sketch) {
+  sketch.clear();
+  Candidate first;
+  if (!start(place, match, first)) return;
+  if (linear()) {
+    chain(first, count, sketch);
+  } else {
+    tree(first, count, sketch);
+  }
+}
+
+void Drawing::chain(const Candidate& first, std::uint32_t count, Sketch& sketch) const {
+  Candidate next = first;
+  bool certain = true;
+  for (std::uint32_t node = 0; node < count && next.probability >= policy_.floor; ++node) {
+    if (certain && next.siblings != kNone) {
+      const Children& children = tree_.records[next.siblings].children;
+      certain = children.size() < 2 || children[0].count > children[1].count;
+    }
+    sketch.certain += certain ? 1 : 0;
+    sketch.add(next);
+    const Candidate last = next;
+    if (!follow(last, static_cast<std::int32_t>(node), next)) return;
+  }
+}
+
+void Drawing::tree(const Candidate& first, std::uint32_t count, Sketch& sketch) {
+  const auto worse = [](const Candidate& a, const Candidate& b) {
+    return a.probability != b.probability ? a.probability < b.probability : a.parent > b.parent;
+  };
+  const auto push = [&](const Candidate& candidate) {
+    if (candidate.probability < policy_.floor) return;
+    heap_.push_back(candidate);
+    std::push_heap(heap_.begin(), heap_.end(), worse);
+  };
+  const std::uint32_t deepest = first.depth - 1 + static_cast<std::uint32_t>(reach_);
+  heap_.clear();
+  push(first);
+  while (!heap_.empty() && sketch.nodes.size() < count) {
+    std::pop_heap(heap_.begin(), heap_.end(), worse);
+    const Candidate best = heap_.back();
+    heap_.pop_back();
+    const auto node = static_cast<std::int32_t>(sketch.nodes.size());
+    sketch.add(best);
+    // One sibling at a time waits in the heap: those behind it are no more probable.
+    if (best.siblings != kNone &&
+        best.rank + 1 < tree_.records[best.siblings].children.size()) {
+      const auto parent = static_cast<std::size_t>(best.parent);
+      const float above = best.parent == kRoot ? 1.0F : sketch.nodes[parent].probability;
+      push(child(best.siblings, best.rank + 1, above, best.parent, best.depth));
+    }
+    Candidate next;
+    if (best.depth < deepest && follow(best, node, next)) push(next);
+  }
+}
+
+/// The first token below `place`, `match` tokens below the root.
+bool Drawing::start(const Place& place, std::uint32_t match, Candidate& out) const {
+  if (place.inside > 0) {
+    if (match >= tree_.depth) return false;
+    const Position at = tree_.store.forward(tree_.label_of(place.child), place.inside);
+    if (at == kNone) return false;
+    out = Candidate{1.0F,        1.0F,         kRoot, match + 1, tree_.store[at],
+                    place.child, place.inside, at,    kNone,     0};
+    return true;
+  }
+  if (tree_.records[place.record].children.size() == 0) return false;
+  out = child(place.record, 0, 1.0F, kRoot, match + 1);
+  return true;
+}
+
+/// The likeliest token behind one that was drafted as node `node`.
+bool Drawing::follow(const Candidate& last, std::int32_t node, Candidate& out) const {
+  if (last.depth >= tree_.depth) return false;
+  if (is_leaf(last.ref) || last.inside + 1 < tree_.records[last.ref].length) {
+    const Position at = tree_.store.after(last.inside > 0 ? last.at : tree_.label_of(last.ref));
+    if (at == kNone) return false;
+    out = Candidate{last.probability, 1.0F,     node,
+                    last.depth + 1,   tree_.store[at], last.ref,
+                    last.inside + 1,  at,       kNone,
+                    0};
+    return true;
+  }
+  if (tree_.records[last.ref].children.size() == 0) return false;
+  out = child(last.ref, 0, last.probability, node, last.depth + 1);
+  return true;
+}
+
+Candidate Drawing::child(RecordId id, std::uint32_t rank, float above, std::int32_t parent,
+                         std::uint32_t depth) const {
+  const Children& children = tree_.records[id].children;
+  const Child child = children[rank];
+  const auto count =
+      static_cast<float>(children.size() == 1 ? tree_.count_of(child.ref) : child.count);
+  const float of = whole(id);
+  const float share = count / of;
+  const float probability = linear() ? above * share : above * count / of;
+  return Candidate{probability, share, parent, depth, child.token, child.ref, 0, kNone, id, rank};
+}
+
+/// What the counts of a record's children are divided by.
+float Drawing::whole(RecordId id) const {
+  const Record& record = tree_.records[id];
+  if (policy_.counts == Counts::kCode) return static_cast<float>(record.count);
+  const Children& children = record.children;
+  if (children.size() == 1) return static_cast<float>(tree_.count_of(children[0].ref));
+  std::uint32_t sum = 0;
+  for (std::uint32_t i = 0; i < children.size(); ++i) sum += children[i].count;
+  return static_cast<float>(sum);
+}
+
+}  // namespace
+
+Draft SuffixTree::speculate(std::span<const Token> context, const SuffixPolicy& policy,
+                            std::int32_t nodes, std::int32_t reach) const {
+  const std::shared_lock lock(impl_->mutex);
+  return Drawing(*impl_, policy, nodes, reach).best(context);
+}
+
+}  // namespace draftwood

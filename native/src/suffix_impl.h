@@ -1,0 +1,125 @@
+// The suffix tree's data. A record is a string with two or more occurrences at which occurrences part:
+// they branch there, or one of them ends. Strings that occur once need no record: see Ref.
+//
+//   "abab" at depth 4        root -- ab -- [a, 1 end] ... see docs; a leaf's label runs on to the
+//                                                        end of its sequence or to the depth
+//
+// Invariants, which check() proves:
+//   label     `at` names an occurrence of the record's whole string, of which the label is the end
+//   count     suffixes that begin with the string = sum over children + suffixes that end there
+//   path      no record has one child and the same count as it
+//   link      a record shorter than the depth links to the record of its string less the first token
+//   ends      while a sequence is open, `active[l - 1]` is the record in which its last l tokens end, for
+//             all l up to the longest for which there is one; longer suffixes end in leaves
+
+#pragma once
+
+#include <shared_mutex>
+#include <vector>
+
+#include "arena.h"
+#include "children.h"
+#include "draftwood/suffix_tree.h"
+#include "token_store.h"
+
+namespace draftwood {
+
+using RecordId = std::uint32_t;
+inline constexpr RecordId kRootRecord = 0;
+
+struct Record {
+  Position at;            ///< first token of the label
+  std::uint32_t length;   ///< tokens of the label
+  std::uint32_t count;    ///< 0: not in use
+  RecordId parent;
+  RecordId link;
+  Children children;
+};
+static_assert(sizeof(Record) == 32);
+
+/// A place in the tree: at `record`, or `inside` tokens into the label of its child `child`.
+struct Place {
+  RecordId record = kRootRecord;
+  Ref child = kNone;
+  std::uint32_t inside = 0;
+};
+
+struct SuffixTree::Impl {
+  struct Slot {
+    TokenStore::Text text;
+    std::vector<RecordId> active;
+    std::uint32_t generation = 0;
+    std::uint32_t next_free = kNone;
+    std::uint32_t references = 0;  ///< of a ghost: records whose labels lie in its text
+    bool in_tree = false;
+    bool open = false;             ///< whether `active` is kept
+  };
+
+  explicit Impl(std::uint32_t depth_) : depth(depth_) {
+    records.grow(1);
+    records[kRootRecord] = Record{kNone, 0, 0, kNone, kRootRecord, {}};
+  }
+  ~Impl();
+
+  // suffix_tree.cpp
+  Slot& slot_of(Sequence sequence);
+  void remove(Slot& slot, std::uint32_t index);
+  void remove_suffix(const TokenStore::Text& text, std::uint32_t owner, std::uint32_t start);
+  void merge(RecordId id);
+  void relabel_from(std::uint32_t owner);
+  void release(std::uint32_t index);
+
+  // suffix_append.cpp
+  void append(Slot& slot, Token token);
+  void reopen(Slot& slot);
+  RecordId step(Slot& slot, RecordId id, std::uint32_t level, Token token, Position now);
+  RecordId into_leaf(RecordId id, std::uint32_t level, Token token, Position label, Position now,
+                     Slot& slot);
+  RecordId into_record(RecordId id, RecordId child, Token token, Position now, Slot& slot);
+  void end_meets(Position label, std::uint32_t level, RecordId id);
+  void become_leaf(RecordId id, const Slot& slot);
+
+  // Shared by all.
+  [[nodiscard]] Ref find(RecordId id, Token token) const {
+    return id == kRootRecord ? first.find(token) : records[id].children.find(token);
+  }
+  [[nodiscard]] std::uint32_t count_of(Ref ref) const {
+    return is_leaf(ref) ? 1 : records[ref].count;
+  }
+  void add_leaf(RecordId id, Token token, Position at);
+  void replace_child(RecordId id, Token token, std::uint32_t count, Ref ref);
+  RecordId new_record(const Record& record);
+  void free_record(RecordId id);
+  void refer(Record& record, Position at);  ///< relabels, and lets go of a ghost
+  void unrefer(Position at);
+
+  // suffix_match.cpp
+  [[nodiscard]] bool advance(Place& place, std::uint32_t matched, Token token) const;
+  void shorten(Place& place, const Token* end) const;
+  [[nodiscard]] bool descend(std::span<const Token> string, Place& place) const;
+  [[nodiscard]] std::uint32_t match(std::span<const Token> context, Place& place) const;
+  [[nodiscard]] Position label_of(Ref ref) const {
+    return is_leaf(ref) ? leaf_position(ref) : records[ref].at;
+  }
+  [[nodiscard]] std::uint32_t count_at(const Place& place) const {
+    return place.inside > 0 ? count_of(place.child) : records[place.record].count;
+  }
+
+  const std::uint32_t depth;
+  mutable std::shared_mutex mutex;
+  TokenStore store;
+  Arena<Record, 12> records;
+  TokenMap first;  ///< the root's children, which need no order
+  ChildPool pool;
+  std::vector<Slot> slots;
+  std::vector<RecordId> stale;
+  RecordId free_records = kNone;
+  std::uint32_t free_slots = kNone;
+  bool removals = false;     ///< whether a sequence was ever removed
+  std::uint32_t ghosts = 0;  ///< removed sequences whose text is still a label
+  std::size_t live_records = 1;
+  std::size_t live_tokens = 0;
+  std::size_t live_sequences = 0;
+};
+
+}  // namespace draftwood

@@ -1,0 +1,119 @@
+// The text behind a suffix tree: sequences that grow side by side, in linked pages.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "arena.h"
+#include "draftwood/draft.h"
+
+namespace draftwood {
+
+/// Where a token lies. Positions of one sequence are consecutive within a page only: step with
+/// TokenStore::after() and before().
+using Position = std::uint32_t;
+
+inline constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+inline constexpr Token kEnd = -1;  ///< stands behind the last token of a sequence
+
+class TokenStore {
+ public:
+  static constexpr unsigned kPageBits = 6;
+  static constexpr std::uint32_t kPage = 1U << kPageBits;
+
+  /// One sequence's tokens. `owner` is the caller's name for it.
+  struct Text {
+    std::vector<std::uint32_t> pages;
+    std::uint32_t size = 0;
+    std::uint32_t owner = kNone;
+  };
+
+  Position push(Text& text, Token token) {
+    const std::uint32_t offset = text.size & (kPage - 1);
+    if (offset == 0) add_page(text);
+    const Position at = (text.pages.back() << kPageBits) | offset;
+    tokens_[at] = token;
+    ++text.size;
+    return at;
+  }
+
+  /// Forgets a sequence's tokens; its pages are used again.
+  void release(Text& text) {
+    for (const std::uint32_t page : text.pages) {
+      pages_[page].next = free_;
+      free_ = page;
+    }
+    text = Text{};
+  }
+
+  Token operator[](Position at) const { return tokens_[at]; }
+
+  [[nodiscard]] static Position at(const Text& text, std::uint32_t index) {
+    return (text.pages[index >> kPageBits] << kPageBits) | (index & (kPage - 1));
+  }
+
+  /// The position of the next token, or kNone behind the last.
+  [[nodiscard]] Position after(Position at) const {
+    if ((at & (kPage - 1)) == kPage - 1) {
+      const std::uint32_t page = pages_[at >> kPageBits].next;
+      return page == kNone ? kNone : page << kPageBits;
+    }
+    return tokens_[at + 1] == kEnd ? kNone : at + 1;
+  }
+
+  /// `steps` tokens later in the same sequence, which must be that long; one behind its last is kNone.
+  [[nodiscard]] Position forward(Position at, std::uint32_t steps) const {
+    std::uint32_t offset = (at & (kPage - 1)) + steps;
+    std::uint32_t page = at >> kPageBits;
+    for (; offset >= kPage; offset -= kPage) {
+      page = pages_[page].next;
+      if (page == kNone) return kNone;
+    }
+    at = (page << kPageBits) | offset;
+    return tokens_[at] == kEnd ? kNone : at;
+  }
+
+  /// `steps` tokens earlier in the same sequence, which must be that long.
+  [[nodiscard]] Position before(Position at, std::uint32_t steps) const {
+    while ((at & (kPage - 1)) < steps) {
+      steps -= (at & (kPage - 1)) + 1;
+      at = (pages_[at >> kPageBits].previous << kPageBits) | (kPage - 1);
+    }
+    return at - steps;
+  }
+
+  /// Who owns the sequence that `at` lies in.
+  [[nodiscard]] std::uint32_t owner(Position at) const { return pages_[at >> kPageBits].owner; }
+
+  [[nodiscard]] bool full() const { return tokens_.size() >= (1U << 31U) - kPage && free_ == kNone; }
+
+  [[nodiscard]] std::size_t nbytes() const { return tokens_.nbytes() + pages_.nbytes(); }
+
+ private:
+  struct Page {
+    std::uint32_t next, previous, owner;
+  };
+
+  void add_page(Text& text) {
+    std::uint32_t page = free_;
+    if (page == kNone) {
+      page = pages_.grow(1);
+      tokens_.grow(kPage);
+    } else {
+      free_ = pages_[page].next;
+    }
+    const std::uint32_t last = text.pages.empty() ? kNone : text.pages.back();
+    pages_[page] = Page{kNone, last, text.owner};
+    if (last != kNone) pages_[last].next = page;
+    for (std::uint32_t i = 0; i < kPage; ++i) tokens_[(page << kPageBits) | i] = kEnd;
+    text.pages.push_back(page);
+  }
+
+  Arena<Token, 14> tokens_;
+  Arena<Page, 8> pages_;
+  std::uint32_t free_ = kNone;
+};
+
+}  // namespace draftwood

@@ -1,0 +1,170 @@
+"""
+Indexes over token sequences, in C++. Use them through draftwood.index.
+"""
+
+from typing import Annotated
+
+import numpy
+import numpy.typing
+from numpy.typing import NDArray
+
+
+class HistoryInfo:
+    """What a history file's header says."""
+
+    @property
+    def major(self) -> int: ...
+
+    @property
+    def minor(self) -> int: ...
+
+    @property
+    def file_bytes(self) -> int: ...
+
+    @property
+    def sequences(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def namespaces(self) -> int: ...
+
+    @property
+    def token_limit(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> bytes: ...
+
+class History:
+    """
+    A mapped history file. Arrays are borrowed from the mapping and keep it.
+    """
+
+    @staticmethod
+    def open(path: bytes, check_tokens: bool, expected: bytes | None) -> History: ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def info(self) -> HistoryInfo: ...
+
+    @property
+    def tokens(self) -> numpy.typing.NDArray[numpy.int32]: ...
+
+    @property
+    def offsets(self) -> numpy.typing.NDArray[numpy.uint64]: ...
+
+    @property
+    def times(self) -> numpy.typing.NDArray[numpy.int64]: ...
+
+    @property
+    def namespace_ids(self) -> numpy.typing.NDArray[numpy.uint32]: ...
+
+    def sequence(self, i: int) -> numpy.typing.NDArray[numpy.int32]: ...
+
+    def metadata(self, i: int) -> bytes: ...
+
+    def namespace_name(self, i: int) -> bytes: ...
+
+def read_history_info(path: bytes) -> HistoryInfo: ...
+
+class HistoryWriter:
+    """Writes a history beside its path, then renames."""
+
+    def __init__(self, path: bytes, fingerprint: bytes) -> None: ...
+
+    def add(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], namespace: bytes, time: int, metadata: bytes) -> None: ...
+
+    def finish(self) -> HistoryInfo: ...
+
+    def abandon(self) -> None: ...
+
+    @property
+    def sequences(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+NO_TIME: int = -9223372036854775808
+
+class Draft:
+    """
+    What an index proposes: a token tree in flat arrays of n nodes, parents first.
+    """
+
+    @property
+    def tokens(self) -> Annotated[NDArray[numpy.int32], dict(shape=(None,))]:
+        """int32 [n]"""
+
+    @property
+    def parents(self) -> Annotated[NDArray[numpy.int32], dict(shape=(None,))]:
+        """int32 [n]; -1 or an earlier node"""
+
+    @property
+    def confidence(self) -> Annotated[NDArray[numpy.float32], dict(shape=(None,))]:
+        """float32 [n]; P(accepted | parent accepted)"""
+
+    @property
+    def probability(self) -> Annotated[NDArray[numpy.float32], dict(shape=(None,))]:
+        """float32 [n]; P(accepted)"""
+
+    @property
+    def score(self) -> float:
+        """Sum of `probability`: expected accepted tokens"""
+
+    @property
+    def match(self) -> int:
+        """Tokens of context that the draft continues"""
+
+    def __len__(self) -> int: ...
+
+class SuffixPolicy:
+    """How a context is continued."""
+
+    def __init__(self, *, alpha: float, offset: float, floor: float, tree: bool, paper: bool) -> None: ...
+
+class SuffixTree:
+    """Counts every suffix of every sequence, cut at `depth` tokens."""
+
+    def __init__(self, depth: int) -> None: ...
+
+    def begin(self) -> int:
+        """Open an empty sequence; returns its number."""
+
+    def extend(self, sequence: int, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """Append tokens (int32, contiguous) to a sequence."""
+
+    def finish(self, sequence: int) -> None:
+        """Give back what only a growing sequence needs."""
+
+    def remove(self, sequence: int) -> None:
+        """Take a sequence out."""
+
+    def speculate(self, context: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy, nodes: int, reach: int) -> Draft:
+        """
+        The draft of the highest score over all suffixes of a context (int32, contiguous).
+        """
+
+    def count(self, pattern: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int:
+        """How many suffixes begin with a pattern (int32, contiguous)."""
+
+    def check(self) -> str:
+        """
+        Walk the whole tree; empty where its invariants hold, else what does not.
+        """
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def sequences(self) -> int: ...
+
+    @property
+    def nodes(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
