@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from draftwood.draft import Budget, Draft, as_tokens
+from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.hybrid import Hybrid
-from draftwood.errors import InvalidOption
+from draftwood.errors import InvalidOption, InvalidSpec
 from draftwood.protocols import Feedback, Verdict
 
 PROMPT = as_tokens([1, 2, 3])
@@ -111,3 +112,15 @@ def test_closing_closes_both_and_a_failed_open_leaves_nothing_open():
 def test_refuses_a_tau_that_is_no_threshold(tau):
     with pytest.raises(InvalidOption, match="tau is"):
         Hybrid(Scripted(SURE), Scripted(SURE), tau=tau)
+
+
+def test_a_spec_names_both_drafters_and_their_options():
+    hybrid = make_drafter("hybrid:first=suffix:mode=tree;nodes=4,other=lookup:nodes=3,tau=1.5")
+    assert hybrid.tau == 1.5
+    stream = hybrid.open(as_tokens([5, 6, 7, 8, 9, 5, 6]))
+    assert stream.propose(Budget(8)).tokens.tolist() == [7, 8, 9]
+
+
+def test_a_wrong_drafter_inside_a_hybrid_is_named():
+    with pytest.raises(InvalidSpec, match="'lokup'"):
+        make_drafter("hybrid:other=lokup")

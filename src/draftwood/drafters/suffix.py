@@ -1,8 +1,8 @@
 """SuffixDecoding (arXiv 2411.04975): what followed here before, in this request or in any other.
 
-Two trees are asked at each step, and the draft of the higher score is taken: one over the outputs of
-all requests (never their prompts), fed token by token as they run, and one over this request's prompt
-and output.
+Two trees are asked at each step, and the draft of the higher score is taken: one over the outputs
+of all requests (never their prompts), fed token by token as they run, and one over this request's
+prompt and output.
 """
 
 from __future__ import annotations
