@@ -15,7 +15,7 @@ from draftwood.demo.workload import workload
 
 TRACES = Path(__file__).parent / "traces"
 REQUESTS = 24
-SAMPLES = 8
+SAMPLES = 6
 
 
 def sql_agent(llm):
@@ -30,8 +30,13 @@ def sql_agent(llm):
 
 
 def rollouts(llm):
-    """Samples of the same prompts at temperature 1, round after round, as RL training makes them."""
-    prompts = [request.calls[0].prompt([]) for request in workload(seed=12, requests=REQUESTS)]
+    """The drafting of SQL, sampled at temperature 1 round after round, as RL training does."""
+    prompts = []
+    for request in workload(seed=12, requests=REQUESTS):
+        answers = []
+        for call in request.calls[:2]:
+            answers.append(llm.generate(call.prompt(answers), max_tokens=128, chat=False).text)
+        prompts.append(request.calls[2].prompt(answers))
     for sample in range(SAMPLES):
         for number, prompt in enumerate(prompts):
             seed = 1000 * sample + number

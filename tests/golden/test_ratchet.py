@@ -1,13 +1,8 @@
 """No drafter accepts less on the golden traces than it did before."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from ratchet import DRAFTERS, EXPECTED, TRACES, measure
 
 

@@ -28,6 +28,7 @@ from draftwood.testing import (
     row_tables,
 )
 from draftwood.verify.greedy import Greedy
+from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 from draftwood.verify.match import SampleAndMatch, follow
 
 PROMPT = as_tokens([0])
@@ -92,6 +93,107 @@ def test_the_whole_loop_is_exact_whatever_is_drafted(row, shapes):
         return tuple(token for step in steps for token in step.tokens.tolist())
 
     assert law_of(program) == own_law(row, 3, 3)
+
+
+class OneDrawAPosition:
+    """What `GumbelNoise` is in law: draws at different positions are independent."""
+
+    def __init__(self, chance):
+        self.chance, self.asked = chance, set()
+
+    def pick(self, position, weights):
+        assert position not in self.asked, "a position's noise is spent once"
+        self.asked.add(position)
+        return self.chance.pick(weights)
+
+
+@given(row_tables(3), st.lists(drafts(3, max_nodes=5, max_depth=2), min_size=1, max_size=3))
+@thorough
+def test_shared_noise_emits_the_law_of_the_target(row, shapes):
+    drafter = DraftFrom(lambda context, budget: shapes[len(context) % len(shapes)])
+
+    def program(chance):
+        text = []
+        for step in decode(
+            ToyTarget(row),
+            drafter,
+            SharedGumbel(OneDrawAPosition(chance), same),
+            PROMPT,
+            stop=Stop(max_tokens=3),
+        ):
+            text += step.tokens.tolist()
+        return tuple(text)
+
+    assert law_of(program) == own_law(row, 3, 3)
+
+
+def seeded_text(row, seed, count):
+    """One token after the other, by the definition: argmax of log law + g."""
+    noise, text = GumbelNoise(seed), PROMPT.tolist()
+    while len(text) < len(PROMPT) + count:
+        weights = np.asarray(row(tuple(text)), dtype=np.float64)
+        with np.errstate(divide="ignore"):
+            text.append(int(np.argmax(np.log(weights) + noise.at(len(text), range(len(weights))))))
+    return text[len(PROMPT) :]
+
+
+@given(row_tables(4), drafts(4, max_nodes=12), st.integers(0, 2**64 - 1))
+@settings(deadline=None)
+def test_one_seed_makes_one_text_and_the_longest_right_path_is_kept(row, draft, seed):
+    rows = ToyTarget(row).open(PROMPT).score(draft)
+    verdict = SharedGumbel(GumbelNoise(seed), same).verify(draft, rows)
+    text = seeded_text(row, seed, draft.height + 1)
+    assert verdict.tokens(draft).tolist() == text[: len(verdict.path) + 1]
+    paths = [draft.tokens[draft.path(node)].tolist() for node in range(len(draft))]
+    right = [len(path) for path in paths if path == text[: len(path)]]
+    assert len(verdict.path) == max(right, default=0)
+
+
+@given(
+    st.integers(0, 99),
+    st.lists(drafts(12, max_nodes=8), min_size=1, max_size=4),
+    st.floats(0.2, 2),
+    st.integers(0, 12),
+)
+@settings(deadline=None, max_examples=50)
+def test_one_seed_makes_one_text_whatever_is_drafted(seed, shapes, temperature, top_k):
+    row, law = hash_model(seed=seed % 7), Sampling(temperature=temperature, top_k=top_k)
+    expected = seeded_text(lambda prefix: law(row(prefix), as_tokens(prefix)), seed, 12)
+    drafter = DraftFrom(lambda context, budget: shapes[len(context) % len(shapes)])
+    steps = decode(
+        ToyTarget(row),
+        drafter,
+        SharedGumbel(GumbelNoise(seed), law),
+        PROMPT,
+        stop=Stop(max_tokens=12),
+    )
+    assert [token for step in steps for token in step.tokens.tolist()] == expected
+
+
+def test_noise_by_node_instead_of_position_is_caught():
+    """A fault: two nodes at one depth get different noise, so that the draft shapes the text."""
+    row = hash_model(4, seed=1)
+
+    class ByNode(SharedGumbel):
+        def verify(self, draft, rows):
+            def draw(at, accepted):
+                place = len(rows.context) + at
+                return GumbelNoise(0).pick(place, np.exp(rows.logits(at)))
+
+            return follow(draft, draw)
+
+    def text(kind, draft):
+        rows = ToyTarget(row).open(PROMPT).score(draft)
+        verdict = kind(GumbelNoise(0), lambda logits, seen: np.exp(logits)).verify(draft, rows)
+        return verdict.tokens(draft).tolist()
+
+    plain = seeded_text(lambda prefix: np.exp(row(prefix)), 0, 2)
+    wide = Draft.tree([0, 1, 2, 3], [ROOT] * 4)
+    assert text(SharedGumbel, wide) == plain
+    assert any(
+        text(ByNode, Draft.tree(order, [ROOT] * 4)) != plain
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2])
+    )
 
 
 @given(row_tables(3), drafts(3, max_nodes=6, max_depth=2))

@@ -40,14 +40,14 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 0
-    steps: int = 5000
+    steps: int = 2700
     packs: int = 4  # episodes a step
     questions: int = 2  # an episode
     chunk: int = 16  # steps whose episodes are sorted by length together
     matrix_rate: float = 4e-3
     other_rate: float = 4e-3
     warmup: int = 60  # steps
-    cooldown: float = 0.35  # share of the steps over which the rate falls to zero
+    cooldown: float = 0.44  # share of the steps over which the rate falls to zero
     prompt_weight: float = 0.0
     width: int = 160
     layers: int = 4

@@ -1,0 +1,212 @@
+"""Our suffix tree against the released SuffixDecoding: equal drafts, and what they cost.
+
+The peer is built from its source distribution beside the torch that is installed. It needs no GPU;
+the virtual environment must be active, since the build asks CMake for its Python:
+
+    python3 -m venv peers && . peers/bin/activate
+    pip install torch==2.13.0 setuptools wheel ninja cmake
+    pip install nanobind==2.9.2 protobuf==5.29.6 grpcio-tools
+    pip install --no-build-isolation --no-deps --no-binary arctic-inference arctic-inference==0.3.0
+    pip install --no-deps . && pip install numpy tokenizers zstandard typer rich
+    python benchmarks/peer_suffix.py --traces traces/*.jsonl.gz --tokenizer tokenizer.json --json
+
+It prints tables, then (with --json) one JSON object as its last line: `contexts` compared and
+`equal_drafts` among them; ratios peer / ours under `d24` and `d64`, each the lower of the sizes
+stored; our `batch256_ms`, `prompt128k_open_ms`, `prompt128k_close_ms`, `worst_evict_ms`, each the
+worst of the depths and sizes. `settings`, `tables` and `provenance` hold the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peer_cost import Table, measure, measure_requests, memory
+from peer_equal import EXPLAINED, SETTINGS, Comparison, compare, compare_evicting
+
+from draftwood.draft import TokenIds
+from draftwood.provenance import provenance
+from draftwood.replay.tokenizer import TraceTokenizer
+from draftwood.replay.trace import Record, Trace
+
+DEPTHS = (24, 64)
+EVICTING = 4
+"""Traces and depths on which the trees are compared while old responses leave them, too."""
+RATIOS = {
+    "append_ratio": "append",
+    "memory_ratio": "memory",
+    "speculate_matched_ratio": "speculate_matched",
+    "speculate_unmatched_ratio": "speculate_unseen",
+}
+
+
+def main() -> None:
+    options = _options()
+    tokenizer = TraceTokenizer.load(options.tokenizer)
+    traces = {path.name.split(".")[0]: path for path in options.traces}
+    equal = _equality(traces, tokenizer, options.contexts)
+    for line in _told(equal):
+        print(line)
+    tables: list[Table] = []
+    if options.sizes:
+        tables = _costs(traces, tokenizer, options.sizes)
+        for table in tables:
+            print(f"\n{table.depth} tokens deep, {table.tokens:,} tokens stored")
+            print(f"  {'':36}{'ours':>12}{'peer':>12}{'peer / ours':>14}")
+            for row in table.rows.values():
+                print(
+                    f"  {row.what + ', ' + row.unit:36}{row.ours:12.3f}{row.peer:12.3f}"
+                    f"{row.ratio:14.2f}"
+                )
+    summary = json.dumps(_summary(equal, tables))
+    if options.out:
+        options.out.write_text(summary + "\n")
+    if options.json:
+        print(summary)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--traces", nargs="+", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--contexts", type=int, default=200_000, help="to compare, in all")
+    parser.add_argument(
+        "--sizes", nargs="*", type=int, default=[1_000_000, 5_000_000], help="tokens to store"
+    )
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--out", type=Path, help="write the JSON object to this file, too")
+    return parser.parse_args()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _equality(
+    traces: dict[str, Path], tokenizer: TraceTokenizer, contexts: int
+) -> dict[str, Comparison]:
+    """Every trace at both depths, until so many contexts are compared; the same share of each."""
+    found: dict[str, Comparison] = {}
+    total = 0
+    turns = [(name, depth) for name in traces for depth in DEPTHS]
+    for at, (name, depth) in enumerate(turns):
+        share = -(-(contexts - total) // (len(turns) - at))
+        records = Trace(traces[name], tokenizer, problem=_say)
+        compared = compare(name, _enough(records, share), depth=depth, contexts=share)
+        found[f"{name} d{depth}"] = compared
+        total += compared.contexts
+        _say(f"{name}, depth {depth}: {compared.contexts:,} contexts, {dict(compared.kinds)}")
+    for name, depth in turns[:EVICTING]:
+        records = _enough(Trace(traces[name], tokenizer, problem=_say), contexts // 10)
+        texts = [record.response for record in records]
+        compared = compare_evicting(name, texts, depth=depth, contexts=contexts // 20)
+        found[f"{name} d{depth}, evicting"] = compared
+        _say(f"{name}, depth {depth}, evicting: {dict(compared.kinds)}")
+    return found
+
+
+def _enough(records: Iterator[Record] | Trace, contexts: int) -> list[Record]:
+    """Records with some more steps than `contexts`: a step generates 2.5 tokens on average."""
+    taken: list[Record] = []
+    tokens = 0
+    for record in records:
+        taken.append(record)
+        tokens += len(record.response)
+        if tokens > 3 * contexts + 20_000:
+            break
+    return taken
+
+
+def _told(equal: dict[str, Comparison]) -> Iterator[str]:
+    kinds: Counter[str] = Counter()
+    by_setting: Counter[str] = Counter()
+    for each in equal.values():
+        kinds += each.kinds
+        by_setting += each.by_setting
+    contexts = sum(each.contexts for each in equal.values())
+    drafts = sum(kinds.values())
+    yield f"{contexts:,} contexts under {len(SETTINGS)} settings each, {drafts:,} drafts"
+    for kind, count in kinds.most_common():
+        yield f"  {count:10,}  {kind}"
+    yield from (f"  {count:10,}  {setting}" for setting, count in by_setting.most_common())
+    gap = max(each.largest_gap for each in equal.values())
+    yield f"  largest difference between probabilities of equal drafts: {gap:g}"
+    for each in equal.values():
+        for kind, shown in islice(each.examples.items(), 3):
+            if kind not in EXPLAINED:
+                yield f"  {kind}: {shown[0]}"
+
+
+def _costs(traces: dict[str, Path], tokenizer: TraceTokenizer, sizes: Sequence[int]) -> list[Table]:
+    texts, unseen = _texts(traces, tokenizer, max(sizes) + 500_000)
+    tables = []
+    for depth in DEPTHS:
+        measured = measure(texts, unseen, depth=depth, sizes=sorted(sizes), progress=_say)
+        for table in measured:
+            table.add("memory", memory(texts, depth=depth, tokens=table.tokens))
+        requests = measure_requests(texts, depth=depth, tokens=min(sizes), progress=_say)
+        measured[0].rows |= requests.rows
+        tables += measured
+    return tables
+
+
+def _texts(
+    traces: dict[str, Path], tokenizer: TraceTokenizer, tokens: int
+) -> tuple[list[TokenIds], list[TokenIds]]:
+    """Responses to store, and one in twenty that is not.
+
+    Where the traces hold too few, they follow again with the vocabulary permuted: the same
+    structure, no common text.
+    """
+    texts: list[TokenIds] = []
+    for path in traces.values():
+        texts += [record.response for record in Trace(path, tokenizer, problem=_say)]
+    random = np.random.default_rng(1)
+    texts = [texts[i] for i in random.permutation(len(texts)) if len(texts[i])]
+    unseen, kept = texts[: len(texts) // 20], texts[len(texts) // 20 :]
+    stored = list(kept)
+    while sum(map(len, stored)) < tokens:
+        other = random.permutation(tokenizer.vocab_size).astype(np.int32)
+        stored += [other[text] for text in kept]
+    return stored, unseen
+
+
+def _summary(equal: dict[str, Comparison], tables: list[Table]) -> dict[str, Any]:
+    kinds: Counter[str] = sum((each.kinds for each in equal.values()), Counter())
+    by_setting: Counter[str] = sum((each.by_setting for each in equal.values()), Counter())
+    result: dict[str, Any] = {
+        "contexts": sum(each.contexts for each in equal.values()),
+        "equal_drafts": sum(each.equal_contexts for each in equal.values()),
+        "settings": [str(setting) for setting in SETTINGS],
+        "drafts": dict(kinds),
+        "differences": dict(by_setting),
+        "explained": EXPLAINED,
+        "unexplained": sum(n for kind, n in kinds.items() if kind not in {*EXPLAINED, "equal"}),
+    }
+    if tables:
+        for key, row in RATIOS.items():
+            result[key] = {
+                f"d{depth}": round(min(t.rows[row].ratio for t in tables if t.depth == depth), 3)
+                for depth in DEPTHS
+            }
+        for key, row in {
+            "batch256_ms": "batch256",
+            "prompt128k_open_ms": "open_128k",
+            "prompt128k_close_ms": "close_128k",
+            "worst_evict_ms": "evict_worst",
+        }.items():
+            result[key] = round(max(t.rows[row].ours for t in tables if row in t.rows), 3)
+        result["tables"] = [asdict(table) for table in tables]
+    return result | {"provenance": provenance()}
+
+
+if __name__ == "__main__":
+    main()
