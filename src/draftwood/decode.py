@@ -72,7 +72,7 @@ def _steps(
         while finish is None:
             start = perf_counter()
             room = cursor.room
-            draft = stream.propose(budget.within(_reach(stop, generated, room, budget)))
+            draft = stream.propose(budget.within(reach(stop, generated, room, budget)))
             if not target.trees:
                 draft = draft.to_chain()
             drafted = perf_counter()
@@ -91,7 +91,7 @@ def _steps(
             yield Step(draft, verdict, tokens, seconds, finish)
 
 
-def _reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
+def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
     """How deep a draft is worth checking: the step's last token is the target's own."""
     limits = [budget.reach]
     if room is not None:

@@ -232,7 +232,11 @@ class Draft:
         return self._select(kept, place[self.parents[kept]])
 
     def to_chain(self, k: int | None = None) -> Draft:
-        """The most confident child at every level, at most `k` tokens; ties: the earlier node."""
+        """The most confident child at every level, at most `k` tokens; ties: the earlier node.
+
+        Where tokens were sampled (`proposal` is set) the first child at every level instead: to
+        choose among samples by what they are would change the law that they were drawn from.
+        """
         nodes: list[int] = []
         at = ROOT
         limit = len(self) if k is None else k
@@ -240,7 +244,8 @@ class Draft:
             below = self.children(at)
             if not len(below):
                 break
-            at = int(below[np.argmax(self.confidence[below])])
+            best = 0 if self.proposal is not None else int(np.argmax(self.confidence[below]))
+            at = int(below[best])
             nodes.append(at)
         parents = np.arange(-1, len(nodes) - 1, dtype=np.int32)
         return self._select(np.array(nodes, dtype=np.intp), parents)

@@ -65,6 +65,10 @@ class HistoryMalformed(HistoryError):
     """A history file with an offset, a count or a value outside its range."""
 
 
+class HistoryBusy(HistoryError):
+    """A history file that another process has open for writing."""
+
+
 class TokenizerMismatch(HistoryError):
     """A history file written with another tokenizer than the one it is to be used with."""
 

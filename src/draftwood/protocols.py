@@ -6,8 +6,9 @@ sequence; a *draft*, its *rows* and the *verdict* live for one step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,21 +84,25 @@ class Drafter(Protocol):
         """A stream that stands behind `prompt`; what it learns stays within `namespace`."""
 
 
-class Cursor(Protocol):
+class Seat(Protocol):
     """One sequence in the target: committed tokens and the cache behind them."""
 
     @property
     def room(self) -> int | None:
         """Tokens that still fit behind the committed ones; None: no limit."""
 
-    def score(self, draft: Draft) -> Rows:
-        """One pass over the whole draft. Does not move; a second call replaces the first."""
-
     def commit(self, draft: Draft, verdict: Verdict) -> None:
         """Keep the accepted path and the next token; forget the rest of the scored draft."""
 
     def close(self) -> None:
-        """Give the cache back; the cursor is not used again."""
+        """Give the cache back; the sequence is not used again."""
+
+
+class Cursor(Seat, Protocol):
+    """A sequence with passes of its own."""
+
+    def score(self, draft: Draft) -> Rows:
+        """One pass over the whole draft. Does not move; a second call replaces the first."""
 
 
 class Target(Protocol):
@@ -109,6 +114,34 @@ class Target(Protocol):
 
     def open(self, prompt: TokenIds) -> Cursor:
         """A cursor that stands behind `prompt` (at least one token)."""
+
+
+AnySeat = TypeVar("AnySeat", bound=Seat)
+
+
+class Batch(Protocol[AnySeat]):
+    """Sequences that go through the model together; they come and go between passes."""
+
+    def open(self, prompt: TokenIds) -> AnySeat:
+        """A seat for a sequence that stands behind `prompt`; closing it makes room for another."""
+
+    def score(self, seats: Sequence[AnySeat], drafts: Sequence[Draft]) -> list[Rows]:
+        """One pass over a draft for every open seat; the rows come in the order of `seats`."""
+
+    def close(self) -> None:
+        """Give all caches back; the batch is not used again."""
+
+
+@runtime_checkable
+class BatchTarget(Target, Protocol):
+    """A target that may take several sequences, each with a draft of its own shape, in a pass."""
+
+    @property
+    def batches(self) -> bool:
+        """Whether it does."""
+
+    def open_batch(self, size: int) -> Batch[Any]:
+        """A batch of at most `size` sequences at once."""
 
 
 class Verifier(Protocol):

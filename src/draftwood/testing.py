@@ -6,6 +6,7 @@ Importing this module loads neither Hypothesis nor torch; what needs them import
   its result: how a lossless verifier is proved, not sampled.
 * `ToyTarget` is a language model given as a function from a prefix to a row.
 * `DraftFrom` is a drafter given as a function; `random_trees`, `oracle` and `raising` make some.
+* `sampled_draft` draws a draft from a model, as rules that need proposal rows want it.
 * `tokens`, `drafts`, `row_tables` are Hypothesis strategies.
 * `tiny_model` is a seeded random model of a Hugging Face family; `save_tiny_model` a model folder.
 """
@@ -259,6 +260,41 @@ def oracle(
         return Draft.tree(tokens, parents)
 
     return DraftFrom(propose)
+
+
+def sampled_draft(
+    chance: Chance,
+    model: Row,
+    context: TokenIds,
+    parents: Sequence[int],
+    draw: Callable[[Chance, Weights, Sequence[int]], int | None],
+) -> Draft:
+    """A draft of a given shape, its tokens drawn from a small model, with proposal rows.
+
+    model: its rows are weights. parents: the shape. draw: how, from the functions of
+    `draftwood.verify.drawing`; where it has no more siblings to give, the node is left out with
+    all that hangs below it.
+    """
+    prefixes = {ROOT: tuple(context.tolist())}
+    place = {ROOT: ROOT}
+    siblings: dict[int, list[int]] = {}
+    ids: list[int] = []
+    kept: list[int] = []
+    rows: list[Any] = []
+    for node, parent in enumerate(parents):
+        if parent not in place:
+            continue
+        q = np.asarray(model(prefixes[parent]))
+        token = draw(chance, q, siblings.setdefault(parent, []))
+        if token is None:
+            continue
+        siblings[parent].append(token)
+        place[node] = len(ids)
+        prefixes[node] = (*prefixes[parent], token)
+        ids.append(token)
+        kept.append(place[parent])
+        rows.append(q)
+    return Draft.tree(ids, kept, proposal=np.array(rows)) if ids else Draft.empty()
 
 
 def raising(*, after: int = 0) -> DraftFrom:

@@ -12,7 +12,7 @@ from draftwood.cli import app as command_line
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder as `save_pretrained` writes it: a random Llama over letters, with a chat template."""
+    """A folder as `save_pretrained` writes it: a random Llama over letters."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -59,7 +59,10 @@ def test_text_goes_to_stdout_and_figures_to_stderr(generate):
 @pytest.mark.parametrize("drafter", ["suffix", "suffix:mode=tree,alpha=4,floor=0", "lookup"])
 def test_every_drafter_gives_the_text_of_plain_decoding(generate, drafter):
     arguments = ("--prompt", "abcabcabc", "--max-tokens", 40)
-    assert generate(*arguments, "--drafter", drafter)[1] == generate(*arguments, "--drafter", "none")[1]
+    assert (
+        generate(*arguments, "--drafter", drafter)[1]
+        == generate(*arguments, "--drafter", "none")[1]
+    )
 
 
 def test_streaming_gives_the_same_text(generate):
@@ -76,7 +79,9 @@ def test_a_seed_draws_the_same_text_again(generate):
 
 
 def test_json_holds_text_tokens_and_figures(generate):
-    code, out, err = generate("--prompt", "abab", "--max-tokens", 8, "--json", "--drafter", "lookup")
+    code, out, err = generate(
+        *("--prompt", "select", "--max-tokens", 8, "--json", "--drafter", "lookup")
+    )
     result = json.loads(out)
     assert (code, result["finish"], result["drafter"]) == (0, "length", "lookup")
     assert len(result["token_ids"]) == result["tokens"] == 8

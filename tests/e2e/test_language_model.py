@@ -63,6 +63,70 @@ def test_streamed_pieces_make_the_generated_text(llm, temperature):
     assert len(pieces) > 1
 
 
+def test_a_list_of_prompts_gives_the_texts_that_each_gives_by_itself(llm):
+    prompts = [PROMPT, "a", "WITH t AS (SELECT 1)", PROMPT + PROMPT]
+    together = llm.generate(prompts, max_tokens=25, stop=["\x00"], max_batch=3)
+    for prompt, done in zip(prompts, together, strict=True):
+        alone = llm.generate(prompt, max_tokens=25, stop=["\x00"])
+        assert done.tokens.tolist() == alone.tokens.tolist()
+        assert (done.text, done.finish) == (alone.text, alone.finish)
+        assert done.prompt_tokens == alone.prompt_tokens
+        assert done.stats.tokens == len(done.tokens)
+
+
+def test_a_list_of_prompts_draws_each_with_a_seed_of_its_own(folder):
+    plain = load(folder, drafter="none", device="cpu")
+    drafting = load(folder, drafter=random_trees(257), device="cpu")
+    options = {"max_tokens": 20, "temperature": 1.0}
+    together = drafting.generate([PROMPT] * 3, seed=40, **options)
+    assert [done.seed for done in together] == [40, 41, 42]
+    for done in together:
+        alone = plain.generate(PROMPT, seed=done.seed, **options)
+        assert done.tokens.tolist() == alone.tokens.tolist()
+    assert len({done.text for done in together}) == 3
+    assert len({done.seed for done in plain.generate([PROMPT] * 3, **options)}) == 3
+
+
+def test_lists_may_hold_chats_or_token_ids(chat):
+    turns = [{"role": "user", "content": PROMPT}]
+    texts = [done.text for done in chat.generate([turns, turns], max_tokens=5)]
+    assert texts == [chat.generate(PROMPT, max_tokens=5).text] * 2
+    ids = chat.encode(PROMPT)
+    for prompts in ([ids, ids[:3]], [ids.tolist(), ids[:3].tolist()]):
+        found = chat.generate(prompts, max_tokens=5)
+        assert [done.prompt_tokens for done in found] == [len(ids), 3]
+        assert found[0].text == texts[0]
+
+
+def test_steps_and_figures_of_a_list_are_counted(folder):
+    llm = load(folder, drafter="lookup", device="cpu")
+    steps = []
+    done = llm.generate([PROMPT, "b"], max_tokens=6, on_step=steps.append)
+    assert llm.stats.sequences == 2
+    assert llm.stats.steps == len(steps) == sum(one.stats.steps for one in done)
+
+
+def test_one_bad_prompt_of_a_list_is_refused_before_anything_is_generated(llm):
+    before = llm.stats.tokens
+    with pytest.raises(ContextTooLong, match="300 tokens and the model's context holds 256"):
+        llm.generate([[1, 2], [1] * 300])
+    with pytest.raises(InvalidTokens, match="0 tokens"):
+        llm.generate([PROMPT, ""])
+    with pytest.raises(InvalidOption, match="max_batch is 0"):
+        llm.generate([PROMPT, PROMPT], max_batch=0)
+    assert llm.stats.tokens == before
+
+
+def test_the_same_seed_gives_the_same_text_with_every_drafter(folder):
+    texts = {
+        load(folder, drafter=drafter, device="cpu")
+        .generate(PROMPT, max_tokens=40, temperature=0.9, seed=11)
+        .text
+        for drafter in ("none", "lookup:max_ngram=1", "suffix:mode=tree,alpha=4", random_trees(257))
+    }
+    assert len(texts) == 1
+
+
 def test_a_seed_is_chosen_reported_and_repeats_the_text(folder):
     llm = load(folder, drafter="none", device="cpu")
     first = llm.generate(PROMPT, max_tokens=30, temperature=1.0)

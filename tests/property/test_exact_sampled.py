@@ -31,7 +31,7 @@ from draftwood.testing import DraftFrom, ToyTarget, law_of, row_tables, sampled_
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.drawing import distinct, hub_pair, independent
 from draftwood.verify.match import SampleAndMatch
-from draftwood.verify.multiround import MultiRound
+from draftwood.verify.multiround import MultiRound, accept_several
 from draftwood.verify.rejection import ChainRejection, RecursiveRejection
 from draftwood.verify.transport import KSeq, SpecHub
 from draftwood.verify.traversal import TraversalVerification
@@ -154,6 +154,18 @@ def test_several_small_models_may_share_a_multiround_tree(p, small, smaller):
     assert is_exact(law_of(program), p)
 
 
+@given(pairs(3, rows=2), st.integers(0, 3), st.integers(0, 3))
+@few
+def test_several_outputs_are_independent_draws_from_the_target(models, drafts, count):
+    p, q = (model(()) for model in models)
+
+    def program(chance):
+        offers = [(chance.pick(q), q) for _ in range(drafts)]
+        return tuple(accept_several(chance, p, offers, count))
+
+    assert law_of(program) == completed({(): Fraction(1)}, lambda prefix: p, count)
+
+
 @given(pairs(3, rows=3), st.integers(1, 3), st.fractions(0, 1, max_denominator=7))
 @very_few
 def test_every_valid_rho_keeps_the_law_of_the_target(models, count, further):
@@ -200,6 +212,33 @@ def stops_after_zero(draw):
 def test_rules_that_try_in_order_allow_a_drafter_that_stops_early(make, draw, models):
     p, q = models
     assert is_exact(emitted(make, p, q, [ROOT] * 3, stops_after_zero(draw)), p)
+
+
+@pytest.mark.parametrize(("make", "draw"), [TREE_RULES[0], *TREE_RULES[3:]], **names)
+@given(pairs(3, rows=3))
+@few
+def test_rules_that_try_in_order_allow_a_tree_that_grows_by_what_was_drawn(make, draw, models):
+    r"""x1  x2   x2 is drawn where z is 0, and only then;
+    |   |    y is drawn where the drafter likes x2 no less than x1."""
+    p, q = models
+
+    def program(chance):
+        first = q((0,))
+        x1 = draw(chance, first, [])
+        tokens, parents, rows = [x1], [ROOT], [first]
+        z = draw(chance, q((0, x1)), [])
+        tokens, parents, rows = [*tokens, z], [*parents, 0], [*rows, q((0, x1))]
+        x2 = draw(chance, first, [x1]) if z == 0 else None
+        if x2 is not None:
+            tokens, parents, rows = [*tokens, x2], [*parents, ROOT], [*rows, first]
+            if first[x2] >= first[x1]:
+                below = q((0, x2))
+                tokens.append(draw(chance, below, [z] if x2 == x1 else []))
+                parents.append(2)
+                rows.append(below)
+        return verified(chance, make, p, Draft.tree(tokens, parents, proposal=np.array(rows)))
+
+    assert is_exact(law_of(program), p)
 
 
 P = by_last_token(row(1, 2, 3), row(3, 3, 0), row(2, 1, 1))

@@ -112,6 +112,10 @@ class TestDraft:
         tree = Draft.tree(TREE.tokens, TREE.parents, confidence=TREE.confidence, proposal=rows)
         assert_array_equal(tree.to_chain().proposal, rows[[0, 1]])
 
+    def test_to_chain_of_sampled_tokens_takes_the_first_whatever_it_is(self):
+        tree = Draft.tree([7, 9], [ROOT, ROOT], confidence=[0.1, 0.9], proposal=np.ones((2, 10)))
+        assert_array_equal(tree.to_chain().tokens, [7])
+
     def test_first_child_next_sibling_rebuilds_the_tree(self):
         first, sibling = TREE.first_child_next_sibling()
         for row in range(len(TREE) + 1):

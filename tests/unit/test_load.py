@@ -21,7 +21,9 @@ def test_a_missing_backend_names_the_extra(monkeypatch, module):
         load("some/model", drafter="none")
 
 
-@pytest.mark.parametrize("name", ["./no-such-folder", "/no/such/folder", "~/no-such-folder", "a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["./no-such-folder", "/no/such/folder", "~/no-such-folder", "a/b/c"]
+)
 def test_a_path_that_is_no_folder_is_refused(name):
     pytest.importorskip("transformers")
     with pytest.raises(ModelNotFound, match="is no folder; give a model folder or a Hub id"):

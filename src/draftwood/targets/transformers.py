@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import Any
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
 from draftwood.errors import ContextTooLong, InvalidDraft, InvalidTokens, UnsupportedModel
 from draftwood.protocols import Verdict
+from draftwood.targets.committed import Committed
 from draftwood.targets.transformers_cache import SequenceCache
 from draftwood.targets.transformers_probe import (
     attention_layers,
@@ -30,6 +33,10 @@ from draftwood.targets.transformers_probe import (
     rope_switch,
     spread,
 )
+from draftwood.targets.tree_mask import row_positions, tree_mask
+
+if TYPE_CHECKING:
+    from draftwood.targets.transformers_batch import TransformersBatch
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +52,7 @@ class TransformersTarget:
     threads may run beside one another as far as the model allows it.
 
     trees: whether drafts may branch; False where the model's attention takes no mask of ours.
+    batches: whether sequences of different lengths share passes; found out when first asked for.
     context_limit: tokens of prompt and text in all, or None.
 
     Raises:
@@ -67,11 +75,53 @@ class TransformersTarget:
         self.dtype: torch.dtype = model.dtype
         self.context_limit: int | None = getattr(self._config, "max_position_embeddings", None)
         self.trees = self.layers.tree_masks and "position_ids" in parameters
+        self._probed = probe
+        self._warned = False
         if probe:
             self._probe()
 
     def open(self, prompt: TokenIds) -> TransformersCursor:
-        """A cursor behind `prompt`; its first `score` computes the prompt.
+        """A cursor behind `prompt`; its first `score` computes the prompt. Raises as `admit`."""
+        prompt, limit = self.admit(prompt)
+        return TransformersCursor(self, prompt, limit)
+
+    def open_batch(self, size: int) -> TransformersBatch:
+        """A batch of at most `size` sequences in one pass; `TransformersBatch` states its memory.
+
+        Raises:
+            UnsupportedModel: where `batches` is False.
+        """
+        from draftwood.targets.transformers_batch import TransformersBatch
+
+        if not self.batches:
+            raise UnsupportedModel(
+                f"{type(self.model).__name__} takes no sequences of different lengths in one pass; "
+                "use sdpa or eager attention, or decode the sequences one by one"
+            )
+        return TransformersBatch(self, size)
+
+    @cached_property
+    def batches(self) -> bool:
+        """Whether sequences of different lengths, each with its own tree, may share a pass."""
+        switch = rope_switch(self._config)
+        if switch is not None and switch[0] == "longrope":
+            return False  # the longest sequence of a pass would turn the keys of all others
+        if not self.trees or not self._probed:
+            return self.trees
+        from draftwood.targets.transformers_batch import Accompanied
+
+        problem = disagreement(Accompanied(self), self._plain, self._tree(), 5, self._allowed)
+        if problem is not None:
+            log.info(
+                "%s takes no sequences of different lengths in one pass (%s): they are passed one "
+                "by one",
+                type(self.model).__name__,
+                problem,
+            )
+        return problem is None
+
+    def admit(self, prompt: TokenIds) -> tuple[TokenIds, int | None]:
+        """The prompt, once it is sure to fit, and how many tokens its sequence may reach.
 
         Raises:
             ContextTooLong: for a prompt that leaves no room for a generated token.
@@ -86,7 +136,7 @@ class TransformersTarget:
                 f"the prompt has {len(prompt)} tokens and the model's context holds {limit}, the "
                 f"generated ones included; shorten the prompt to {limit - 1} tokens at most"
             )
-        return TransformersCursor(self, prompt, limit)
+        return prompt, limit
 
     def forward(
         self,
@@ -106,7 +156,12 @@ class TransformersTarget:
             pending = len(tokens) - len(draft)
             positions = row_positions(draft, cache.length, pending)
             inputs["position_ids"] = torch.from_numpy(positions[None]).to(self.device)
-            inputs["attention_mask"] = self._masks(draft, cache.length, pending)
+            inputs["attention_mask"] = self.masks(
+                {
+                    name: tree_mask(draft, cache.length, pending, window=window)[None]
+                    for name, window in self.layers.windows.items()
+                }
+            )
         if self._takes_rows_to_keep:
             inputs["logits_to_keep"] = keep
         ids = torch.from_numpy(tokens.astype(np.int64)[None]).to(self.device)
@@ -114,15 +169,36 @@ class TransformersTarget:
         logits: torch.Tensor = output.logits[0, -keep:]
         return logits
 
-    def _masks(self, draft: Draft, past: int, pending: int) -> torch.Tensor | dict[str, Any]:
-        masks = {
-            name: self._mask(tree_mask(draft, past, pending, window=window))
-            for name, window in self.layers.windows.items()
-        }
+    def prefill(self, tokens: TokenIds, cache: SequenceCache) -> None:
+        """Compute tokens that are not in the cache, all but a last chunk of `prefill_rows`."""
+        while len(tokens) - cache.length > self.prefill_rows:
+            chunk = tokens[cache.length : cache.length + self.prefill_rows]
+            self.forward(chunk, cache, keep=1)
+
+    def masks(
+        self, visible: Mapping[str, NDArray[np.bool_]]
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Masks as the model takes them; visible: bool [batch, rows, keys] by type of layer."""
+        masks = {name: self._mask(sees) for name, sees in visible.items()}
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
+    def known(self, tokens: TokenIds) -> TokenIds:
+        """A draft's tokens, ids beyond the vocabulary replaced: no verifier can accept those."""
+        last = self.vocab_size - 1
+        if not len(tokens) or int(tokens.max()) <= last:
+            return tokens
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "a draft holds token id %d, the model's last is %d; such tokens are never "
+                "accepted: use a drafter that learned from this model's tokenizer",
+                int(tokens.max()),
+                last,
+            )
+        return np.minimum(tokens, np.int32(last))
+
     def _mask(self, visible: NDArray[np.bool_]) -> torch.Tensor:
-        mask = torch.from_numpy(visible[None, None]).to(self.device)
+        mask = torch.from_numpy(visible[:, None]).to(self.device)
         if not self._additive:
             return mask
         additive = torch.zeros(mask.shape, dtype=self.dtype, device=self.device)
@@ -142,17 +218,15 @@ class TransformersTarget:
         Raises:
             UnsupportedModel: where not even a chain gives the rows of a plain pass.
         """
-        allowed = 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.25
-        tokens = spread(self.vocab_size, 6)
-        problem = disagreement(self, self._plain, Draft.chain(tokens[:3]), ROOT, allowed)
+        chain = Draft.chain(spread(self.vocab_size, 3))
+        problem = disagreement(self, self._plain, chain, ROOT, self._allowed)
         if problem is not None:
             raise UnsupportedModel(
                 f"{type(self.model).__name__} gives other logits for several tokens at once than "
                 f"for one after the other ({problem}); use a model with ordinary attention"
             )
         if self.trees:
-            tree = Draft.tree(tokens, [ROOT, ROOT, 0, 1, 0, 3])
-            problem = disagreement(self, self._plain, tree, 5, allowed)
+            problem = disagreement(self, self._plain, self._tree(), 5, self._allowed)
             self.trees = problem is None
         if not self.trees:
             log.info(
@@ -162,12 +236,22 @@ class TransformersTarget:
                 problem or "its masks are not by position",
             )
 
+    def _tree(self) -> Draft:
+        """A tree for probes: node 5 is deep, and its path not in the order of nodes."""
+        return Draft.tree(spread(self.vocab_size, 6), [ROOT, ROOT, 0, 1, 0, 3])
+
+    @property
+    def _allowed(self) -> float:
+        """How far logits of passes of other shapes may be off, in standard deviations."""
+        return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.25
+
     def _plain(self, tokens: TokenIds) -> NDArray[np.float32]:
-        """float32 [V]: the logits after `tokens`, by one pass without a cache."""
+        """float32 [n, V]: the logits after each of n tokens, by one pass without a cache."""
         with torch.inference_mode():
             ids = torch.from_numpy(tokens.astype(np.int64)[None]).to(self.device)
-            logits = self.model(input_ids=ids, use_cache=False).logits
-        return TransformersRows(logits[0, -1:], tokens).logits(0)
+            logits = self.model(input_ids=ids, use_cache=False).logits[0]
+        rows: NDArray[np.float32] = logits.to("cpu", torch.float32).numpy()
+        return rows
 
 
 class TransformersCursor:
@@ -176,22 +260,19 @@ class TransformersCursor:
     def __init__(self, target: TransformersTarget, prompt: TokenIds, limit: int | None) -> None:
         self._target = target
         self._limit = limit
-        self._tokens = np.empty(2 * len(prompt) + 64, dtype=np.int32)
-        self._tokens[: len(prompt)] = prompt
-        self._committed = len(prompt)
+        self._committed = Committed(prompt)
         self._cache = SequenceCache(target.layers.count)
         self._draft: Draft | None = None
-        self._warned = False
 
     @property
     def room(self) -> int | None:
         """Tokens that still fit behind the committed ones; None: no limit."""
-        return None if self._limit is None else self._limit - self._committed
+        return None if self._limit is None else self._limit - self._committed.count
 
     @property
     def context(self) -> TokenIds:
         """The committed tokens; a view that is valid until the next commit."""
-        return self._tokens[: self._committed]
+        return self._committed.tokens
 
     def score(self, draft: Draft) -> TransformersRows:
         """One pass over the whole draft (before it, at first: over the prompt).
@@ -205,11 +286,11 @@ class TransformersCursor:
                 "pass draft.to_chain()"
             )
         with torch.inference_mode():
-            if self._cache.length >= self._committed:
-                self._cache.keep(self._committed - 1)
-            self._prefill()
-            pending = self._tokens[self._cache.length : self._committed]
-            tokens = np.concatenate((pending, self._known(draft.tokens))) if len(draft) else pending
+            if self._cache.length >= self._committed.count:
+                self._cache.keep(self._committed.count - 1)
+            self._target.prefill(self.context, self._cache)
+            pending = self.context[self._cache.length :]
+            tokens = np.concatenate((pending, self._target.known(draft.tokens)))
             logits = self._target.forward(tokens, self._cache, keep=len(draft) + 1, draft=draft)
         self._draft = draft
         return TransformersRows(logits, self.context)
@@ -222,41 +303,15 @@ class TransformersCursor:
         """
         if draft is not self._draft:
             raise InvalidDraft("the draft to commit is not the one scored last; score it first")
+        count = self._committed.count
         with torch.inference_mode():
-            self._cache.keep(self._committed, (verdict.path + self._committed).tolist())
+            self._cache.keep(count, (verdict.path + count).tolist())
         self._draft = None
-        tokens = verdict.tokens(draft)
-        end = self._committed + len(tokens)
-        if end > len(self._tokens):
-            self._tokens = np.concatenate((self.context, np.empty(end + 64, dtype=np.int32)))
-        self._tokens[self._committed : end] = tokens
-        self._committed = end
+        self._committed.append(verdict.tokens(draft))
 
     def close(self) -> None:
         """Give the cache back; the cursor is not used again."""
         self._cache = SequenceCache(0)
-
-    def _prefill(self) -> None:
-        """Compute all but the last chunk of what is committed and not in the cache."""
-        rows = self._target.prefill_rows
-        while self._committed - self._cache.length > rows:
-            start = self._cache.length
-            self._target.forward(self._tokens[start : start + rows], self._cache, keep=1)
-
-    def _known(self, tokens: TokenIds) -> TokenIds:
-        """The draft's tokens, ids beyond the vocabulary replaced: no verifier can accept those."""
-        last = self._target.vocab_size - 1
-        if int(tokens.max()) <= last:
-            return tokens
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "a draft holds token id %d, the model's last is %d; such tokens are never "
-                "accepted: use a drafter that learned from this model's tokenizer",
-                int(tokens.max()),
-                last,
-            )
-        return np.minimum(tokens, np.int32(last))
 
 
 class TransformersRows:
@@ -282,28 +337,3 @@ class TransformersRows:
         """float32 [V]: the logits after `row`; read-only in effect (it may share memory)."""
         row_logits: NDArray[np.float32] = self._logits[row].to("cpu", torch.float32).numpy()
         return row_logits
-
-
-def row_positions(draft: Draft, past: int, pending: int) -> NDArray[np.int64]:
-    """int64 [pending + n]: the position of every row of a pass behind `past` cached tokens."""
-    positions = np.arange(past, past + pending + len(draft))
-    positions[pending:] = past + pending - 1 + draft.depths
-    return positions
-
-
-def tree_mask(
-    draft: Draft, past: int, pending: int, *, window: int | None = None
-) -> NDArray[np.bool_]:
-    """bool [pending + n, past + pending + n]: which cached token, pending token or node a row sees.
-
-    window: how many positions a row sees at most, its own included; None: all.
-    """
-    rows, context = pending + len(draft), past + pending
-    visible = np.ones((rows, past + rows), dtype=np.bool_)
-    visible[:pending, past:] = np.arange(rows) <= np.arange(pending)[:, None]
-    visible[pending:, context:] = draft.mask()
-    if window is not None and past + rows > window:
-        at = row_positions(draft, past, pending)
-        keys = np.concatenate((np.arange(past), at))
-        visible &= at[:, None] - keys < window
-    return visible

@@ -1,4 +1,4 @@
-"""Keys and values of one sequence, kept so that a rejected draft costs nothing to forget.
+"""Keys and values of sequences, kept so that a rejected draft costs nothing to forget.
 
        buffer    | context ............ | draft nodes 0 1 2 3 4 |  free  |
        accepted                           -> 1, 4
@@ -7,6 +7,8 @@
 A pass writes the rows of its draft behind the context. Keeping a path moves only those accepted
 rows that stand in the wrong place; the context is neither copied nor computed again. Every layer
 keeps all rows, sliding-window layers too: which of them a row sees is the mask's business.
+
+`SequenceCache` holds one sequence, `BatchCache` many side by side.
 """
 
 from __future__ import annotations
@@ -119,6 +121,99 @@ class SequenceCache(Cache):  # type: ignore[misc]
     def nbytes(self) -> int:
         """Bytes of all buffers, free rows included."""
         return sum(layer._keys.nbytes + layer._values.nbytes for layer in self.layers)
+
+
+class BatchLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer's keys and values, [size, heads, rows, head size], each slot from row 0."""
+
+    is_sliding = False
+
+    def __init__(self, size: int) -> None:
+        self.places = torch.empty((0, 0), dtype=torch.int64)
+        self.end = 0
+        self.is_initialized = False
+        self._size = size
+        self.keys = self.values = torch.empty(0)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Take shape, type and device from the first rows, [batch, heads, rows, head size]."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = self._room(key_states, 0), self._room(value_states, 0)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write a pass's rows to their places; the keys and values of all slots in use."""
+        self.fit(key_states, value_states, self.end)
+        count, end = len(self.places), self.end
+        slots = torch.arange(count, device=key_states.device)[:, None]
+        self.keys[slots, :, self.places] = key_states.transpose(1, 2)
+        self.values[slots, :, self.places] = value_states.transpose(1, 2)
+        return self.keys[:count, :, :end], self.values[:count, :, :end]
+
+    def fit(self, key_states: torch.Tensor, value_states: torch.Tensor, rows: int) -> None:
+        """Make room for so many rows. New rows hold zeros: what is masked must still be finite."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        held = self.keys.shape[-2]
+        if rows <= held:
+            return
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = self._room(old, max(FIRST_ROWS, 2 * held, rows))
+            new[:, :, :held] = old
+            setattr(self, name, new)
+
+    def get_seq_length(self) -> int:
+        """Rows of the longest slot before this pass."""
+        return self.end - self.places.shape[1]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys that a pass attends to, and the position of the first."""
+        return self.end, 0
+
+    def get_max_length(self) -> int:
+        """-1: no limit."""
+        return -1
+
+    def _room(self, like: torch.Tensor, rows: int) -> torch.Tensor:
+        return like.new_zeros((self._size, like.shape[1], rows, like.shape[3]))
+
+
+class BatchCache(Cache):  # type: ignore[misc]
+    """The layers of a batch."""
+
+    def __init__(self, layers: int, size: int) -> None:
+        super().__init__(layers=[BatchLayer(size) for _ in range(layers)])
+
+    def begin(self, places: torch.Tensor, end: int) -> None:
+        """Say where the next pass writes: int64 [slots, rows], each below `end`."""
+        for layer in self.layers:
+            layer.places, layer.end = places, end
+
+    def adopt(self, slot: int, cache: SequenceCache) -> None:
+        """Copy a sequence of its own into a slot."""
+        for layer, other in zip(self.layers, cache.layers, strict=True):
+            layer.fit(other.keys, other.values, other.length)
+            layer.keys[slot, :, : other.length] = other.keys[0]
+            layer.values[slot, :, : other.length] = other.values[0]
+
+    def copy(self, source: int, place: int, rows: int) -> None:
+        """Copy the first rows of a slot to another."""
+        for layer in self.layers:
+            layer.keys[place, :, :rows] = layer.keys[source, :, :rows]
+            layer.values[place, :, :rows] = layer.values[source, :, :rows]
+
+    def move(self, slots: torch.Tensor, sources: torch.Tensor, places: torch.Tensor) -> None:
+        """Move rows within their slots, all at once; three int64 [n]."""
+        for layer in self.layers:
+            layer.keys[slots, :, places] = layer.keys[slots, :, sources]
+            layer.values[slots, :, places] = layer.values[slots, :, sources]
+
+    def nbytes(self) -> int:
+        """Bytes of all buffers, free rows and slots included."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
 
 def _rows_like(states: torch.Tensor, rows: int) -> torch.Tensor:

@@ -106,28 +106,32 @@ def disagreement(
 ) -> str | None:
     """How a scored draft and the pass after its commit differ from plain passes; None: not at all.
 
-    plain: the logits after some tokens. accepted: the node to which the draft is accepted before
-    the second pass. allowed: the largest difference, in standard deviations of the plain logits.
+    plain: [n, V], the logits after each of n tokens, by one pass without a cache. accepted: the
+    node to which the draft is accepted before the second pass. allowed: the largest difference, in
+    standard deviations of the plain logits.
     """
+    prompt, nothing = draft.tokens[::-1].copy(), Draft.empty()
+    context = np.append(prompt, prompt[:1])
+    verdict = Verdict(draft.path(accepted), int(draft.tokens[0]))
 
-    def difference(tokens: TokenIds, logits: NDArray[np.floating[Any]]) -> str | None:
-        expected = plain(tokens)
+    def difference(logits: NDArray[Any], expected: NDArray[np.float32]) -> str | None:
         off = float(np.abs(expected - logits).max() / max(float(expected.std()), 1e-30))
         return None if off <= allowed else f"logits off by {off:.2g} standard deviations"
 
-    prompt = draft.tokens[::-1].copy()
     try:
         with closing(target.open(prompt)) as cursor:
+            cursor.score(nothing)
+            cursor.commit(nothing, Verdict(draft.path(ROOT), int(context[-1])))
             rows = cursor.score(draft)
-            for node in range(ROOT, len(draft)):
-                path = draft.tokens[draft.path(node)]
-                off = difference(np.append(prompt, path), rows.logits(node + 1))
-                if off is not None:
-                    return f"at node {node}, {off}"
-            verdict = Verdict(draft.path(accepted), int(draft.tokens[0]))
-            committed = np.append(prompt, verdict.tokens(draft))
+            for leaf in sorted(set(range(len(draft))).difference(draft.parents.tolist())):
+                path = draft.path(leaf)
+                expected = plain(np.append(context, draft.tokens[path]))[-len(path) - 1 :]
+                for node, row in zip([ROOT, *path.tolist()], expected, strict=True):
+                    if off := difference(rows.logits(node + 1), row):
+                        return f"at node {node}, {off}"
             cursor.commit(draft, verdict)
-            off = difference(committed, cursor.score(Draft.empty()).logits(0))
-            return None if off is None else f"after a commit, {off}"
+            following = cursor.score(nothing).logits(0)
+            off = difference(following, plain(np.append(context, verdict.tokens(draft)))[-1])
+            return off and f"after a commit, {off}"
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
         return f"{type(error).__name__}: {error}"
