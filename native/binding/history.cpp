@@ -29,11 +29,12 @@ using draftwood::Token;
 template <typename T>
 using Borrowed = nb::ndarray<nb::numpy, const T, nb::ndim<1>>;
 
-using TokenArgument =
-    nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using TokenArgument = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // A path arrives as os.fsencode() made it, since a name need not be UTF-8.
-std::string path_of(const nb::bytes& path) { return {path.c_str(), path.size()}; }
+std::string path_of(const nb::bytes& path) {
+  return {path.c_str(), path.size()};
+}
 
 Fingerprint fingerprint_of(const nb::bytes& bytes) {
   Fingerprint fingerprint{};
@@ -49,7 +50,9 @@ nb::bytes bytes_of(const Fingerprint& fingerprint) {
   return nb::bytes(fingerprint.data(), fingerprint.size());
 }
 
-nb::bytes bytes_of(std::string_view text) { return nb::bytes(text.data(), text.size()); }
+nb::bytes bytes_of(std::string_view text) {
+  return nb::bytes(text.data(), text.size());
+}
 
 /// The elements in place; the array keeps the mapping alive.
 template <typename T>
@@ -65,12 +68,18 @@ std::size_t checked(const History& history, std::size_t i) {
 
 const char* error_name(HistoryFault fault) {
   switch (fault) {
-    case HistoryFault::kTruncated: return "HistoryTruncated";
-    case HistoryFault::kNotAHistory: return "NotAHistory";
-    case HistoryFault::kNewer: return "HistoryTooNew";
-    case HistoryFault::kChecksum: return "HistoryCorrupt";
-    case HistoryFault::kFingerprint: return "TokenizerMismatch";
-    case HistoryFault::kLayout: break;
+    case HistoryFault::kTruncated:
+      return "HistoryTruncated";
+    case HistoryFault::kNotAHistory:
+      return "NotAHistory";
+    case HistoryFault::kNewer:
+      return "HistoryTooNew";
+    case HistoryFault::kChecksum:
+      return "HistoryCorrupt";
+    case HistoryFault::kFingerprint:
+      return "TokenizerMismatch";
+    case HistoryFault::kLayout:
+      break;
   }
   return "HistoryMalformed";
 }
@@ -124,61 +133,70 @@ void bind_history(nb::module_& module) {
           "path"_a, "check_tokens"_a, "expected"_a.none())
       .def("__len__", [](const History& h) { return h.view().size(); })
       .def_prop_ro("info", [](const History& h) { return h.view().info(); })
-      .def_prop_ro("tokens",
-                   [](nb::handle self) {
-                     return borrow(nb::cast<const History&>(self).view().tokens(), self);
-                   },
-                   nb::sig("def tokens(self) -> numpy.typing.NDArray[numpy.int32]"))
-      .def_prop_ro("offsets",
-                   [](nb::handle self) {
-                     return borrow(nb::cast<const History&>(self).view().offsets(), self);
-                   },
-                   nb::sig("def offsets(self) -> numpy.typing.NDArray[numpy.uint64]"))
-      .def_prop_ro("times",
-                   [](nb::handle self) {
-                     return borrow(nb::cast<const History&>(self).view().times(), self);
-                   },
-                   nb::sig("def times(self) -> numpy.typing.NDArray[numpy.int64]"))
-      .def_prop_ro("namespace_ids",
-                   [](nb::handle self) {
-                     return borrow(nb::cast<const History&>(self).view().namespace_ids(), self);
-                   },
-                   nb::sig("def namespace_ids(self) -> numpy.typing.NDArray[numpy.uint32]"))
-      .def("sequence",
-           [](nb::handle self, std::size_t i) {
-             const auto& history = nb::cast<const History&>(self);
-             return borrow(history.view().sequence(checked(history, i)), self);
-           },
-           "i"_a, nb::sig("def sequence(self, i: int) -> numpy.typing.NDArray[numpy.int32]"))
-      .def("metadata",
-           [](const History& h, std::size_t i) {
-             return bytes_of(h.view().metadata(checked(h, i)));
-           },
-           "i"_a)
-      .def("namespace_name",
-           [](const History& h, std::size_t i) {
-             if (i >= h.view().info().namespaces) throw nb::index_error("no such namespace");
-             return bytes_of(h.view().namespace_name(i));
-           },
-           "i"_a);
+      .def_prop_ro(
+          "tokens",
+          [](nb::handle self) {
+            return borrow(nb::cast<const History&>(self).view().tokens(), self);
+          },
+          nb::sig("def tokens(self) -> numpy.typing.NDArray[numpy.int32]"))
+      .def_prop_ro(
+          "offsets",
+          [](nb::handle self) {
+            return borrow(nb::cast<const History&>(self).view().offsets(), self);
+          },
+          nb::sig("def offsets(self) -> numpy.typing.NDArray[numpy.uint64]"))
+      .def_prop_ro(
+          "times",
+          [](nb::handle self) {
+            return borrow(nb::cast<const History&>(self).view().times(), self);
+          },
+          nb::sig("def times(self) -> numpy.typing.NDArray[numpy.int64]"))
+      .def_prop_ro(
+          "namespace_ids",
+          [](nb::handle self) {
+            return borrow(nb::cast<const History&>(self).view().namespace_ids(), self);
+          },
+          nb::sig("def namespace_ids(self) -> numpy.typing.NDArray[numpy.uint32]"))
+      .def(
+          "sequence",
+          [](nb::handle self, std::size_t i) {
+            const auto& history = nb::cast<const History&>(self);
+            return borrow(history.view().sequence(checked(history, i)), self);
+          },
+          "i"_a, nb::sig("def sequence(self, i: int) -> numpy.typing.NDArray[numpy.int32]"))
+      .def(
+          "metadata",
+          [](const History& h, std::size_t i) {
+            return bytes_of(h.view().metadata(checked(h, i)));
+          },
+          "i"_a)
+      .def(
+          "namespace_name",
+          [](const History& h, std::size_t i) {
+            if (i >= h.view().info().namespaces) throw nb::index_error("no such namespace");
+            return bytes_of(h.view().namespace_name(i));
+          },
+          "i"_a);
 
-  module.def("read_history_info", [](const nb::bytes& path) {
-    return draftwood::read_history_info(path_of(path));
-  }, "path"_a);
+  module.def(
+      "read_history_info",
+      [](const nb::bytes& path) { return draftwood::read_history_info(path_of(path)); }, "path"_a);
 
-  nb::class_<HistoryWriter>(module, "HistoryWriter", "Writes a history beside its path, then renames.")
-      .def("__init__",
-           [](HistoryWriter* self, const nb::bytes& path, const nb::bytes& fingerprint) {
-             new (self) HistoryWriter(path_of(path), fingerprint_of(fingerprint));
-           },
-           "path"_a, "fingerprint"_a)
-      .def("add",
-           [](HistoryWriter& self, const TokenArgument& tokens, const nb::bytes& name_space,
-              std::int64_t time, const nb::bytes& metadata) {
-             self.add({tokens.data(), tokens.size()}, path_of(name_space), time,
-                      path_of(metadata));
-           },
-           "tokens"_a.noconvert(), "namespace"_a, "time"_a, "metadata"_a)
+  nb::class_<HistoryWriter>(module, "HistoryWriter",
+                            "Writes a history beside its path, then renames.")
+      .def(
+          "__init__",
+          [](HistoryWriter* self, const nb::bytes& path, const nb::bytes& fingerprint) {
+            new (self) HistoryWriter(path_of(path), fingerprint_of(fingerprint));
+          },
+          "path"_a, "fingerprint"_a)
+      .def(
+          "add",
+          [](HistoryWriter& self, const TokenArgument& tokens, const nb::bytes& name_space,
+             std::int64_t time, const nb::bytes& metadata) {
+            self.add({tokens.data(), tokens.size()}, path_of(name_space), time, path_of(metadata));
+          },
+          "tokens"_a.noconvert(), "namespace"_a, "time"_a, "metadata"_a)
       .def("finish", &HistoryWriter::finish, nb::call_guard<nb::gil_scoped_release>())
       .def("abandon", &HistoryWriter::abandon)
       .def_prop_ro("sequences", &HistoryWriter::sequences)

@@ -5,10 +5,12 @@
 namespace nb = nanobind;
 
 void bind_history(nb::module_& module);
+void bind_recall(nb::module_& module);
 void bind_suffix_tree(nb::module_& module);
 
 NB_MODULE(_native, module) {
   module.doc() = "Indexes over token sequences, in C++. Use them through draftwood.index.";
   bind_history(module);
   bind_suffix_tree(module);
+  bind_recall(module);
 }

@@ -22,7 +22,9 @@ namespace {
 /// Token ids as they come from draftwood.as_tokens(): borrowed, never converted.
 using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-std::span<const Token> view(const Tokens& tokens) { return {tokens.data(), tokens.size()}; }
+std::span<const Token> view(const Tokens& tokens) {
+  return {tokens.data(), tokens.size()};
+}
 
 template <class T>
 nb::ndarray<nb::numpy, T, nb::ndim<1>> array(std::vector<T>& values, nb::handle owner) {
@@ -30,15 +32,16 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> array(std::vector<T>& values, nb::handle 
 }
 
 template <class T>
-auto field(std::vector<T> Draft::*member) {
+auto field(std::vector<T> Draft::* member) {
   return [member](nb::handle_t<Draft> self) { return array(nb::cast<Draft&>(self).*member, self); };
 }
 
 }  // namespace
 
 void bind_suffix_tree(nb::module_& module) {
-  nb::class_<Draft>(module, "Draft",
-                    "What an index proposes: a token tree in flat arrays of n nodes, parents first.")
+  nb::class_<Draft>(
+      module, "Draft",
+      "What an index proposes: a token tree in flat arrays of n nodes, parents first.")
       .def_prop_ro("tokens", field(&Draft::tokens), "int32 [n]")
       .def_prop_ro("parents", field(&Draft::parents), "int32 [n]; -1 or an earlier node")
       .def_prop_ro("confidence", field(&Draft::confidence),

@@ -9,36 +9,33 @@ namespace draftwood {
 // --- TokenMap ---------------------------------------------------------------------------------
 
 Ref TokenMap::find(Token token) const {
-  if (size_ == 0) return kNone;
-  const std::size_t mask = slots_.size() - 1;
-  for (std::size_t i = home(token);; i = (i + 1) & mask) {
-    if (slots_[i].token == token) return slots_[i].ref;
-    if (slots_[i].token == kEnd) return kNone;
-  }
+  return size_ == 0 ? kNone : slots_[slot_of(token)].ref;  // a free slot's ref is kNone
 }
 
 void TokenMap::set(Token token, Ref ref) {
-  if (slots_.empty() || (size_ + 1) * std::size_t{4} > slots_.size() * 3) {
-    resize(slots_.empty() ? 3 : static_cast<unsigned>(std::bit_width(slots_.size())));
+  if (slots_.empty()) resize(3);
+  std::size_t slot = slot_of(token);
+  if (slots_[slot].token == kEnd) {
+    if ((size_ + 1) * std::size_t{4} > slots_.size() * 3) {
+      resize(static_cast<unsigned>(std::bit_width(slots_.size())));
+      slot = slot_of(token);
+    }
+    ++size_;
   }
+  slots_[slot] = Slot{token, ref};
+}
+
+/// The slot that holds `token`, or the free one where it would go.
+std::size_t TokenMap::slot_of(Token token) const {
   const std::size_t mask = slots_.size() - 1;
-  for (std::size_t i = home(token);; i = (i + 1) & mask) {
-    if (slots_[i].token == token) {
-      slots_[i].ref = ref;
-      return;
-    }
-    if (slots_[i].token == kEnd) {
-      slots_[i] = Slot{token, ref};
-      ++size_;
-      return;
-    }
-  }
+  std::size_t i = home(token);
+  while (slots_[i].token != token && slots_[i].token != kEnd) i = (i + 1) & mask;
+  return i;
 }
 
 void TokenMap::erase(Token token) {
   const std::size_t mask = slots_.size() - 1;
-  std::size_t hole = home(token);
-  while (slots_[hole].token != token) hole = (hole + 1) & mask;
+  std::size_t hole = slot_of(token);
   for (std::size_t i = (hole + 1) & mask; slots_[i].token != kEnd; i = (i + 1) & mask) {
     // An entry may fill the hole unless its home lies behind the hole.
     if (((i - home(slots_[i].token)) & mask) >= ((i - hole) & mask)) {
@@ -57,12 +54,8 @@ void TokenMap::resize(unsigned bits) {
   std::vector<Slot> old(std::size_t{1} << bits);
   old.swap(slots_);
   shift_ = 32 - bits;
-  const std::size_t mask = slots_.size() - 1;
   for (const Slot& slot : old) {
-    if (slot.token == kEnd) continue;
-    std::size_t i = home(slot.token);
-    while (slots_[i].token != kEnd) i = (i + 1) & mask;
-    slots_[i] = slot;
+    if (slot.token != kEnd) slots_[slot_of(slot.token)] = slot;
   }
 }
 
@@ -115,7 +108,9 @@ void ChildPool::give(Child* block, unsigned bits) {
 
 namespace {
 
-unsigned block_bits(std::uint32_t size) { return static_cast<unsigned>(std::bit_width(size - 1)); }
+unsigned block_bits(std::uint32_t size) {
+  return static_cast<unsigned>(std::bit_width(size - 1));
+}
 
 }  // namespace
 
@@ -238,8 +233,8 @@ std::uint32_t Children::index_of(Token token, std::uint32_t count) const {
   std::uint32_t i = 0;
   if (size_ > kFew) {
     const auto behind = [](const Child& child, std::uint32_t value) { return child.count > value; };
-    i = static_cast<std::uint32_t>(
-        std::lower_bound(children, children + size_, count, behind) - children);
+    i = static_cast<std::uint32_t>(std::lower_bound(children, children + size_, count, behind) -
+                                   children);
   }
   while (children[i].token != token) ++i;
   return i;

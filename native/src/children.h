@@ -11,14 +11,20 @@
 
 namespace draftwood {
 
-/// A child: a record, or (top bit set) a leaf, which is nothing but the position of its first token.
+/// A child: a record, or (top bit set) a leaf, which is nothing but its first token's position.
 /// A leaf stands for a string with one occurrence; it grows with its sequence by itself.
 using Ref = std::uint32_t;
 
 inline constexpr Ref kLeafBit = 0x80000000U;
-[[nodiscard]] inline bool is_leaf(Ref ref) { return (ref & kLeafBit) != 0; }
-[[nodiscard]] inline Ref leaf_at(Position at) { return at | kLeafBit; }
-[[nodiscard]] inline Position leaf_position(Ref ref) { return ref & ~kLeafBit; }
+[[nodiscard]] inline bool is_leaf(Ref ref) {
+  return (ref & kLeafBit) != 0;
+}
+[[nodiscard]] inline Ref leaf_at(Position at) {
+  return at | kLeafBit;
+}
+[[nodiscard]] inline Position leaf_position(Ref ref) {
+  return ref & ~kLeafBit;
+}
 
 struct Child {
   Token token;
@@ -50,6 +56,7 @@ class TokenMap {
   [[nodiscard]] std::size_t home(Token token) const {
     return (static_cast<std::uint32_t>(token) * 0x9E3779B9U) >> shift_;
   }
+  [[nodiscard]] std::size_t slot_of(Token token) const;
   void resize(unsigned bits);
 
   std::vector<Slot> slots_;
@@ -67,7 +74,9 @@ class ChildPool {
 
   Child* take(unsigned bits);
   void give(Child* block, unsigned bits);
-  [[nodiscard]] std::size_t nbytes() const { return bytes_ + slabs_.capacity() * sizeof(slabs_[0]); }
+  [[nodiscard]] std::size_t nbytes() const {
+    return bytes_ + slabs_.capacity() * sizeof(slabs_[0]);
+  }
   void charge(std::size_t more, std::size_t less) { bytes_ = bytes_ + more - less; }
 
  private:
@@ -112,7 +121,7 @@ class Children {
   /// Empties a list that has one.
   void drop_only() { size_ = 0; }
 
-  /// Adds a child of count 1 behind all others. `only` is the count of the one that was alone before.
+  /// Adds a child of count 1 behind all others. `only`: the count of the one that was alone before.
   void add(Token token, Ref ref, std::uint32_t only, ChildPool& pool);
   /// Puts another child in the place of the one that begins with `token` and has `count`.
   void replace(Token token, std::uint32_t count, Ref ref);

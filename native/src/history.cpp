@@ -50,8 +50,8 @@ Header read_header(std::span<const std::byte> start, std::uint64_t file_bytes) {
                                    std::to_string(history::kMajor) + ".x; install a newer release");
   }
   if (file_bytes < header.bytes) {
-    fail(HistoryFault::kTruncated, "the file has " + std::to_string(file_bytes) +
-                                       " bytes of the " + std::to_string(header.bytes) +
+    fail(HistoryFault::kTruncated, "the file has " + std::to_string(file_bytes) + " bytes of the " +
+                                       std::to_string(header.bytes) +
                                        " that its header promises; copy it again");
   }
   if (file_bytes > header.bytes) {
@@ -117,7 +117,7 @@ class File {
       // O_NONBLOCK: opening a pipe by mistake must not wait for somebody to write into it.
       : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), path);
-    struct stat status {};
+    struct stat status{};
     if (::fstat(descriptor_, &status) != 0) {
       const int error = errno;
       ::close(descriptor_);
@@ -182,8 +182,8 @@ class HistoryParser {
       end = place(section, end, s == 0);
     }
     if (end != file_.size()) {
-      fail(HistoryFault::kLayout, "the sections end at byte " + std::to_string(end) +
-                                      " of " + std::to_string(file_.size()) +
+      fail(HistoryFault::kLayout, "the sections end at byte " + std::to_string(end) + " of " +
+                                      std::to_string(file_.size()) +
                                       "; the last one must end the file");
     }
     for (std::size_t k = 0; k < history::kKinds.size(); ++k) {
@@ -209,18 +209,19 @@ class HistoryParser {
                                       std::to_string(file_.size()) + " bytes");
     }
     const auto padding = file_.subspan(end, section.offset - end);
-    if (std::any_of(padding.begin(), padding.end(), [](std::byte b) { return b != std::byte{0}; })) {
-      fail(HistoryFault::kChecksum, "the padding before " + name_of(section) +
-                                        " is not zero; copy the file again");
+    if (std::any_of(padding.begin(), padding.end(),
+                    [](std::byte b) { return b != std::byte{0}; })) {
+      fail(HistoryFault::kChecksum,
+           "the padding before " + name_of(section) + " is not zero; copy the file again");
     }
     const auto kind = std::find(history::kKinds.begin(), history::kKinds.end(), section.kind);
     const auto bytes = file_.subspan(section.offset, section.bytes);
     if (kind != history::kKinds.end()) {
       const auto k = static_cast<std::size_t>(kind - history::kKinds.begin());
       if (found_[k] || (k == 0) != first) {
-        fail(HistoryFault::kLayout, name_of(section) + (found_[k] ? " stands there twice"
-                                                                  : " is not where it belongs") +
-                                        "; build the file again");
+        fail(HistoryFault::kLayout,
+             name_of(section) + (found_[k] ? " stands there twice" : " is not where it belongs") +
+                 "; build the file again");
       }
       found_[k] = true;
       sections_[k] = bytes;
@@ -229,8 +230,9 @@ class HistoryParser {
         return section.offset + section.bytes;  // the tokens' bytes are read last, or not at all
       }
     } else if ((section.flags & history::kRequired) != 0) {
-      fail(HistoryFault::kNewer, name_of(section) + " is required and not known to this reader; "
-                                                    "install a newer release");
+      fail(HistoryFault::kNewer, name_of(section) +
+                                     " is required and not known to this reader; "
+                                     "install a newer release");
     }
     if (crc32c(bytes) != section.checksum) fail_checksum(name_of(section));
     return section.offset + section.bytes;
@@ -283,9 +285,9 @@ class HistoryParser {
     bool good = offsets.front() == 0 && offsets.back() == view_.tokens_.size();
     for (std::size_t i = 1; i < offsets.size(); ++i) good &= offsets[i] > offsets[i - 1];
     if (!good) {
-      fail(HistoryFault::kLayout,
-           "section OFFS does not cut the " + std::to_string(view_.tokens_.size()) +
-               " entries of section TOKN into sequences");
+      fail(HistoryFault::kLayout, "section OFFS does not cut the " +
+                                      std::to_string(view_.tokens_.size()) +
+                                      " entries of section TOKN into sequences");
     }
     for (const std::uint32_t id : view_.namespace_ids_) {
       if (id >= header_.namespaces) {

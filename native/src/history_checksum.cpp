@@ -23,7 +23,8 @@ constexpr Tables make_tables() {
   Tables tables{};
   for (std::uint32_t byte = 0; byte < 256; ++byte) {
     std::uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? kReflectedPolynomial : 0);
+    for (int bit = 0; bit < 8; ++bit)
+      crc = (crc >> 1) ^ ((crc & 1) != 0 ? kReflectedPolynomial : 0);
     tables[0][byte] = crc;
   }
   for (std::size_t t = 1; t < tables.size(); ++t) {
@@ -72,7 +73,9 @@ __attribute__((target("sse4.2"))) std::uint32_t by_instruction(std::uint32_t crc
   return crc;
 }
 
-bool has_instruction() { return __builtin_cpu_supports("sse4.2") != 0; }
+bool has_instruction() {
+  return __builtin_cpu_supports("sse4.2") != 0;
+}
 #elif defined(DRAFTWOOD_CRC32C_ARM)
 std::uint32_t by_instruction(std::uint32_t crc, std::span<const std::byte> bytes) {
   while (bytes.size() >= 8) {
@@ -83,13 +86,17 @@ std::uint32_t by_instruction(std::uint32_t crc, std::span<const std::byte> bytes
   return crc;
 }
 
-bool has_instruction() { return true; }
+bool has_instruction() {
+  return true;
+}
 #else
 std::uint32_t by_instruction(std::uint32_t crc, std::span<const std::byte> bytes) {
   return by_table(crc, bytes);
 }
 
-bool has_instruction() { return false; }
+bool has_instruction() {
+  return false;
+}
 #endif
 
 }  // namespace
@@ -111,8 +118,12 @@ bool is_utf8(std::string_view text) {
       return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
     };
     const unsigned lead = byte(i);
-    const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3
-                               : lead < 0xF5 ? 4 : 0;
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xC2 ? 0
+                               : lead < 0xE0 ? 2
+                               : lead < 0xF0 ? 3
+                               : lead < 0xF5 ? 4
+                                             : 0;
     if (length == 0) return false;
     // Only the second byte's range depends on the lead: overlong forms, surrogates, the upper end.
     const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;

@@ -22,7 +22,7 @@ inline constexpr std::uint16_t kMinor = 0;
 
 inline constexpr std::uint64_t kTokensOffset = 4096;  ///< header and table come before, zero-padded
 inline constexpr std::uint64_t kAlignment = 64;
-inline constexpr std::uint32_t kRequired = 1;         ///< flag: who does not know it must not go on
+inline constexpr std::uint32_t kRequired = 1;  ///< flag: who does not know it must not go on
 
 /// First bytes of a file.
 struct Header {

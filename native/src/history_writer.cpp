@@ -53,7 +53,9 @@ HistoryWriter::HistoryWriter(std::string path, const Fingerprint& fingerprint)
   buffer_.resize(history::kTokensOffset);  // zeros, until finish() knows the header
 }
 
-HistoryWriter::~HistoryWriter() { abandon(); }
+HistoryWriter::~HistoryWriter() {
+  abandon();
+}
 
 void HistoryWriter::abandon() noexcept {
   if (file_ < 0) return;
@@ -118,7 +120,8 @@ void HistoryWriter::put(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     if (buffer_.size() == kBufferBytes) flush();
     const std::size_t count = std::min(bytes.size(), kBufferBytes - buffer_.size());
-    buffer_.insert(buffer_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+    buffer_.insert(buffer_.end(), bytes.begin(),
+                   bytes.begin() + static_cast<std::ptrdiff_t>(count));
     bytes = bytes.subspan(count);
   }
 }
@@ -149,13 +152,14 @@ HistoryInfo HistoryWriter::finish() {
         std::as_bytes(std::span(metadata_bytes_))};
     std::array<Section, history::kKinds.size()> table{};
     const std::uint64_t tokens_end = written_ + buffer_.size();
-    table[0] = {history::kKinds[0], history::kRequired, history::kTokensOffset,
-                tokens_end - history::kTokensOffset, token_checksum_, 0};
+    table[0] = {history::kKinds[0],     history::kRequired,
+                history::kTokensOffset, tokens_end - history::kTokensOffset,
+                token_checksum_,        0};
     constexpr std::array<std::byte, history::kAlignment> kZeros{};
     std::uint64_t end = tokens_end;
     for (std::size_t k = 1; k < parts.size(); ++k) {
-      const std::uint64_t padding = (history::kAlignment - end % history::kAlignment) %
-                                    history::kAlignment;
+      const std::uint64_t padding =
+          (history::kAlignment - end % history::kAlignment) % history::kAlignment;
       put(std::span(kZeros).first(padding));
       put(parts[k]);
       table[k] = {history::kKinds[k], history::kRequired, end + padding,

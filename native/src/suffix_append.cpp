@@ -87,8 +87,8 @@ void SuffixTree::Impl::append(Slot& slot, Token token) {
   slot.active.resize(longest < depth ? longest : depth - 1);
 }
 
-/// Moves the end of a suffix of `level` tokens, which lies in record `id`, over `token`. Returns the
-/// record in which it ends then, or kNone where that is a leaf.
+/// Moves the end of a suffix of `level` tokens, which lies in record `id`, over `token`. Returns
+/// the record in which it ends then, or kNone where that is a leaf.
 RecordId SuffixTree::Impl::step(Slot& slot, RecordId id, std::uint32_t level, Token token,
                                 Position now) {
   if (id != kRootRecord && records[id].count == 1) {
@@ -104,8 +104,8 @@ RecordId SuffixTree::Impl::step(Slot& slot, RecordId id, std::uint32_t level, To
   return into_record(id, child, token, now, slot);
 }
 
-RecordId SuffixTree::Impl::into_leaf(RecordId id, std::uint32_t level, Token token,
-                                     Position label, Position now, Slot& slot) {
+RecordId SuffixTree::Impl::into_leaf(RecordId id, std::uint32_t level, Token token, Position label,
+                                     Position now, Slot& slot) {
   const Position rest = level + 1 == depth ? kNone : store.after(label);
   RecordId to = id;
   if (id != kRootRecord && records[id].count == 2) {

@@ -1,7 +1,7 @@
 // How a suffix tree continues a context.
 //
-// Suffixes of the context that occur equally often occur at the same places, so what follows them is
-// the same: each such group is expanded once, from its shortest suffix, which sees furthest.
+// Suffixes of the context that occur equally often occur at the same places, so what follows them
+// is the same: each such group is expanded once, from its shortest suffix, which sees furthest.
 
 #include <algorithm>
 #include <shared_mutex>
@@ -19,7 +19,7 @@ struct Candidate {
   float probability;
   float confidence;
   std::int32_t parent;
-  std::uint32_t depth;   ///< tokens from the root of the suffix tree, this one included
+  std::uint32_t depth;  ///< tokens from the root of the suffix tree, this one included
   Token token;
   Ref ref;               ///< whose label holds the token
   std::uint32_t inside;  ///< which of the label's tokens it is
@@ -31,8 +31,8 @@ struct Candidate {
 /// A draft in the making.
 struct Sketch {
   std::vector<Candidate> nodes;
-  std::vector<float> scores;        ///< [n]: of the first i + 1 nodes
-  std::size_t certain = 0;          ///< nodes of a chain before the first choice among equals
+  std::vector<float> scores;  ///< [n]: of the first i + 1 nodes
+  std::size_t certain = 0;    ///< nodes of a chain before the first choice among equals
 
   void clear() {
     nodes.clear();
@@ -62,7 +62,7 @@ class Drawing {
   [[nodiscard]] std::int32_t limit(std::uint32_t match) const;
   [[nodiscard]] std::uint32_t most(std::uint32_t match) const;
   [[nodiscard]] std::uint32_t roomiest(std::uint32_t longest) const;
-  [[nodiscard]] bool done(std::uint32_t match) const;
+  [[nodiscard]] bool wins(float score, std::uint32_t match) const;
   void group(std::uint32_t longest, std::uint32_t shortest, const Place& place);
   [[nodiscard]] bool settled(std::uint32_t match, std::size_t count) const;
   void consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
@@ -115,34 +115,38 @@ Draft Drawing::best(std::span<const Token> context) {
   Place place;
   std::uint32_t match = tree_.match(context, place);
   if (match == 0) return {};
-  // Most often the suffixes down to the one that may be followed by most are of one group.
+  // What may be followed by most sets a score that few others can reach.
   const std::uint32_t pivot = roomiest(match);
-  if (Place below; pivot + 4 < match && tree_.descend(context.last(pivot), below) &&
-                   tree_.count_at(below) == tree_.count_at(place)) {
-    group(match, pivot, below);
-    match = pivot;
-    place = below;
-    if (done(match - 1)) return finish();
+  std::uint32_t last = 1;
+  if (Place below; pivot + 2 < match && tree_.descend(context.last(pivot), below)) {
+    group(tree_.count_at(below) == tree_.count_at(place) ? match : pivot, pivot, below);
+    std::uint32_t longest = match;
+    while (longest > pivot && static_cast<float>(most(longest)) < score_) --longest;
+    while (last < pivot && static_cast<float>(most(last)) <= score_) ++last;
+    if (longest == pivot && last == pivot) return finish();
+    if (longest < match) (void)tree_.descend(context.last(longest), place);
+    match = longest;
   }
   std::uint32_t longest = match;
   std::uint32_t count = tree_.count_at(place);
   Place shortest = place;
-  while (--match > 0) {
+  while (--match >= last) {
     tree_.shorten(place, context.data() + context.size());
     const std::uint32_t here = tree_.count_at(place);
     if (here != count) {
       group(longest, match + 1, shortest);
-      if (done(match)) return finish();
+      // Limits only fall from here on.
+      if (static_cast<float>(limit(match)) < score_) return finish();
       longest = match;
       count = here;
     }
     shortest = place;
   }
-  group(longest, 1, shortest);
+  group(longest, last, shortest);
   return finish();
 }
 
-/// The match, at most `longest` tokens long, behind which a draft may be largest; of such the longest.
+/// The match of at most `longest` tokens behind which a draft may be largest; of such the longest.
 std::uint32_t Drawing::roomiest(std::uint32_t longest) const {
   std::uint32_t best = longest;
   for (std::uint32_t match = longest - 1; match > 0; --match) {
@@ -151,13 +155,11 @@ std::uint32_t Drawing::roomiest(std::uint32_t longest) const {
   return best;
 }
 
-/// Whether no match of `match` tokens or fewer can win: limits fall, and it must score more.
-bool Drawing::done(std::uint32_t match) const {
-  return static_cast<float>(limit(match)) <= score_;
+/// Whether a draft of this score, or at most this score, behind `match` tokens wins.
+bool Drawing::wins(float score, std::uint32_t match) const {
+  return score > score_ || (score == score_ && score > 0.0F && match > match_);
 }
 
-/// Considers the suffixes of `shortest` to `longest` tokens, which occur at the same places; `place` is
-/// that of the shortest.
 void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& place) {
   std::uint32_t count = 0;
   for (std::uint32_t match = shortest; match <= longest; ++match) {
@@ -167,7 +169,7 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
   if (count == 0 || !start(place, shortest, first)) return;
   // No node is more probable than the first, and sums may round up by a hair.
   const float margin = first.probability == 1.0F ? 1.0F : 1.0001F;
-  if (static_cast<float>(count) * first.probability * margin <= score_) return;
+  if (!wins(static_cast<float>(count) * first.probability * margin, longest)) return;
   expand(place, shortest, count, sketch_);
   for (std::uint32_t match = longest; match >= shortest; --match) {
     const std::size_t nodes = std::min<std::size_t>(most(match), sketch_.nodes.size());
@@ -175,8 +177,8 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
     if (match == shortest || settled(match, nodes)) {
       const bool redraw = match != shortest && tree_.removals && !linear();
       consider(match, score, sketch_, nodes, redraw);
-    } else if (!linear() ? score > score_
-                         : static_cast<float>(most(match)) * first.probability * margin > score_) {
+    } else if (wins(linear() ? static_cast<float>(most(match)) * first.probability * margin : score,
+                    match)) {
       Place own;
       (void)tree_.descend(context_.last(match), own);
       expand(own, match, most(match), other_);
@@ -198,7 +200,7 @@ bool Drawing::settled(std::uint32_t match, std::size_t count) const {
 
 void Drawing::consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
                        bool redraw) {
-  if (score <= score_) return;
+  if (!wins(score, match)) return;
   score_ = score;
   match_ = match;
   redraw_ = redraw;
@@ -232,8 +234,7 @@ Draft Drawing::finish() {
 
 // --- Expanding one match ----------------------------------------------------------------------
 
-void Drawing::expand(const Place& place, std::uint32_t match, std::uint32_t count,
-                     Sketch& sketch) {
+void Drawing::expand(const Place& place, std::uint32_t match, std::uint32_t count, Sketch& sketch) {
   sketch.clear();
   Candidate first;
   if (!start(place, match, first)) return;
@@ -278,8 +279,7 @@ void Drawing::tree(const Candidate& first, std::uint32_t count, Sketch& sketch) 
     const auto node = static_cast<std::int32_t>(sketch.nodes.size());
     sketch.add(best);
     // One sibling at a time waits in the heap: those behind it are no more probable.
-    if (best.siblings != kNone &&
-        best.rank + 1 < tree_.records[best.siblings].children.size()) {
+    if (best.siblings != kNone && best.rank + 1 < tree_.records[best.siblings].children.size()) {
       const auto parent = static_cast<std::size_t>(best.parent);
       const float above = best.parent == kRoot ? 1.0F : sketch.nodes[parent].probability;
       push(child(best.siblings, best.rank + 1, above, best.parent, best.depth));
@@ -310,9 +310,15 @@ bool Drawing::follow(const Candidate& last, std::int32_t node, Candidate& out) c
   if (is_leaf(last.ref) || last.inside + 1 < tree_.records[last.ref].length) {
     const Position at = tree_.store.after(last.inside > 0 ? last.at : tree_.label_of(last.ref));
     if (at == kNone) return false;
-    out = Candidate{last.probability, 1.0F,     node,
-                    last.depth + 1,   tree_.store[at], last.ref,
-                    last.inside + 1,  at,       kNone,
+    out = Candidate{last.probability,
+                    1.0F,
+                    node,
+                    last.depth + 1,
+                    tree_.store[at],
+                    last.ref,
+                    last.inside + 1,
+                    at,
+                    kNone,
                     0};
     return true;
   }
@@ -329,7 +335,8 @@ Candidate Drawing::child(RecordId id, std::uint32_t rank, float above, std::int3
       static_cast<float>(children.size() == 1 ? tree_.count_of(child.ref) : child.count);
   const float of = whole(id);
   const float share = count / of;
-  const float probability = linear() ? above * share : above * count / of;
+  // (above * count) / of need not be `above` where count and of are equal.
+  const float probability = share == 1.0F ? above : linear() ? above * share : above * count / of;
   return Candidate{probability, share, parent, depth, child.token, child.ref, 0, kNone, id, rank};
 }
 

@@ -1,16 +1,20 @@
-// The suffix tree's data. A record is a string with two or more occurrences at which occurrences part:
-// they branch there, or one of them ends. Strings that occur once need no record: see Ref.
+// The suffix tree's data. A record stands for a string with two or more occurrences at which they
+// part: they branch there, or one of them ends. A string that occurs once needs no record: see Ref.
 //
-//   "abab" at depth 4        root -- ab -- [a, 1 end] ... see docs; a leaf's label runs on to the
-//                                                        end of its sequence or to the depth
+//   "a b a c a b a", depth 4      "b a" is a record: it occurs twice, once followed
+//                                 by "c", once at the end; leaf labels run on to the end of
+//   root -+- a ...                their sequence or to the depth
+//         +- b a -+- c a
+//         |       +- (end)
+//         +- c a b a
 //
 // Invariants, which check() proves:
-//   label     `at` names an occurrence of the record's whole string, of which the label is the end
-//   count     suffixes that begin with the string = sum over children + suffixes that end there
-//   path      no record has one child and the same count as it
-//   link      a record shorter than the depth links to the record of its string less the first token
-//   ends      while a sequence is open, `active[l - 1]` is the record in which its last l tokens end, for
-//             all l up to the longest for which there is one; longer suffixes end in leaves
+//   label   `at` names an occurrence of the record's whole string, of which the label is the end
+//   count   suffixes that begin with the string = sum over children + suffixes that end there
+//   path    no record has an only child of the same count
+//   link    a record shorter than the depth links to that of its string less the first token
+//   ends    while a sequence is open, `active[l - 1]` is the record in which its last l tokens end,
+//           for all l up to the longest that has one; longer suffixes end in leaves
 
 #pragma once
 
@@ -28,9 +32,9 @@ using RecordId = std::uint32_t;
 inline constexpr RecordId kRootRecord = 0;
 
 struct Record {
-  Position at;            ///< first token of the label
-  std::uint32_t length;   ///< tokens of the label
-  std::uint32_t count;    ///< 0: not in use
+  Position at;           ///< first token of the label
+  std::uint32_t length;  ///< tokens of the label
+  std::uint32_t count;   ///< 0: not in use
   RecordId parent;
   RecordId link;
   Children children;
@@ -52,7 +56,7 @@ struct SuffixTree::Impl {
     std::uint32_t next_free = kNone;
     std::uint32_t references = 0;  ///< of a ghost: records whose labels lie in its text
     bool in_tree = false;
-    bool open = false;             ///< whether `active` is kept
+    bool open = false;  ///< whether `active` is kept
   };
 
   explicit Impl(std::uint32_t depth_) : depth(depth_) {

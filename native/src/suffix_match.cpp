@@ -7,7 +7,7 @@
 
 namespace draftwood {
 
-/// Moves `place`, `matched` tokens below the root, over `token`; false (and unmoved) where it cannot.
+/// Moves `place`, `matched` tokens below the root, over `token`; false (unmoved) where it cannot.
 bool SuffixTree::Impl::advance(Place& place, std::uint32_t matched, Token token) const {
   if (place.inside == 0) {
     const Ref child = find(place.record, token);

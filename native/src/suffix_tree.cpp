@@ -110,8 +110,8 @@ void SuffixTree::Impl::release(std::uint32_t index) {
   free_slots = index;
 }
 
-/// Takes out the suffix that begins at `start`. All that is left is then a tree of the others and of
-/// the sequence's tokens behind `start`: invariants hold between two calls.
+/// Takes out the suffix that begins at `start`. What is left is a tree of the others and of the
+/// sequence's tokens behind `start`: invariants hold between two calls.
 void SuffixTree::Impl::remove_suffix(const TokenStore::Text& text, std::uint32_t owner,
                                      std::uint32_t start) {
   RecordId id = kRootRecord;
@@ -203,7 +203,9 @@ std::size_t SuffixTree::nbytes() const {
   return bytes;
 }
 
-std::int32_t SuffixTree::depth() const { return static_cast<std::int32_t>(impl_->depth); }
+std::int32_t SuffixTree::depth() const {
+  return static_cast<std::int32_t>(impl_->depth);
+}
 
 std::size_t SuffixTree::tokens() const {
   const std::shared_lock lock(impl_->mutex);

@@ -63,7 +63,7 @@ class TokenStore {
     return tokens_[at + 1] == kEnd ? kNone : at + 1;
   }
 
-  /// `steps` tokens later in the same sequence, which must be that long; one behind its last is kNone.
+  /// `steps` tokens later in the same sequence; kNone just behind its last token.
   [[nodiscard]] Position forward(Position at, std::uint32_t steps) const {
     std::uint32_t offset = (at & (kPage - 1)) + steps;
     std::uint32_t page = at >> kPageBits;
@@ -87,7 +87,9 @@ class TokenStore {
   /// Who owns the sequence that `at` lies in.
   [[nodiscard]] std::uint32_t owner(Position at) const { return pages_[at >> kPageBits].owner; }
 
-  [[nodiscard]] bool full() const { return tokens_.size() >= (1U << 31U) - kPage && free_ == kNone; }
+  [[nodiscard]] bool full() const {
+    return tokens_.size() >= (1U << 31U) - kPage && free_ == kNone;
+  }
 
   [[nodiscard]] std::size_t nbytes() const { return tokens_.nbytes() + pages_.nbytes(); }
 

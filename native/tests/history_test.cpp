@@ -25,12 +25,12 @@ namespace {
 using namespace draftwood;
 using Bytes = std::vector<std::byte>;
 
-#define EXPECT(condition)                                                             \
-  do {                                                                                \
-    if (!(condition)) {                                                               \
-      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);   \
-      std::exit(1);                                                                   \
-    }                                                                                 \
+#define EXPECT(condition)                                                           \
+  do {                                                                              \
+    if (!(condition)) {                                                             \
+      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                                 \
+    }                                                                               \
   } while (false)
 
 /// A folder that goes away with the test.
@@ -129,7 +129,9 @@ void what_is_written_is_read_back() {
   EXPECT(folder.files() == 1);
 }
 
-void the_same_history_is_the_same_bytes() { EXPECT(sample() == sample()); }
+void the_same_history_is_the_same_bytes() {
+  EXPECT(sample() == sample());
+}
 
 void an_empty_history_is_a_history() {
   const Folder folder;
@@ -260,16 +262,16 @@ void lies_with_right_checksums_are_found() {
   EXPECT(lie(offsetof(history::Header, namespaces), std::uint64_t{2}));
   EXPECT(lie(offsetof(history::Header, token_limit), std::uint32_t{0x80000001}));
   EXPECT(lie(offsetof(history::Header, token_limit), std::uint32_t{100}));
-  EXPECT(lie(at(0) + 4, Token{-2}));                     // an id below zero
-  EXPECT(lie(at(0) + 4, kSeparator));                    // a separator inside a sequence
-  EXPECT(lie(at(0) + 16, Token{3}));                     // none behind it
-  EXPECT(lie(at(1), std::uint64_t{1}));                  // does not begin at the beginning
-  EXPECT(lie(at(1) + 8, std::uint64_t{0}));              // runs backwards
+  EXPECT(lie(at(0) + 4, Token{-2}));         // an id below zero
+  EXPECT(lie(at(0) + 4, kSeparator));        // a separator inside a sequence
+  EXPECT(lie(at(0) + 16, Token{3}));         // none behind it
+  EXPECT(lie(at(1), std::uint64_t{1}));      // does not begin at the beginning
+  EXPECT(lie(at(1) + 8, std::uint64_t{0}));  // runs backwards
   EXPECT(lie(at(1) + 8, kHuge));
-  EXPECT(lie(at(1) + 32, std::uint64_t{11}));            // ends before the end
-  EXPECT(lie(at(3) + 4, std::uint32_t{3}));              // a namespace that is none
+  EXPECT(lie(at(1) + 32, std::uint64_t{11}));  // ends before the end
+  EXPECT(lie(at(3) + 4, std::uint32_t{3}));    // a namespace that is none
   EXPECT(lie(at(4) + 8, kHuge));
-  EXPECT(lie(at(5), std::uint8_t{0xFF}));                // not UTF-8
+  EXPECT(lie(at(5), std::uint8_t{0xFF}));  // not UTF-8
   EXPECT(lie(at(6) + 8, std::uint64_t{1} << 40));
   EXPECT(lie(at(7), std::uint8_t{0xC0}));
   for (std::size_t k = 0; k < history::kKinds.size(); ++k) {
@@ -329,8 +331,8 @@ void random_mutations_never_read_outside() {
   const Bytes good = sample();
   std::mt19937_64 random(20240711);
   const auto below = [&](std::size_t limit) { return static_cast<std::size_t>(random() % limit); };
-  constexpr std::array<std::uint64_t, 8> kEdges{0, 1, 63, 4096, 0x7FFFFFFF, 0xFFFFFFFF,
-                                                std::uint64_t{1} << 63, ~std::uint64_t{0}};
+  constexpr std::array<std::uint64_t, 8> kEdges{
+      0, 1, 63, 4096, 0x7FFFFFFF, 0xFFFFFFFF, std::uint64_t{1} << 63, ~std::uint64_t{0}};
   // Where the fields are: a uniform choice over 4 KiB of padding would rarely hit one.
   const auto place = [&](const Bytes& file) {
     const std::size_t which = below(4);
@@ -346,14 +348,20 @@ void random_mutations_never_read_outside() {
     for (std::size_t c = 0; c < changes; ++c) {
       const std::size_t at = place(file);
       switch (below(4)) {
-        case 0: file[at] ^= static_cast<std::byte>(1U << below(8)); break;
-        case 1: file[at] = static_cast<std::byte>(random()); break;
+        case 0:
+          file[at] ^= static_cast<std::byte>(1U << below(8));
+          break;
+        case 1:
+          file[at] = static_cast<std::byte>(random());
+          break;
         case 2: {
           const std::uint64_t edge = kEdges[below(kEdges.size())] + below(3) - 1;
           std::memcpy(file.data() + at, &edge, std::min<std::size_t>(8, file.size() - at));
           break;
         }
-        default: file.resize(std::max<std::size_t>(4097, file.size() - below(64))); break;
+        default:
+          file.resize(std::max<std::size_t>(4097, file.size() - below(64)));
+          break;
       }
     }
     LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(file.data()), file.size());

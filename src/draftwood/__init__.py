@@ -10,6 +10,7 @@
 drafter proposes; `Drafter`, `Target` and `Verifier` are what to implement to bring your own.
 """
 
+from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, Draft, TokenIds, as_tokens
 from draftwood.drafters.hybrid import Hybrid
@@ -33,6 +34,7 @@ from draftwood.stats import Stats
 from draftwood.stop import Stop
 from draftwood.targets.replay import ReplayTarget
 from draftwood.verify.greedy import Greedy
+from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 from draftwood.verify.match import SampleAndMatch
 
 __all__ = [
@@ -44,14 +46,17 @@ __all__ = [
     "Drafter",
     "Feedback",
     "Greedy",
+    "GumbelNoise",
     "Hybrid",
     "PromptLookup",
     "ReplayTarget",
+    "Request",
     "Rows",
     "SampleAndMatch",
     "Sampling",
     "Seconds",
     "SeededChance",
+    "SharedGumbel",
     "Stats",
     "Step",
     "Stop",
@@ -64,6 +69,7 @@ __all__ = [
     "Verifier",
     "as_tokens",
     "decode",
+    "decode_batch",
     "load",
 ]
 

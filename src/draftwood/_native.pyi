@@ -168,3 +168,73 @@ class SuffixTree:
 
     @property
     def nbytes(self) -> int: ...
+
+class RecallDraft(Draft):
+    """A draft and where its nodes were found."""
+
+    @property
+    def sources(self) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,))]:
+        """uint8 [n]; 0: the request's own text, 1: shared history"""
+
+class Recall:
+    """History that requests share: a ring of tokens."""
+
+    def __init__(self, max_tokens: int) -> None: ...
+
+    @staticmethod
+    def open(path: str, write: bool, max_tokens: int, fingerprint: object | None) -> Recall: ...
+
+    def begin(self) -> int:
+        """A name for a sequence that is to be added."""
+
+    def add(self, sequence: int, name: int, context: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """Add tokens to a sequence, behind context that is not drafted."""
+
+    def remove(self, sequence: int) -> int:
+        """Blank a sequence; returns how many tokens that were."""
+
+    def remove_namespace(self, name: int) -> int:
+        """Blank a namespace; returns how many tokens that were."""
+
+    def flush(self) -> None:
+        """Hand what was written to the disk."""
+
+    @property
+    def capacity(self) -> int: ...
+
+    @property
+    def written(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def writable(self) -> bool: ...
+
+class RecallStream:
+    """One request: its own ring and its drafts."""
+
+    def __init__(self, shared: Recall, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], *, name: int, chain: bool, floor: float, share: int) -> None: ...
+
+    def propose(self, nodes: int, reach: int) -> RecallDraft:
+        """At most `nodes` nodes, no path longer than `reach`."""
+
+    def observe(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """Move past tokens and learn from them."""
+
+    def close(self) -> None:
+        """Share what is left; give the memory back."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def sequence(self) -> int: ...
+
+def propose_all(streams: list, nodes: int, reach: int, threads: int) -> tuple:
+    """
+    Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].
+    """
+
+def observe_all(streams: list, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> None:
+    """Move many streams past their tokens, which stand end to end."""

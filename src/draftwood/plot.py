@@ -70,6 +70,7 @@ def plot_replay(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     axes.set_yticks(range(len(traces)), traces)
     axes.invert_yaxis()
+    axes.margins(x=0.1)
     axes.axvline(1.0, color=_PLAIN, linewidth=1)
     axes.set_xlabel("tokens per step (1 = plain decoding)")
     axes.grid(axis="x", color="#dddddd")
@@ -84,7 +85,7 @@ def plot_demo(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         MissingExtra: matplotlib is not installed.
         InvalidOption: `path` cannot be written, or its ending names no picture format.
     """
-    figure, axes = _figure(8.0, 1.3 + 0.5 * len(rows))
+    figure, axes = _figure(9.0, 1.3 + 0.5 * len(rows))
     bars = axes.barh(
         range(len(rows)),
         [row["tokens_per_second"] for row in rows],
@@ -98,8 +99,7 @@ def plot_demo(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     )
     axes.set_yticks(range(len(rows)), [row["drafter"] for row in rows])
     axes.invert_yaxis()
-    axes.margins(x=0.42)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.6 * max(row["tokens_per_second"] for row in rows))
     axes.set_xlabel("tokens a second, agentic text-to-SQL, one request at a time")
     axes.set_title("The same text in fewer steps", loc="left")
     axes.grid(axis="x", color="#dddddd")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from draftwood.cli.app import main
@@ -92,6 +93,22 @@ def test_export_and_build_are_inverse(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run(monkeypatch, "index", "export", tmp_path / "a.dw", "-o", lines) == 0
     assert run(monkeypatch, "index", "build", lines, "-o", tmp_path / "b.dw") == 0
     assert (tmp_path / "a.dw").read_bytes() == (tmp_path / "b.dw").read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_exported_histories_and_texts_may_be_compressed(
+    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    compress = gzip.compress if ending == ".gz" else zstandard.ZstdCompressor().compress
+    lines = tmp_path / f"lines.jsonl{ending}"
+    lines.write_bytes(compress(b'{"tokens":[1]}\n') + compress(b'{"tokens":[1,2]}\n'))
+    text = tmp_path / f"query.sql{ending}"
+    text.write_bytes(compress(b"FROM t"))
+    out = tmp_path / "h.dw"
+    assert run(monkeypatch, "index", "build", lines, text, "-o", out, "--tokenizer", tokenizer) == 0
+    assert [tokens.tolist() for tokens in History.open(out)] == [[1], [1, 2], [2, 3]]
+    lines.write_bytes(compress(b'{"tokens":[1,2]}\n' * 99)[:-12])
+    assert run(monkeypatch, "index", "build", lines, "-o", out) == 2
 
 
 def test_info_tells_the_header_and_checks_on_request(

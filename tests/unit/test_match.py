@@ -83,6 +83,8 @@ def test_the_same_seed_gives_the_same_text_for_the_same_drafts():
 
     def texts():
         verifier = SampleAndMatch(SeededChance(3), Sampling(temperature=1.5))
-        return [verifier.verify(draft, rows_of(draft, row)).tokens(draft).tolist() for _ in range(9)]
+        return [
+            verifier.verify(draft, rows_of(draft, row)).tokens(draft).tolist() for _ in range(9)
+        ]
 
     assert texts() == texts()

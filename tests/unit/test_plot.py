@@ -7,7 +7,11 @@ from draftwood.plot import plot_demo, plot_replay, require_matplotlib
 
 REPLAY = [
     {"trace": trace, "drafter": drafter, "tokens_per_step": value}
-    for trace, drafter, value in [("sql", "suffix", 2.5), ("sql", "lookup", 1.25), ("chat", "suffix", 1.5)]
+    for trace, drafter, value in [
+        ("sql", "suffix", 2.5),
+        ("sql", "lookup", 1.25),
+        ("chat", "suffix", 1.5),
+    ]
 ]
 DEMO = [
     {"drafter": "plain", "tokens_per_second": 80.0, "speedup": 1.0, "tokens_per_step": 1.0},

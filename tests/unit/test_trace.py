@@ -128,6 +128,8 @@ def test_more_records_than_a_batch_keep_their_order(tmp_path):
         ('{"prompt": [[1], [2, 3]], "response": [1]}', "prompt: "),
         ('{"prompt": [], "response": [1]}', "the prompt has 0 tokens"),
         ("\xff", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"prompt": "half \\ud83d", "response": [1]}', "prompt is no Unicode text"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number_and_the_others_are_kept(tmp_path, line, reason):

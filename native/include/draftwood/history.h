@@ -1,8 +1,8 @@
 // A history: sequences of token ids in one file that is mapped and used in place.
 //
-//   header | sections | TOKN  t t t t -1 t t -1 t t t t t -1 ...   every sequence ends with a separator
-//                     | OFFS  0          5      8 ...              where each sequence begins
-//                     | TIME, NSID, NSOF, NSTR, MDOF, META         when, whose, and what else is known
+//   header | sections | TOKN  t t t t -1 t t -1 t t t ...   each sequence, then a separator
+//                     | OFFS  0          5      8 ...       where each sequence begins
+//                     | TIME, NSID, NSOF, NSTR, MDOF, META  when, whose, what else is known
 //
 // docs/history-format.md is the specification; whoever changes one changes the other. A file is
 // immutable: it is written beside its name and renamed, so a mapping never changes under a reader.
@@ -63,9 +63,9 @@ class HistoryError : public std::runtime_error {
 struct HistoryInfo {
   std::uint16_t major = 0;
   std::uint16_t minor = 0;
-  std::uint64_t bytes = 0;        ///< of the whole file
+  std::uint64_t bytes = 0;  ///< of the whole file
   std::uint64_t sequences = 0;
-  std::uint64_t tokens = 0;       ///< separators not counted
+  std::uint64_t tokens = 0;  ///< separators not counted
   std::uint64_t namespaces = 0;
   std::uint32_t token_limit = 0;  ///< greatest token id + 1; 0 without tokens
   Fingerprint fingerprint{};
@@ -91,7 +91,7 @@ class HistoryView {
 
   /// All sequences, each with its separator, in the order in which they were added.
   [[nodiscard]] std::span<const Token> tokens() const noexcept { return tokens_; }
-  /// size() + 1 entries: sequence i is tokens()[offsets[i] .. offsets[i + 1] - 1), then a separator.
+  /// size() + 1 entries: sequence i is tokens()[offsets[i] .. offsets[i + 1] - 1).
   [[nodiscard]] std::span<const std::uint64_t> offsets() const noexcept { return offsets_; }
   /// Microseconds since 1970-01-01 UTC, or kNoTime.
   [[nodiscard]] std::span<const std::int64_t> times() const noexcept { return times_; }

@@ -82,9 +82,9 @@ class SuffixTree {
   [[nodiscard]] std::size_t nbytes() const;
 
   [[nodiscard]] std::int32_t depth() const;
-  [[nodiscard]] std::size_t tokens() const;     ///< in all sequences
+  [[nodiscard]] std::size_t tokens() const;  ///< in all sequences
   [[nodiscard]] std::size_t sequences() const;
-  [[nodiscard]] std::size_t nodes() const;      ///< records; suffixes seen once need none
+  [[nodiscard]] std::size_t nodes() const;  ///< records; suffixes seen once need none
 
   /// Walks the whole tree; empty where its invariants hold, else the first that does not. For tests.
   [[nodiscard]] std::string check() const;

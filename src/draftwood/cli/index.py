@@ -69,9 +69,12 @@ def build(
     ):
         for source in sources:
             task = bar.add_task(source.name, total=1.0)
+            before = out.sequences
             for fraction in _add(source, out, encoder, namespace, problem):
                 bar.update(task, completed=fraction)
             bar.remove_task(task)
+            if out.sequences == before:
+                problem(f"{source} holds no sequence; nothing of it is kept")
         written = out.finish()
     complain(console, f"{output}: {_counts(written)}")
     if problems:
@@ -201,6 +204,5 @@ def _files_told() -> Iterator[None]:
         sys.stderr.close()
         raise typer.Exit(0) from None
     except OSError as error:
-        raise HistoryError(
-            f"{error.filename}: {error.strerror}; pass a file that can be used"
-        ) from None
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise HistoryError(f"{what}; pass a file that can be used") from None

@@ -77,7 +77,8 @@ def replay(
                         print(json.dumps(row), flush=True)
             bar.remove_task(task)
     if rows and not as_json:
-        results().print(replay_table(rows))
+        paper = results()
+        paper.print(replay_table(rows, width=paper.width))
     if rows and plot is not None:
         plot_replay(rows, plot)
     if problems:

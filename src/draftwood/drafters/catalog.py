@@ -9,6 +9,7 @@ from draftwood.protocols import Drafter
 from draftwood.spec import build
 
 DRAFTERS: Final = {
+    "recall": "draftwood.drafters.recall:RecallDrafter",
     "suffix": "draftwood.drafters.suffix:SuffixDrafter",
     "lookup": "draftwood.drafters.lookup:PromptLookup",
     "hybrid": "draftwood.drafters.catalog:make_hybrid",

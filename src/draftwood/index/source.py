@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +35,9 @@ def open_lines(path: Path) -> IO[bytes]:
             raise MissingExtra(
                 f"{path} needs the zstandard package; install draftwood[replay]"
             ) from None
-        opened: IO[bytes] = zstandard.open(path, "rb")
-        return opened
+        reader = zstandard.ZstdDecompressor().stream_reader
+        # The package's reader gives no lines, and by itself stops behind the first frame.
+        return io.BufferedReader(reader(path.open("rb"), read_across_frames=True, closefd=True))
     return path.open("rb")
 
 

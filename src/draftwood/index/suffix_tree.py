@@ -1,7 +1,7 @@
 """The suffix tree behind SuffixDecoding (arXiv 2411.04975): how often what followed what.
 
-The work is done in C++ (native/include/draftwood/suffix_tree.h); `index/reference.py` says the same
-in a page of Python.
+The work is done in C++ (native/include/draftwood/suffix_tree.h); `index/reference.py` says the
+same in a page of Python.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from draftwood.errors import InvalidOption, UnknownSequence
 Mode = Literal["linear", "tree"]
 Counts = Literal["code", "paper"]
 Guess = _native.Draft
-"""A native draft: `tokens`, `parents`, `confidence`, `probability` (arrays [n]), `score`, `match`."""
+"""A native draft: `tokens`, `parents`, `confidence`, `probability` ([n]), `score`, `match`."""
 
 MIN_DEPTH, MAX_DEPTH = 2, 4096
 

@@ -160,6 +160,8 @@ class _Service:
 
     def _admit(self) -> None:
         """Fill free places with the first records whose session is not being served."""
+        if not self._waiting or len(self._flight) == self._places:
+            return
         busy = {record.session for record, _ in self._flight}
         for record in list(self._waiting):
             if len(self._flight) == self._places:

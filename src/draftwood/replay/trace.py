@@ -166,7 +166,7 @@ def _served(
 def _parse(number: int, raw: bytes, vocab_size: int | None) -> _Line:
     try:
         record = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"not JSON ({error}); write one object a line") from None
     if not isinstance(record, dict):
         raise TraceError("not a JSON object; write one object a line")
@@ -185,6 +185,10 @@ def _content(record: dict[str, Any], name: str, vocab_size: int | None) -> str |
     if value is None:
         raise TraceError(f"no {name}; give {name} as text or {name}_tokens as token ids")
     if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON may escape half a surrogate pair
+            raise TraceError(f"{name} is no Unicode text ({error}); record it whole") from None
         return value
     if not isinstance(value, list):
         raise TraceError(f"{name} is {value!r}; give text or a list of token ids")

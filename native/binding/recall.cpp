@@ -1,0 +1,216 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "draftwood/recall.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+using draftwood::Draft;
+using draftwood::Recall;
+using draftwood::RecallDraft;
+using draftwood::RecallError;
+using draftwood::RecallFault;
+using draftwood::RecallPolicy;
+using draftwood::RecallStream;
+using draftwood::Token;
+using draftwood::TokenizerPrint;
+
+namespace {
+
+/// Token ids as they come from draftwood.as_tokens(): borrowed, never converted.
+using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Offsets = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+
+std::span<const Token> view(const Tokens& tokens) { return {tokens.data(), tokens.size()}; }
+
+/// An array that owns its values.
+template <class T>
+nb::object array(std::vector<T>&& values) {
+  auto* kept = new std::vector<T>(std::move(values));
+  nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner));
+}
+
+std::vector<RecallStream*> streams_of(const nb::list& streams) {
+  std::vector<RecallStream*> all;
+  all.reserve(streams.size());
+  for (nb::handle stream : streams) all.push_back(nb::cast<RecallStream*>(stream));
+  return all;
+}
+
+/// All drafts end to end: tokens, parents, confidence, sources, and where each one begins.
+nb::tuple joined(const std::vector<RecallStream*>& streams) {
+  std::vector<std::int64_t> offsets{0};
+  std::size_t total = 0;
+  for (const RecallStream* stream : streams) {
+    offsets.push_back(static_cast<std::int64_t>(total += stream->last().tokens.size()));
+  }
+  std::vector<Token> tokens;
+  std::vector<std::int32_t> parents;
+  std::vector<float> confidence;
+  std::vector<std::uint8_t> sources;
+  tokens.reserve(total);
+  parents.reserve(total);
+  confidence.reserve(total);
+  sources.reserve(total);
+  for (const RecallStream* stream : streams) {
+    const RecallDraft& draft = stream->last();
+    tokens.insert(tokens.end(), draft.tokens.begin(), draft.tokens.end());
+    parents.insert(parents.end(), draft.parents.begin(), draft.parents.end());
+    confidence.insert(confidence.end(), draft.confidence.begin(), draft.confidence.end());
+    sources.insert(sources.end(), draft.sources.begin(), draft.sources.end());
+  }
+  return nb::make_tuple(array(std::move(tokens)), array(std::move(parents)),
+                        array(std::move(confidence)), array(std::move(sources)),
+                        array(std::move(offsets)));
+}
+
+TokenizerPrint print_of(const nb::object& fingerprint) {
+  TokenizerPrint print{};
+  if (fingerprint.is_none()) return print;
+  const auto bytes = nb::cast<nb::bytes>(fingerprint);
+  if (bytes.size() != print.size()) throw std::invalid_argument("a fingerprint has 32 bytes");
+  std::memcpy(print.data(), bytes.c_str(), print.size());
+  return print;
+}
+
+const char* error_name(RecallFault fault) {
+  switch (fault) {
+    case RecallFault::kNotARecall: return "NotAHistory";
+    case RecallFault::kNewer: return "HistoryTooNew";
+    case RecallFault::kTruncated: return "HistoryTruncated";
+    case RecallFault::kMalformed: return "HistoryMalformed";
+    case RecallFault::kFingerprint: return "TokenizerMismatch";
+    case RecallFault::kBusy: return "HistoryBusy";
+  }
+  return "HistoryError";
+}
+
+}  // namespace
+
+void bind_recall(nb::module_& module) {
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const RecallError& error) {
+      const nb::object kind = nb::module_::import_("draftwood.errors").attr(error_name(error.fault()));
+      PyErr_SetString(kind.ptr(), error.what());
+    }
+  });
+
+  nb::class_<RecallDraft, Draft>(module, "RecallDraft", "A draft and where its nodes were found.")
+      .def_prop_ro(
+          "sources",
+          [](nb::handle_t<RecallDraft> self) {
+            auto& sources = nb::cast<RecallDraft&>(self).sources;
+            return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(sources.data(),
+                                                                    {sources.size()}, self);
+          },
+          "uint8 [n]; 0: the request's own text, 1: shared history");
+
+  nb::class_<Recall>(module, "Recall", "History that requests share: a ring of tokens.")
+      .def(nb::init<std::size_t>(), "max_tokens"_a)
+      .def_static(
+          "open",
+          [](const std::string& path, bool write, std::size_t max_tokens,
+             const nb::object& fingerprint) {
+            const TokenizerPrint print = print_of(fingerprint);
+            const nb::gil_scoped_release unlocked;
+            return std::shared_ptr<Recall>(Recall::open(path, write, max_tokens, print));
+          },
+          "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none())
+      .def("begin", &Recall::begin, Unlocked(), "A name for a sequence that is to be added.")
+      .def(
+          "add",
+          [](Recall& self, Recall::Sequence sequence, draftwood::NamespaceKey name,
+             const Tokens& context, const Tokens& tokens) {
+            const auto before = view(context);
+            const auto ids = view(tokens);
+            const nb::gil_scoped_release unlocked;
+            self.add(sequence, name, before, ids);
+          },
+          "sequence"_a, "name"_a, "context"_a.noconvert(), "tokens"_a.noconvert(),
+          "Add tokens to a sequence, behind context that is not drafted.")
+      .def("remove", nb::overload_cast<Recall::Sequence>(&Recall::remove), "sequence"_a, Unlocked(),
+           "Blank a sequence; returns how many tokens that were.")
+      .def("remove_namespace", &Recall::remove_namespace, "name"_a, Unlocked(),
+           "Blank a namespace; returns how many tokens that were.")
+      .def("flush", &Recall::flush, Unlocked(), "Hand what was written to the disk.")
+      .def_prop_ro("capacity", &Recall::capacity)
+      .def_prop_ro("written", &Recall::written)
+      .def_prop_ro("nbytes", &Recall::nbytes)
+      .def_prop_ro("writable", &Recall::writable);
+
+  nb::class_<RecallStream>(module, "RecallStream", "One request: its own ring and its drafts.")
+      .def(
+          "__init__",
+          [](RecallStream* self, const std::shared_ptr<Recall>& shared, const Tokens& prompt,
+             draftwood::NamespaceKey name, bool chain, float floor, std::uint32_t share) {
+            const auto ids = view(prompt);
+            const nb::gil_scoped_release unlocked;
+            new (self) RecallStream(shared, ids, name, RecallPolicy{chain, floor, share});
+          },
+          "shared"_a, "prompt"_a.noconvert(), nb::kw_only(), "name"_a, "chain"_a, "floor"_a,
+          "share"_a)
+      .def(
+          "propose",
+          [](RecallStream& self, std::uint32_t nodes, std::uint32_t reach) {
+            const nb::gil_scoped_release unlocked;
+            return RecallDraft(self.propose(nodes, reach));
+          },
+          "nodes"_a, "reach"_a, "At most `nodes` nodes, no path longer than `reach`.")
+      .def(
+          "observe",
+          [](RecallStream& self, const Tokens& tokens) {
+            const auto ids = view(tokens);
+            const nb::gil_scoped_release unlocked;
+            self.observe(ids);
+          },
+          "tokens"_a.noconvert(), "Move past tokens and learn from them.")
+      .def("close", &RecallStream::close, Unlocked(), "Share what is left; give the memory back.")
+      .def_prop_ro("nbytes", &RecallStream::nbytes)
+      .def_prop_ro("sequence", &RecallStream::sequence);
+
+  module.def(
+      "propose_all",
+      [](const nb::list& streams, std::uint32_t nodes, std::uint32_t reach, std::uint32_t threads) {
+        const std::vector<RecallStream*> all = streams_of(streams);
+        {
+          const nb::gil_scoped_release unlocked;
+          draftwood::propose_all(all, nodes, reach, threads);
+        }
+        return joined(all);
+      },
+      "streams"_a, "nodes"_a, "reach"_a, "threads"_a,
+      "Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].");
+  module.def(
+      "observe_all",
+      [](const nb::list& streams, const Tokens& tokens, const Offsets& offsets,
+         std::uint32_t threads) {
+        const std::vector<RecallStream*> all = streams_of(streams);
+        const auto ids = view(tokens);
+        std::vector<std::span<const Token>> parts;
+        if (offsets.size() != all.size() + 1) throw std::invalid_argument("offsets: one a stream, and the end");
+        for (std::size_t i = 0; i < all.size(); ++i) {
+          const auto first = static_cast<std::size_t>(offsets.data()[i]);
+          const auto last = static_cast<std::size_t>(offsets.data()[i + 1]);
+          if (first > last || last > ids.size()) throw std::invalid_argument("offsets do not ascend");
+          parts.push_back(ids.subspan(first, last - first));
+        }
+        const nb::gil_scoped_release unlocked;
+        draftwood::observe_all(all, parts, threads);
+      },
+      "streams"_a, "tokens"_a.noconvert(), "offsets"_a.noconvert(), "threads"_a,
+      "Move many streams past their tokens, which stand end to end.");
+}

@@ -1,0 +1,151 @@
+// Recall: history as a ring of tokens and chains of places, and drafts from it.
+//
+// `Recall` is the history that requests share: a fixed number of tokens, the oldest overwritten by the
+// newest, in memory or in a mapped file that one process writes and any number read. `RecallStream`
+// is one request: a small ring of its own over prompt and output, its place in the text, and its drafts.
+// docs/recall.md derives the structure and counts what a step touches.
+//
+// Threads: any number of streams may be used at once, each by one thread at a time, while others add
+// to and remove from the shared history.
+
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "draftwood/draft.h"
+
+namespace draftwood {
+
+/// Names a namespace: a digest of its name. What is said in one is never drafted in another.
+using NamespaceKey = std::uint64_t;
+
+/// SHA-256 of a tokenizer's vocabulary; all zero: not known.
+using TokenizerPrint = std::array<std::uint8_t, 32>;
+
+/// One way in which a Recall file can be wrong.
+enum class RecallFault { kNotARecall, kNewer, kTruncated, kMalformed, kFingerprint, kBusy };
+
+class RecallError : public std::runtime_error {
+ public:
+  RecallError(RecallFault fault, const std::string& what)
+      : std::runtime_error(what), fault_(fault) {}
+  [[nodiscard]] RecallFault fault() const noexcept { return fault_; }
+
+ private:
+  RecallFault fault_;
+};
+
+class Recall {
+ public:
+  /// Names a sequence; never given out twice.
+  using Sequence = std::uint64_t;
+
+  static constexpr std::uint32_t kLeastTokens = 256;
+  static constexpr std::uint32_t kMostTokens = 1U << 31;
+
+  /// An empty history of `max_tokens` slots in memory. Throws std::invalid_argument.
+  explicit Recall(std::size_t max_tokens);
+  /// Maps the file at `path`; creates it with `max_tokens` slots where there is none and `write` is
+  /// set. One process at a time may open a file to write. `print`: the tokenizer's, all zero: any.
+  /// Throws RecallError, std::system_error, std::invalid_argument.
+  static std::unique_ptr<Recall> open(const std::string& path, bool write, std::size_t max_tokens,
+                                      const TokenizerPrint& print);
+  ~Recall();
+  Recall(const Recall&) = delete;
+  Recall& operator=(const Recall&) = delete;
+
+  /// A name for a sequence that is to be added. Throws std::logic_error where it is read-only.
+  Sequence begin();
+
+  /// Adds tokens to a sequence, behind up to 16 tokens of `context` that are known to stand before
+  /// them and are themselves not drafted. Returns where the tokens lie: how many slots had been written
+  /// before them, and after. Throws std::invalid_argument for a negative token (nothing is added then),
+  /// std::logic_error where it is read-only.
+  struct Span {
+    std::uint64_t first;
+    std::uint64_t last;
+  };
+  Span add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
+           std::span<const Token> tokens);
+
+  /// Blanks all that is held of a sequence or a namespace; returns how many tokens that were.
+  /// No draft proposed after this returns holds them. Costs a pass over the ring.
+  std::size_t remove(Sequence sequence);
+  std::size_t remove_namespace(NamespaceKey name);
+
+  /// Hands what was written to the operating system's disk, what was learned included.
+  void flush();
+
+  [[nodiscard]] std::size_t capacity() const noexcept;  ///< slots; a sequence takes 18 beside its tokens
+  [[nodiscard]] std::uint64_t written() const noexcept;  ///< slots ever written
+  [[nodiscard]] std::size_t nbytes() const noexcept;     ///< fixed at creation
+  [[nodiscard]] bool writable() const noexcept;
+
+  class Impl;
+  [[nodiscard]] Impl& impl() const noexcept { return *impl_; }
+
+ private:
+  explicit Recall(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// How a stream drafts.
+struct RecallPolicy {
+  bool chain = false;     ///< the most probable continuation only
+  float floor = 0.0F;     ///< no node less likely to be accepted than this
+  std::uint32_t share = 256;  ///< generated tokens after which they are added to shared history
+};
+
+/// A draft and where its nodes were found.
+struct RecallDraft : Draft {
+  std::vector<std::uint8_t> sources;  ///< 0: the request's own text, 1: shared history
+};
+
+class RecallStream {
+ public:
+  /// A request behind `prompt`. Throws std::invalid_argument for a negative token.
+  RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt, NamespaceKey name,
+               const RecallPolicy& policy);
+  ~RecallStream();
+  RecallStream(const RecallStream&) = delete;
+  RecallStream& operator=(const RecallStream&) = delete;
+
+  /// What may come next: at most `nodes` nodes, no path longer than `reach`.
+  const RecallDraft& propose(std::uint32_t nodes, std::uint32_t reach);
+
+  /// Moves past `tokens` and learns from them how good the last draft was.
+  void observe(std::span<const Token> tokens);
+
+  /// Adds what is left to shared history and gives the memory back. A second call does nothing.
+  void close();
+
+  [[nodiscard]] const RecallDraft& last() const noexcept;
+  [[nodiscard]] std::size_t nbytes() const noexcept;
+  /// The name under which the output is in shared history; 0 while none of it is.
+  [[nodiscard]] Recall::Sequence sequence() const noexcept;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+
+  friend void observe_all(std::span<RecallStream* const> streams,
+                          std::span<const std::span<const Token>> tokens, std::uint32_t threads);
+};
+
+/// Proposes for many different streams at once, with up to `threads` threads; see RecallStream::last.
+void propose_all(std::span<RecallStream* const> streams, std::uint32_t nodes, std::uint32_t reach,
+                 std::uint32_t threads);
+
+/// Moves many different streams, each past its own tokens. What is learned and shared does not depend on
+/// `threads`: it is as if they moved one after the other.
+void observe_all(std::span<RecallStream* const> streams,
+                 std::span<const std::span<const Token>> tokens, std::uint32_t threads);
+
+}  // namespace draftwood

@@ -1,0 +1,208 @@
+#include "draftwood/recall.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "recall_impl.h"
+
+namespace draftwood {
+
+using recall::peek;
+using recall::poke;
+
+namespace {
+
+constexpr Token kBlank = -1;
+constexpr std::uint32_t kOverlap = 8;  ///< tokens of context that are repeated before a part
+constexpr std::uint32_t kChunk = 64;   ///< slots that are claimed at a time
+constexpr std::uint64_t kNames = std::uint64_t{1} << 60;
+
+/// A part of a sequence begins with two marks, which hold the sequence's name 30 bits each.
+constexpr Token first_mark(Recall::Sequence sequence) noexcept {
+  return static_cast<Token>(0x80000000U | static_cast<std::uint32_t>(sequence & 0x3FFFFFFF));
+}
+constexpr Token second_mark(Recall::Sequence sequence) noexcept {
+  return static_cast<Token>(0xC0000000U | static_cast<std::uint32_t>(sequence >> 30 & 0x3FFFFFFF));
+}
+constexpr bool is_first_mark(Token token) noexcept {
+  return (static_cast<std::uint32_t>(token) & 0xC0000000U) == 0x80000000U;
+}
+
+}  // namespace
+
+std::uint32_t salt_of(NamespaceKey name) noexcept {
+  return static_cast<std::uint32_t>(name ^ (name >> 32));
+}
+
+Recall::Recall(std::size_t max_tokens) : impl_(std::make_unique<Impl>()) {
+  RecallHeader header{};
+  begin_header(header, max_tokens, TokenizerPrint{});
+  impl_->memory.allocate(header.file_bytes);
+  *reinterpret_cast<RecallHeader*>(impl_->memory.data()) = header;
+  impl_->place();
+}
+
+Recall::Recall(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::size_t max_tokens,
+                                     const TokenizerPrint& print) {
+  auto impl = std::make_unique<Impl>();
+  impl->memory.map(path, write, max_tokens, print);
+  impl->place();
+  impl->writable = write;
+  if (write) {
+    // What a writer that died had claimed and not completed is not there.
+    poke(impl->header->claimed, impl->header->written);
+  }
+  if (peek(impl->header->learned) == 1) impl->model.restore(impl->learned);
+  return std::unique_ptr<Recall>(new Recall(std::move(impl)));
+}
+
+Recall::~Recall() {
+  if (impl_->writable) flush();
+}
+
+Recall::Sequence Recall::begin() {
+  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  const std::lock_guard lock(impl_->writer);
+  const std::uint64_t next = impl_->header->sequences % kNames + 1;
+  poke(impl_->header->sequences, next);
+  return next;
+}
+
+Recall::Span Recall::add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
+                         std::span<const Token> tokens) {
+  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  if (std::ranges::any_of(tokens, [](Token token) { return token < 0; })) {
+    throw std::invalid_argument("token ids are 0 or greater");
+  }
+  const std::lock_guard lock(impl_->writer);
+  return impl_->add(sequence, name, context, tokens);
+}
+
+std::size_t Recall::remove(Sequence sequence) {
+  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  const std::lock_guard lock(impl_->writer);
+  return impl_->remove(sequence);
+}
+
+std::size_t Recall::remove_namespace(NamespaceKey name) {
+  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  const std::lock_guard lock(impl_->writer);
+  return impl_->remove_namespace(name);
+}
+
+void Recall::flush() {
+  if (!impl_->writable) return;
+  const std::lock_guard lock(impl_->writer);
+  std::uint32_t* word = impl_->learned;
+  for (const std::uint32_t value : impl_->model.words()) poke(*word++, value);
+  poke(impl_->header->learned, std::uint64_t{1});
+  impl_->memory.flush();
+}
+
+std::size_t Recall::capacity() const noexcept { return impl_->ring.capacity; }
+std::uint64_t Recall::written() const noexcept { return peek(impl_->header->written); }
+std::size_t Recall::nbytes() const noexcept { return impl_->memory.size(); }
+bool Recall::writable() const noexcept { return impl_->writable; }
+
+void Recall::Impl::place() {
+  header = reinterpret_cast<RecallHeader*>(memory.data());
+  const RecallLayout layout = RecallLayout::of(header->capacity);
+  ring.capacity = header->capacity;
+  ring.bits = recall::Ring::head_bits(ring.capacity);
+  ring.records = reinterpret_cast<recall::Record*>(memory.data() + layout.records);
+  for (std::size_t k = 0; k < recall::kOrders; ++k) {
+    ring.heads[k] = reinterpret_cast<std::uint32_t*>(memory.data() + layout.heads[k]);
+  }
+  owners = reinterpret_cast<std::uint64_t*>(memory.data() + layout.owners);
+  learned = reinterpret_cast<std::uint32_t*>(memory.data() + layout.model);
+}
+
+std::uint32_t Recall::Impl::margin() const noexcept {
+  return std::clamp(ring.capacity / 16, 2 * kChunk, 65536U);
+}
+
+/// Says which slots are about to change, before the first of them does.
+void Recall::Impl::claim(std::uint64_t upto) const noexcept {
+  poke(header->claimed, upto);
+  std::atomic_thread_fence(std::memory_order_release);
+}
+
+Recall::Span Recall::Impl::add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
+                               std::span<const Token> tokens) {
+  context = context.last(std::min<std::size_t>(context.size(), kOverlap));
+  const std::uint64_t first = header->written;
+  std::uint64_t at = first;
+  const std::uint32_t padding =
+      at % kBlock != 0 && owners[slot_of(at) / kBlock] != name
+          ? static_cast<std::uint32_t>(kBlock - at % kBlock) : 0;
+  const std::size_t before = padding + 2 + context.size();
+  const std::size_t total = before + tokens.size();
+  const std::uint32_t salt = salt_of(name);
+  std::vector<Token> text(context.begin(), context.end());
+  text.insert(text.end(), tokens.begin(), tokens.end());
+  std::uint32_t slot = slot_of(at);
+  for (std::size_t done = 0; done < total;) {
+    const std::size_t upto = std::min<std::size_t>(total, done + kChunk);
+    claim(first + upto);
+    for (; done < upto; ++done, ++at, slot = ring.after(slot)) {
+      if (slot % kBlock == 0) poke(owners[slot / kBlock], name);
+      if (done < padding) {
+        ring.mark(slot, kBlank);
+      } else if (done < padding + 2U) {
+        ring.mark(slot, done == padding ? first_mark(sequence) : second_mark(sequence));
+      } else {
+        const std::size_t i = done - padding - 2;
+        if (i < context.size()) {
+          ring.mark(slot, text[i]);
+        } else {
+          const std::span<const Token> behind(text.data(), i);
+          ring.put(slot, text[i], recall::hash_context(behind, salt),
+                   static_cast<std::uint32_t>(std::min<std::size_t>(i, recall::kLongest)));
+        }
+      }
+    }
+    recall::publish(header->written, first + upto);
+  }
+  return {first, first + total};
+}
+
+std::size_t Recall::Impl::remove(Sequence sequence) {
+  const std::uint64_t written = header->written;
+  const std::uint64_t held = std::min<std::uint64_t>(written, ring.capacity);
+  std::size_t removed = 0;
+  bool inside = false;
+  for (std::uint64_t at = written - held; at < written; ++at) {
+    const std::uint32_t slot = slot_of(at);
+    const Token token = peek(ring.records[slot].token);
+    if (is_first_mark(token)) {
+      inside = token == first_mark(sequence) && at + 1 < written &&
+               peek(ring.records[ring.after(slot)].token) == second_mark(sequence);
+    } else if (token == kBlank) {
+      inside = false;
+    } else if (inside && token >= 0) {
+      poke(ring.records[slot].token, kBlank);
+      ++removed;
+    }
+  }
+  return removed;
+}
+
+std::size_t Recall::Impl::remove_namespace(NamespaceKey name) {
+  const std::uint64_t written = header->written;
+  const std::uint64_t held = std::min<std::uint64_t>(written, ring.capacity);
+  std::size_t removed = 0;
+  for (std::uint64_t at = written - held; at < written; ++at) {
+    const std::uint32_t slot = slot_of(at);
+    if (owners[slot / kBlock] != name) continue;
+    Token& token = ring.records[slot].token;
+    if (peek(token) >= 0) {
+      poke(token, kBlank);
+      ++removed;
+    }
+  }
+  return removed;
+}
+
+}  // namespace draftwood

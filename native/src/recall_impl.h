@@ -1,0 +1,92 @@
+// What the parts of Recall share: the mapped layout, the counters, and the draft in the making.
+
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "draftwood/recall.h"
+#include "recall_model.h"
+#include "recall_ring.h"
+
+namespace draftwood {
+
+/// What keeps the hashes of different namespaces apart.
+[[nodiscard]] std::uint32_t salt_of(NamespaceKey name) noexcept;
+
+inline constexpr std::uint32_t kBlock = 64;  ///< slots that share one namespace
+
+/// The first page of the memory or file. Counters are the only words that change after creation.
+struct RecallHeader {
+  std::array<char, 8> magic;
+  std::uint32_t version;
+  std::uint32_t header_bytes;
+  std::uint64_t file_bytes;
+  std::uint32_t capacity;
+  std::uint32_t order_bits;  ///< a byte an order
+  TokenizerPrint print;
+  std::uint64_t check;  ///< of all of the above
+  alignas(64) std::uint64_t claimed;  ///< slots that may have been written
+  std::uint64_t written;              ///< slots that are complete
+  std::uint64_t sequences;            ///< names given out
+  std::uint64_t learned;              ///< 1 where the model's words are valid
+};
+
+/// Where everything lies in one piece of memory.
+struct RecallLayout {
+  std::size_t owners, records, heads[recall::kOrders], model, total;
+  static RecallLayout of(std::uint32_t capacity);
+};
+
+/// The memory: allocated, or a mapped file.
+class RecallMemory {
+ public:
+  RecallMemory() = default;
+  ~RecallMemory();
+  RecallMemory(const RecallMemory&) = delete;
+  RecallMemory& operator=(const RecallMemory&) = delete;
+  void allocate(std::size_t bytes);
+  void map(const std::string& path, bool write, std::size_t max_tokens, const TokenizerPrint& print);
+  void flush() const;
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  int file_ = -1;
+};
+
+/// Writes the fixed words of a header. Throws std::invalid_argument for a capacity out of range.
+void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerPrint& print);
+[[nodiscard]] std::uint64_t check_of(const RecallHeader& header) noexcept;
+
+class Recall::Impl {
+ public:
+  RecallMemory memory;
+  RecallHeader* header = nullptr;
+  recall::Ring ring;
+  std::uint64_t* owners = nullptr;  ///< [capacity / kBlock]: the namespace of each block
+  std::uint32_t* learned = nullptr;
+  bool writable = true;
+  std::mutex writer;
+  recall::Model model;
+
+  void place();
+  /// Slots that a reader leaves alone because a writer may be about to overwrite them.
+  [[nodiscard]] std::uint32_t margin() const noexcept;
+  [[nodiscard]] std::uint32_t slot_of(std::uint64_t position) const noexcept {
+    return static_cast<std::uint32_t>(position % ring.capacity);
+  }
+  Span add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
+           std::span<const Token> tokens);
+  std::size_t remove(Sequence sequence);
+  std::size_t remove_namespace(NamespaceKey name);
+
+ private:
+  void claim(std::uint64_t upto) const noexcept;
+};
+
+}  // namespace draftwood

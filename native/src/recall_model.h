@@ -1,0 +1,136 @@
+// The estimate: how likely a token is to come next, learned while drafting.
+//
+// Every candidate token is judged by what happened before in its situation. For each level of match
+// length, and for places of the request's own and of the shared history apart, it is counted how many
+// of the places matched so far continue with the token and how many do not. Each pair of counts has a
+// probability, learned from outcomes; a mixer adds them in the logistic domain with weights, also
+// learned, that belong to the depth of evidence at hand (PAQ's logistic mixing; Mahoney 2005). Two
+// stages of secondary estimation correct the sum: one before the choice of nodes, and one that
+// learns from chosen nodes only, since what is chosen is what was overestimated.
+//
+// All arithmetic is in integers: the same history gives the same draft on every platform.
+
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "draftwood/draft.h"
+#include "recall_ring.h"
+
+namespace draftwood::recall {
+
+inline constexpr std::size_t kSources = 2;  ///< 0: the request's own places, 1: shared history
+inline constexpr std::size_t kLevels = 8;
+/// The least match length of each level.
+inline constexpr std::array<std::uint32_t, kLevels> kLevelFrom = {1, 2, 3, 4, 6, 8, 12, 16};
+inline constexpr std::size_t kInputs = kSources * kLevels;
+
+/// Two further inputs, whatever matched: how often the token was right when it was a candidate lately,
+/// anywhere and behind the same last token. They are kept by hash, so tokens may share a cell.
+inline constexpr std::size_t kEchoes = 2;
+inline constexpr std::uint32_t kEchoBits = 12;
+
+/// The level of every match length up to kMatchCap; entry 0 is not used.
+inline constexpr auto kLevelOf = [] {
+  std::array<std::uint8_t, kMatchCap + 1> levels{};
+  for (std::uint32_t length = 1; length <= kMatchCap; ++length) {
+    std::uint8_t level = 0;
+    while (level + 1U < kLevels && kLevelFrom[level + 1U] <= length) ++level;
+    levels[length] = level;
+  }
+  return levels;
+}();
+
+/// Probabilities have 16 bits, paths 32; log-odds are in units of 1/256 within +-2047.
+inline constexpr std::uint32_t kOne = 65536;
+[[nodiscard]] std::uint32_t squash(std::int32_t log_odds) noexcept;
+[[nodiscard]] std::int32_t stretch(std::uint32_t probability) noexcept;
+
+/// One candidate token at one node: what the estimate read, so that the outcome can be learned.
+struct Trial {
+  Token token;
+  std::uint16_t weights;  ///< which set
+  std::uint16_t active;   ///< bit i: input i, of kInputs, was there; the next two arrays hold these
+  std::array<std::uint16_t, kInputs> cell;
+  std::array<std::int16_t, kInputs> input;
+  std::array<std::uint16_t, kEchoes> echo;  ///< cells, and what they gave
+  std::array<std::int16_t, kEchoes> echoed;
+  std::uint16_t mixed;       ///< probability before the secondary stages
+  std::uint16_t estimate;    ///< probability after the first
+  std::uint16_t refined;     ///< cell of the first secondary stage
+  std::uint16_t settled;     ///< cell of the second
+  std::uint16_t confidence;  ///< probability after the second
+  bool own;                  ///< whether the longest match is in the request's own text
+};
+
+/// Places that match, by source and level: entry source * kLevels + level counts those that match at
+/// least that far.
+using Counts = std::array<std::uint8_t, kInputs>;
+
+/// Counts of one candidate token.
+struct Tally {
+  Token token;
+  std::uint8_t longest;  ///< longest match
+  bool own;              ///< whether that match, or one as long, is the request's own
+  Counts count;
+};
+
+/// All that was found at one node.
+struct Evidence {
+  std::vector<Tally> tallies;
+  Counts total;
+  std::array<Token, kInputs> newest;  ///< what came next at the newest place
+};
+
+/// What was learned so far. Any number of threads judge while others learn, in turns.
+class Model {
+ public:
+  Model();
+
+  /// Adds a trial for every tally, in their order. `depth`: tokens drafted above the node. `last`: the
+  /// token before the candidates.
+  void judge(const Evidence& evidence, std::uint32_t depth, Token last,
+             std::vector<Trial>& trials) const;
+
+  /// Fills in the confidence of trials below a node of probability `path` (32 bits).
+  void settle(std::span<Trial> trials, std::uint32_t depth, std::uint32_t path) const noexcept;
+
+  /// Learns from trials of one node, whose true next token was `truth`.
+  void learn(const Trial* first, const Trial* last, Token truth);
+
+  /// Learns whether a drafted node was right, given that its parent was.
+  void learn_choice(const Trial& trial, bool right);
+
+  /// Learners hold this.
+  std::mutex& mutex() noexcept { return mutex_; }
+
+  static constexpr std::size_t kCells = kInputs * 8 * 8 * 2;
+  static constexpr std::size_t kClasses = 6;
+  static constexpr std::size_t kSets = kClasses * kClasses * 4;
+  static constexpr std::size_t kWeights = kInputs + kEchoes + 1;
+  static constexpr std::size_t kBins = 33;
+  static constexpr std::size_t kRefined = 8 * kLevels;
+  static constexpr std::size_t kSettled = 4 * 6;
+  static constexpr std::size_t kWords =
+      kCells + kSets * kWeights + (kRefined + kSettled) * kBins + (kEchoes << kEchoBits);
+  /// All that was learned, as words; for files.
+  [[nodiscard]] std::vector<std::uint32_t> words() const;
+  void restore(const std::uint32_t* words) noexcept;
+
+ private:
+  using Cell = std::atomic<std::uint32_t>;  ///< probability in the upper 22 bits, outcomes seen below
+  std::array<Cell, kCells> cells_;
+  std::array<std::atomic<std::int32_t>, kSets * kWeights> weights_;
+  std::array<Cell, kRefined * kBins> refined_;
+  std::array<Cell, kSettled * kBins> settled_;
+  std::array<Cell, kEchoes << kEchoBits> echoes_;
+  std::mutex mutex_;
+};
+
+}  // namespace draftwood::recall

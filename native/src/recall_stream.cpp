@@ -1,0 +1,297 @@
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "draftwood/recall.h"
+#include "recall_draft.h"
+#include "recall_impl.h"
+
+namespace draftwood {
+namespace {
+
+using recall::Limits;
+using recall::Node;
+using recall::Outcome;
+using recall::Ring;
+using recall::Sketch;
+using recall::View;
+
+/// A ring of a request's own: it grows instead of wrapping, and no one else sees it.
+class OwnRing {
+ public:
+  void open(std::span<const Token> tokens) {
+    records_.reserve(tokens.size() + tokens.size() / 8 + 256);
+    rehash(static_cast<std::uint32_t>(records_.capacity()));
+    extend(tokens);
+  }
+
+  void extend(std::span<const Token> tokens) {
+    if (tokens.empty()) return;
+    const auto first = static_cast<std::uint32_t>(records_.size());
+    const auto total = first + static_cast<std::uint32_t>(tokens.size());
+    records_.resize(total);
+    ring_.records = records_.data();
+    ring_.capacity = total;
+    if (total > 4 * hashed_for_) {
+      for (std::uint32_t i = 0; i < tokens.size(); ++i) records_[first + i].token = tokens[i];
+      rehash(2 * total);
+      link(0, total);
+    } else {
+      for (std::uint32_t i = 0; i < tokens.size(); ++i) records_[first + i].token = tokens[i];
+      link(first, total);
+    }
+  }
+
+  void clear() {
+    records_ = {};
+    heads_ = {};
+    ring_ = {};
+  }
+
+  [[nodiscard]] View view() const noexcept {
+    // One slot of room behind the newest, so that the tail is a slot of its own.
+    return {&ring_, ring_.capacity, ring_.capacity, 0, nullptr, 0, {}, 0};
+  }
+  [[nodiscard]] std::size_t nbytes() const noexcept {
+    return records_.capacity() * sizeof(recall::Record) + heads_.capacity() * sizeof(std::uint32_t);
+  }
+
+ private:
+  void rehash(std::uint32_t capacity) {
+    hashed_for_ = capacity;
+    ring_.bits = Ring::head_bits(capacity);
+    std::size_t total = 0;
+    for (const std::uint32_t bits : ring_.bits) total += std::size_t{1} << bits;
+    heads_.assign(total, 0);
+    std::uint32_t* at = heads_.data();
+    for (std::size_t k = 0; k < recall::kOrders; ++k) {
+      ring_.heads[k] = at;
+      at += std::size_t{1} << ring_.bits[k];
+    }
+  }
+
+  void link(std::uint32_t first, std::uint32_t last) {
+    std::array<Token, recall::kLongest> window;
+    for (std::uint32_t slot = first; slot < last; ++slot) {
+      const std::uint32_t known = std::min(slot, recall::kLongest);
+      for (std::uint32_t i = 0; i < known; ++i) window[i] = records_[slot - known + i].token;
+      const auto hashes = recall::hash_context({window.data(), known}, 0);
+      ring_.put(slot, records_[slot].token, hashes, known);
+    }
+  }
+
+  std::vector<recall::Record> records_;
+  std::vector<std::uint32_t> heads_;
+  Ring ring_;
+  std::uint32_t hashed_for_ = 0;
+};
+
+void check(std::span<const Token> tokens) {
+  if (std::ranges::any_of(tokens, [](Token token) { return token < 0; })) {
+    throw std::invalid_argument("token ids are 0 or greater");
+  }
+}
+
+/// Calls `work` for 0 to count - 1, each once, on up to `threads` threads.
+template <class Work>
+void spread(std::size_t count, std::uint32_t threads, const Work& work) {
+  std::atomic<std::size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto run = [&] {
+    try {
+      for (std::size_t i = next++; i < count; i = next++) work(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (std::size_t i = 1; i < std::min<std::size_t>(threads, count); ++i) others.emplace_back(run);
+    run();
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+Sketch& thread_sketch() {
+  thread_local Sketch sketch;
+  return sketch;
+}
+
+}  // namespace
+
+class RecallStream::Impl {
+ public:
+  Impl(std::shared_ptr<Recall> recall, NamespaceKey key, const RecallPolicy& rules)
+      : shared(std::move(recall)), name(key), policy(rules) {}
+
+  std::shared_ptr<Recall> shared;
+  NamespaceKey name;
+  RecallPolicy policy;
+  OwnRing own;
+  std::vector<Token> text;      ///< the last tokens: context of the part to be shared, then that part
+  std::size_t unshared = 0;     ///< how many of them are not in shared history yet
+  std::vector<Recall::Span> parts;
+  Recall::Sequence sequence = 0;
+  Outcome outcome;
+  RecallDraft draft;
+  bool closed = false;
+
+  /// The part of a move that other streams see: learns, and shares what is due.
+  void settle(std::span<const Token> tokens);
+  void draw(std::uint32_t nodes, std::uint32_t reach);
+  void learn(std::span<const Token> tokens);
+  void share();
+};
+
+void RecallStream::Impl::draw(std::uint32_t nodes, std::uint32_t reach) {
+  Recall::Impl& history = shared->impl();
+  const double floor = std::clamp(static_cast<double>(policy.floor), 0.0, 1.0) * 4294967295.0;
+  const Limits limits{nodes, reach, static_cast<std::uint32_t>(floor), policy.chain};
+  const std::span<const Token> context(text);
+  Sketch& sketch = thread_sketch();
+  const std::uint32_t margin = history.margin();
+  for (int attempt = 0;; ++attempt) {
+    const std::uint64_t written = recall::receive(history.header->written);
+    const auto readable = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(written, history.ring.capacity - margin));
+    const std::array<View, 2> views = {
+        own.view(), View{&history.ring, history.slot_of(written), attempt < 3 ? readable : 0, 1,
+                         history.owners, name, parts, written}};
+    sketch.draw(views, context, history.model, limits, outcome);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const std::uint64_t claimed = recall::peek(history.header->claimed);
+    if (attempt == 3 || claimed - written <= margin - 2 * recall::kMatchCap) break;
+  }
+}
+
+void RecallStream::Impl::learn(std::span<const Token> tokens) {
+  const auto& [nodes, trials, root_trials] = outcome;
+  if (trials.empty() || tokens.empty()) return;
+  recall::Model& model = shared->impl().model;
+  const std::lock_guard lock(model.mutex());
+  std::int32_t at = kRoot;
+  std::uint32_t first = 0;
+  std::uint32_t last = root_trials;
+  for (const Token truth : tokens) {
+    model.learn(trials.data() + first, trials.data() + last, truth);
+    std::int32_t next = kRoot;
+    for (std::size_t i = static_cast<std::size_t>(at + 1); i < nodes.size(); ++i) {
+      if (nodes[i].parent != at) continue;
+      const bool right = nodes[i].token == truth;
+      model.learn_choice(trials[nodes[i].trial], right);
+      if (right) next = static_cast<std::int32_t>(i);
+    }
+    if (next == kRoot) break;
+    at = next;
+    first = nodes[static_cast<std::size_t>(at)].first_trial;
+    last = nodes[static_cast<std::size_t>(at)].last_trial;
+  }
+  outcome.nodes.clear();
+  outcome.trials.clear();
+}
+
+void RecallStream::Impl::share() {
+  if (unshared == 0 || !shared->writable()) return;
+  if (sequence == 0) sequence = shared->begin();
+  const std::span<const Token> all(text);
+  parts.push_back(shared->add(sequence, name, all.first(all.size() - unshared), all.last(unshared)));
+  unshared = 0;
+}
+
+void RecallStream::Impl::settle(std::span<const Token> tokens) {
+  learn(tokens);
+  text.insert(text.end(), tokens.begin(), tokens.end());
+  unshared += tokens.size();
+  if (unshared >= policy.share) share();
+  // Old text goes in large steps, so that a token costs no move of all the others.
+  const std::size_t kept = unshared + recall::kMatchCap;
+  if (text.size() > kept + 256) text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(kept));
+}
+
+RecallStream::RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
+                           NamespaceKey name, const RecallPolicy& policy)
+    : impl_(std::make_unique<Impl>(std::move(shared), name, policy)) {
+  check(prompt);
+  impl_->own.open(prompt);
+  const std::size_t kept = std::min<std::size_t>(prompt.size(), recall::kMatchCap);
+  impl_->text.assign(prompt.end() - static_cast<std::ptrdiff_t>(kept), prompt.end());
+}
+
+RecallStream::~RecallStream() = default;
+
+const RecallDraft& RecallStream::propose(std::uint32_t nodes, std::uint32_t reach) {
+  Impl& self = *impl_;
+  RecallDraft& draft = self.draft;
+  self.draw(nodes, std::min(nodes, reach));
+  const auto& drawn = self.outcome.nodes;
+  const std::size_t n = drawn.size();
+  draft.tokens.resize(n);
+  draft.parents.resize(n);
+  draft.confidence.resize(n);
+  draft.probability.resize(n);
+  draft.sources.resize(n);
+  draft.score = 0;
+  draft.match = static_cast<std::int32_t>(thread_sketch().match());
+  for (std::size_t i = 0; i < n; ++i) {
+    const recall::Trial& trial = self.outcome.trials[drawn[i].trial];
+    draft.tokens[i] = drawn[i].token;
+    draft.parents[i] = drawn[i].parent;
+    draft.confidence[i] = static_cast<float>(trial.confidence) / 65536.0F;
+    draft.probability[i] = static_cast<float>(drawn[i].path) / 4294967296.0F;
+    draft.sources[i] = trial.own ? 0 : 1;
+    draft.score += draft.probability[i];
+  }
+  return draft;
+}
+
+void RecallStream::observe(std::span<const Token> tokens) {
+  Impl& self = *impl_;
+  if (tokens.empty() || self.closed) return;
+  check(tokens);
+  self.own.extend(tokens);
+  self.settle(tokens);
+}
+
+void RecallStream::close() {
+  Impl& self = *impl_;
+  if (self.closed) return;
+  self.share();
+  self.closed = true;
+  self.own.clear();
+  self.text = {};
+  self.outcome = {};
+  self.parts = {};
+}
+
+const RecallDraft& RecallStream::last() const noexcept { return impl_->draft; }
+Recall::Sequence RecallStream::sequence() const noexcept { return impl_->sequence; }
+
+std::size_t RecallStream::nbytes() const noexcept {
+  const Impl& self = *impl_;
+  return self.own.nbytes() + self.text.capacity() * sizeof(Token) +
+         self.outcome.nodes.capacity() * sizeof(Node) +
+         self.outcome.trials.capacity() * sizeof(recall::Trial);
+}
+
+void propose_all(std::span<RecallStream* const> streams, std::uint32_t nodes, std::uint32_t reach,
+                 std::uint32_t threads) {
+  spread(streams.size(), threads, [&](std::size_t i) { streams[i]->propose(nodes, reach); });
+}
+
+void observe_all(std::span<RecallStream* const> streams,
+                 std::span<const std::span<const Token>> tokens, std::uint32_t threads) {
+  for (const std::span<const Token>& part : tokens) check(part);
+  spread(streams.size(), threads, [&](std::size_t i) {
+    if (!streams[i]->impl_->closed) streams[i]->impl_->own.extend(tokens[i]);
+  });
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    if (!tokens[i].empty() && !streams[i]->impl_->closed) streams[i]->impl_->settle(tokens[i]);
+  }
+}
+
+}  // namespace draftwood

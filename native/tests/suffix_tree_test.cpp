@@ -1,0 +1,301 @@
+// Suffix trees through random histories, against a table of all strings; and under threads.
+
+#include "draftwood/suffix_tree.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <new>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+std::atomic<std::size_t> held{0};  ///< bytes that were asked for and not given back
+constexpr std::size_t kHeader = alignof(std::max_align_t);
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  auto* const block = static_cast<std::byte*>(std::malloc(size + kHeader));
+  if (block == nullptr) throw std::bad_alloc();
+  std::memcpy(block, &size, sizeof size);
+  held += size;
+  return block + kHeader;
+}
+
+void operator delete(void* pointer) noexcept {
+  if (pointer == nullptr) return;
+  std::byte* const block = static_cast<std::byte*>(pointer) - kHeader;
+  std::size_t size;
+  std::memcpy(&size, block, sizeof size);
+  held -= size;
+  std::free(block);
+}
+
+void operator delete(void* pointer, std::size_t) noexcept {
+  operator delete(pointer);
+}
+void* operator new[](std::size_t size) {
+  return operator new(size);
+}
+void operator delete[](void* pointer) noexcept {
+  operator delete(pointer);
+}
+void operator delete[](void* pointer, std::size_t) noexcept {
+  operator delete(pointer);
+}
+
+namespace {
+
+using namespace draftwood;
+using Text = std::vector<Token>;
+
+#define EXPECT(condition, ...)                                                      \
+  do {                                                                              \
+    if (!(condition)) {                                                             \
+      std::fprintf(stderr, "%s:%d: expected %s; ", __FILE__, __LINE__, #condition); \
+      std::fprintf(stderr, __VA_ARGS__);                                            \
+      std::fputc('\n', stderr);                                                     \
+      std::exit(1);                                                                 \
+    }                                                                               \
+  } while (false)
+
+/// A tree beside the table that it stands for.
+class Pair {
+ public:
+  Pair(std::int32_t depth, unsigned seed)
+      : tree_(depth), depth_(static_cast<std::size_t>(depth)), seed_(seed), chance_(seed) {}
+
+  void run(int operations) {
+    const int vocabulary = pick({1, 2, 3, 6, 60});
+    for (int i = 0; i < operations; ++i) {
+      const int what = draw(100);
+      if (texts_.empty() || what < 12) {
+        texts_[tree_.begin()];
+      } else if (what < 70) {
+        extend(vocabulary);
+      } else if (what < 80) {
+        const auto it = any();
+        count(it->second, 0, -1);
+        tree_.remove(it->first);
+        texts_.erase(it);
+      } else if (what < 85) {
+        tree_.finish(any()->first);
+      } else {
+        speculate(vocabulary);
+      }
+      const std::string fault = tree_.check();
+      EXPECT(fault.empty(), "seed %u, operation %d: %s", seed_, i, fault.c_str());
+    }
+    compare();
+    while (!texts_.empty()) {
+      tree_.remove(texts_.begin()->first);
+      texts_.erase(texts_.begin());
+    }
+    EXPECT(tree_.nodes() == 0 && tree_.tokens() == 0, "seed %u", seed_);
+    EXPECT(tree_.check().empty(), "seed %u: %s", seed_, tree_.check().c_str());
+  }
+
+ private:
+  using Texts = std::map<SuffixTree::Sequence, Text>;
+
+  int draw(int below) { return static_cast<int>(chance_() % static_cast<unsigned>(below)); }
+  int pick(std::initializer_list<int> values) {
+    return values.begin()[draw(static_cast<int>(values.size()))];
+  }
+  Texts::iterator any() { return std::next(texts_.begin(), draw(static_cast<int>(texts_.size()))); }
+
+  void extend(int vocabulary) {
+    const auto it = any();
+    Text more;
+    const Text& source = any()->second;
+    if (draw(3) == 0 && !source.empty()) {
+      for (int at = draw(static_cast<int>(source.size())), n = draw(100);
+           n-- > 0 && at < static_cast<int>(source.size()); ++at) {
+        more.push_back(source[static_cast<std::size_t>(at)]);
+      }
+    } else {
+      for (int n = draw(12); n-- > 0;) more.push_back(draw(vocabulary));
+    }
+    tree_.extend(it->first, more);
+    const std::size_t before = it->second.size();
+    it->second.insert(it->second.end(), more.begin(), more.end());
+    count(it->second, before, +1);
+  }
+
+  /// Counts the strings that end behind the first `before` tokens.
+  void count(const Text& text, std::size_t before, int by) {
+    for (std::size_t end = before + 1; end <= text.size(); ++end) {
+      for (std::size_t n = 1; n <= depth_ && n <= end; ++n) {
+        const auto behind = text.begin() + static_cast<std::ptrdiff_t>(end);
+        const Text string(behind - static_cast<std::ptrdiff_t>(n), behind);
+        if ((table_[string] += by) == 0) table_.erase(string);
+      }
+    }
+  }
+
+  void compare() {
+    for (const auto& [string, count] : table_) {
+      EXPECT(tree_.count(string) == static_cast<std::uint32_t>(count),
+             "seed %u: a string of %zu tokens occurs %d times, not %u", seed_, string.size(), count,
+             tree_.count(string));
+    }
+  }
+
+  /// A draft is what it says: its paths occur as often as its probabilities claim.
+  void speculate(int vocabulary) {
+    Text context = any()->second;
+    context.resize(
+        context.empty() ? 0 : static_cast<std::size_t>(draw(static_cast<int>(context.size()) + 1)));
+    if (draw(4) == 0) context.push_back(draw(vocabulary));
+    SuffixPolicy policy;
+    policy.alpha = static_cast<float>(pick({1, 2, 4}));
+    policy.floor = draw(2) == 0 ? 0.0F : 0.1F;
+    policy.shape = draw(2) == 0 ? Shape::kLinear : Shape::kTree;
+    const int nodes = pick({1, 7, 32});
+    const int reach = pick({1, 4, 32});
+    const Draft draft = tree_.speculate(context, policy, nodes, reach);
+    const std::size_t n = draft.tokens.size();
+    EXPECT(n <= static_cast<std::size_t>(nodes), "seed %u", seed_);
+    EXPECT(
+        draft.parents.size() == n && draft.confidence.size() == n && draft.probability.size() == n,
+        "seed %u", seed_);
+    std::vector<Text> paths;
+    float score = 0.0F;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::int32_t parent = draft.parents[i];
+      EXPECT(parent >= kRoot && parent < static_cast<std::int32_t>(i), "seed %u", seed_);
+      Text path = parent == kRoot ? Text(context.end() - draft.match, context.end())
+                                  : paths[static_cast<std::size_t>(parent)];
+      const double above = tree_.count(path);
+      path.push_back(draft.tokens[i]);
+      const double share = table_.at(path) / above;
+      EXPECT(std::abs(draft.confidence[i] - share) < 1e-6, "seed %u: %f for %f", seed_,
+             static_cast<double>(draft.confidence[i]), share);
+      EXPECT(path.size() <= static_cast<std::size_t>(draft.match + reach), "seed %u", seed_);
+      EXPECT(i == 0 || draft.probability[i] <= draft.probability[i - 1], "seed %u", seed_);
+      paths.push_back(path);
+      score += draft.probability[i];
+    }
+    EXPECT(score == draft.score, "seed %u", seed_);
+  }
+
+  SuffixTree tree_;
+  std::size_t depth_;
+  unsigned seed_;
+  std::mt19937 chance_;
+  Texts texts_;
+  std::map<Text, int> table_;
+};
+
+void test_random_histories() {
+  const std::int32_t depths[] = {2, 3, 5, 9, 24, 80};
+  for (unsigned seed = 0; seed < 36; ++seed) Pair(depths[seed % 6], seed).run(40);
+}
+
+void test_bytes_are_counted_exactly() {
+  std::mt19937 chance(7);
+  const std::size_t before = held;
+  auto tree = std::make_unique<SuffixTree>(12);
+  std::vector<SuffixTree::Sequence> sequences;
+  sequences.reserve(64);
+  Text text(600);
+  const std::size_t mine = held - before - tree->nbytes();
+  for (int round = 0; round < 60; ++round) {
+    for (Token& token : text) token = static_cast<Token>(chance() % 300);
+    sequences.push_back(tree->begin());
+    tree->extend(sequences.back(), text);
+    if (round % 4 == 3) {
+      tree->remove(sequences.front());
+      sequences.erase(sequences.begin());
+    }
+    if (round % 3 == 2) tree->finish(sequences.back());
+    EXPECT(held == before + mine + tree->nbytes(), "round %d: %zu held, %zu told", round,
+           held - before - mine, tree->nbytes());
+  }
+  EXPECT(mine == 64 * sizeof(SuffixTree::Sequence) + 600 * sizeof(Token), "%zu", mine);
+}
+
+void test_bad_calls_are_told() {
+  SuffixTree tree(8);
+  const auto refused = [](auto&& call) {
+    try {
+      call();
+    } catch (const std::exception&) {
+      return true;
+    }
+    return false;
+  };
+  const SuffixTree::Sequence sequence = tree.begin();
+  const Text bad{3, -1};
+  EXPECT(refused([&] { tree.extend(sequence, bad); }), "a negative token");
+  EXPECT(tree.tokens() == 0, "nothing is appended");
+  EXPECT(refused([&] { tree.extend(sequence + 1, Text{1}); }), "a sequence that never was");
+  EXPECT(refused([&] { tree.remove(-1); }), "a negative number");
+  tree.remove(sequence);
+  EXPECT(refused([&] { tree.remove(sequence); }), "a sequence that is gone");
+  EXPECT(refused([] { SuffixTree(1); }) && refused([] { SuffixTree(5000); }), "depths");
+}
+
+/// Readers find their text while two writers append, finish and remove.
+void test_threads() {
+  SuffixTree tree(16);
+  Text text(200);
+  std::mt19937 chance(1);
+  for (Token& token : text) token = static_cast<Token>(chance() % 1000);
+  tree.extend(tree.begin(), text);
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (int reader = 0; reader < 3; ++reader) {
+    threads.emplace_back([&, reader] {
+      std::size_t at = static_cast<std::size_t>(reader);
+      do {
+        at = (at + 13) % 150;
+        const std::span<const Token> context(text.data() + at, 15);
+        const Draft draft = tree.speculate(context, SuffixPolicy{}, 32, 32);
+        EXPECT(!draft.tokens.empty() && draft.tokens[0] == text[at + 15], "at %zu", at);
+        EXPECT(tree.count(context) >= 1 && tree.nbytes() > 0, "at %zu", at);
+      } while (!stop);
+    });
+  }
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < 2; ++writer) {
+    writers.emplace_back([&] {
+      for (int round = 0; round < 8; ++round) {
+        const SuffixTree::Sequence sequence = tree.begin();
+        for (std::size_t at = 0; at < text.size(); at += 5) {
+          tree.extend(sequence, std::span<const Token>(text).subspan(at, 5));
+        }
+        if (round % 2 == 0) {
+          tree.remove(sequence);
+        } else {
+          tree.finish(sequence);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : writers) thread.join();
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  const std::string fault = tree.check();
+  EXPECT(fault.empty(), "%s", fault.c_str());
+}
+
+}  // namespace
+
+int main() {
+  test_random_histories();
+  test_bytes_are_counted_exactly();
+  test_bad_calls_are_told();
+  test_threads();
+  std::puts("suffix tree: random histories, bytes, bad calls, threads: as expected");
+  return 0;
+}

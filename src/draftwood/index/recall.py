@@ -1,0 +1,258 @@
+"""Recall: history as a ring of tokens and chains of places (native/include/draftwood/recall.h).
+
+recall = Recall(max_tokens=1_000_000)                    # or Recall.open("history.recall")
+recall.add(response_ids)                                 # the oldest tokens go as new ones come
+with closing(RecallStream(recall, prompt_ids)) as stream:
+    guess = stream.propose(nodes=32)
+    stream.observe(next_ids)
+
+`index/recall_reference.py` says the same in slow Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from draftwood import _native
+from draftwood.draft import NO_TOKENS, TokenIds, as_tokens
+from draftwood.errors import InvalidOption
+
+Mode = Literal["tree", "chain"]
+RecallGuess = _native.RecallDraft
+"""A native draft: `tokens`, `parents`, `confidence`, `probability`, `sources` ([n]), `score`."""
+
+OWN = 0
+"""`sources` entry of a node found in the request's own prompt and output."""
+SHARED = 1
+"""`sources` entry of a node found in shared history only."""
+MIN_TOKENS, MAX_TOKENS = 256, 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class RecallPolicy:
+    """How a stream drafts.
+
+    mode: "tree" takes the most probable nodes wherever they are, "chain" the most probable
+    continuation only. floor: no node that is less likely to be accepted than this, in [0, 1]; best
+    at what a drafted token costs, in steps. share: generated tokens after which they are added to
+    shared history, without waiting for the end of the request.
+
+    Raises:
+        InvalidOption: a value outside its range.
+    """
+
+    mode: Mode = "tree"
+    floor: float = 0.0
+    share: int = 256
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InvalidOption(f"mode is {self.mode!r}; use 'tree' or 'chain'")
+        if not 0.0 <= self.floor <= 1.0:
+            raise InvalidOption(f"floor is {self.floor}; use a probability from 0 to 1")
+        if not 1 <= self.share < 2**31:
+            raise InvalidOption(f"share is {self.share}; use 1 or more tokens, such as 256")
+
+
+def namespace_key(namespace: str) -> int:
+    """The 64 bits by which the index knows a namespace: BLAKE2b of its UTF-8 bytes."""
+    digest = hashlib.blake2b(namespace.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+class Recall:
+    """History that requests share: a fixed number of tokens, the oldest overwritten by the newest.
+
+    max_tokens: slots, rounded down to a multiple of 64; a sequence takes up to 10 beside its tokens.
+    About 25 bytes a slot, all counted by `nbytes` and none added later.
+
+    Thread-safe; streams draft while others add. What is added in one namespace is drafted only there.
+
+    Raises:
+        InvalidOption: max_tokens outside [256, 2**31].
+    """
+
+    def __init__(self, max_tokens: int = 1_000_000) -> None:
+        self._native = _native.Recall(_check_tokens(max_tokens))
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        write: bool = True,
+        max_tokens: int = 1_000_000,
+        fingerprint: bytes | None = None,
+    ) -> Recall:
+        """Map the file at `path`; where there is none and `write` is set, create it.
+
+        One process writes a file, any number read it meanwhile (write=False) and see what is
+        written. max_tokens: slots of a file that is created. fingerprint: 32 bytes of the tokenizer
+        (`tokenizer_fingerprint`); a file of another one is refused. None: take any.
+
+        Raises:
+            NotAHistory, HistoryTooNew, HistoryTruncated, HistoryMalformed, TokenizerMismatch,
+            HistoryBusy (another process writes it): all of them HistoryError.
+            OSError: a file that cannot be opened.
+        """
+        recall = cls.__new__(cls)
+        recall._native = _native.Recall.open(
+            os.fspath(path), write, _check_tokens(max_tokens), fingerprint
+        )
+        return recall
+
+    def add(
+        self, tokens: ArrayLike, *, context: ArrayLike = NO_TOKENS, namespace: str = ""
+    ) -> int:
+        """Add one sequence; returns its number, for `remove`.
+
+        context: what stands before the tokens and is itself not drafted, such as the prompt.
+
+        Raises:
+            InvalidTokens: for anything but token ids; nothing is added then.
+            InvalidOption: where the file is open for reading only.
+        """
+        self._check_writable()
+        ids, before = as_tokens(tokens), as_tokens(context)
+        sequence = self._native.begin()
+        self._native.add(sequence, namespace_key(namespace), before, ids)
+        return sequence
+
+    def remove(self, sequence: int) -> int:
+        """Blank a sequence, at once and for good; returns how many of its tokens were still held."""
+        self._check_writable()
+        return self._native.remove(sequence)
+
+    def remove_namespace(self, namespace: str) -> int:
+        """Blank all of a namespace, at once and for good; returns how many tokens were held."""
+        self._check_writable()
+        return self._native.remove_namespace(namespace_key(namespace))
+
+    def flush(self) -> None:
+        """Hand what was written and learned to the disk; nothing to do for one in memory."""
+        self._native.flush()
+
+    @property
+    def capacity(self) -> int:
+        """Slots."""
+        return self._native.capacity
+
+    @property
+    def written(self) -> int:
+        """Slots ever written; beyond `capacity`, old ones were overwritten."""
+        return self._native.written
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory or file: fixed at creation."""
+        return self._native.nbytes
+
+    @property
+    def writable(self) -> bool:
+        """Whether sequences can be added; False for a file opened with write=False."""
+        return self._native.writable
+
+    def _check_writable(self) -> None:
+        if not self._native.writable:
+            raise InvalidOption("this history is open with write=False; open it for writing")
+
+
+class RecallStream:
+    """One request: a small ring over its prompt and output, its place in the text, its drafts.
+
+    Used by one thread at a time. Raises InvalidTokens for a prompt of anything but token ids.
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(
+        self,
+        recall: Recall,
+        prompt: ArrayLike = NO_TOKENS,
+        *,
+        namespace: str = "",
+        policy: RecallPolicy | None = None,
+    ) -> None:
+        chosen = policy or RecallPolicy()
+        self._native = _native.RecallStream(
+            recall._native,
+            as_tokens(prompt),
+            name=namespace_key(namespace),
+            chain=chosen.mode == "chain",
+            floor=chosen.floor,
+            share=chosen.share,
+        )
+
+    def propose(self, nodes: int = 32, reach: int | None = None) -> RecallGuess:
+        """At most `nodes` nodes, no path longer than `reach`; the stream does not move."""
+        return self._native.propose(nodes, nodes if reach is None else reach)
+
+    def observe(self, tokens: ArrayLike) -> None:
+        """Move past tokens, and learn from them how good the last draft was."""
+        self._native.observe(as_tokens(tokens))
+
+    def close(self) -> None:
+        """Add what is left to shared history and give the memory back; a second call does nothing."""
+        self._native.close()
+
+    @property
+    def sequence(self) -> int:
+        """The number of the output in shared history, for `Recall.remove`; 0 while none is there."""
+        return self._native.sequence
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the request's own ring and its last draft."""
+        return self._native.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drafts:
+    """Drafts of n streams, end to end; draft i is [offsets[i] : offsets[i + 1]] of each array.
+
+    tokens, parents: int32. confidence: float32. sources: uint8. offsets: int64 [n + 1].
+    """
+
+    tokens: TokenIds
+    parents: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    sources: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+
+def propose_all(
+    streams: Sequence[RecallStream], nodes: int = 32, *, reach: int | None = None, threads: int = 1
+) -> Drafts:
+    """Drafts of many different streams in one native call, on up to `threads` threads."""
+    natives = [stream._native for stream in streams]
+    return Drafts(
+        *_native.propose_all(natives, nodes, nodes if reach is None else reach, threads)
+    )
+
+
+def observe_all(
+    streams: Sequence[RecallStream], tokens: Sequence[TokenIds], *, threads: int = 1
+) -> None:
+    """Move many different streams, each past its own tokens, in one native call.
+
+    What is learned and shared is what it would be if they moved one after the other.
+    """
+    offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in tokens], out=offsets[1:])
+    joined = np.concatenate(tokens) if len(tokens) else NO_TOKENS
+    _native.observe_all(
+        [stream._native for stream in streams], as_tokens(joined), offsets, threads
+    )
+
+
+def _check_tokens(max_tokens: int) -> int:
+    if not MIN_TOKENS <= max_tokens <= MAX_TOKENS:
+        raise InvalidOption(f"max_tokens is {max_tokens}; use {MIN_TOKENS} to {MAX_TOKENS}")
+    return max_tokens

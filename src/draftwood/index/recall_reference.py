@@ -1,0 +1,322 @@
+"""Recall in slow Python: the same drafts as the native one, to the last bit.
+
+    text       S E L E C T   n a m e   F R O M   t   ;   S E L E C T  ?
+                           |                                          |
+               a place: 13 tokens before it are like the last 13  ----+    "n" came next
+
+The history is a list of cells; a *place* is a cell whose tokens before it are like the context's
+last ones. A chain is the list of places that share a hash of the 1, 2 or 4 tokens before them; only
+its newest steps are looked at. What the places say is judged by `recall_model_reference.Model`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from draftwood.draft import ROOT
+from draftwood.index.recall import OWN, SHARED, RecallPolicy, namespace_key
+from draftwood.index.recall_model_reference import MASK, Model, Place, Trial, path_below
+
+ORDERS = (1, 2, 4)
+STEPS = (24, 12, 8)
+"""Steps along the chain of each order, at most: short contexts have the most continuations."""
+MATCH_CAP = 16
+"""Tokens of context that are compared at most."""
+BLOCK = 64
+"""Cells that share one namespace; a namespace that does not own the block starts the next one."""
+OVERLAP = 8
+"""Tokens of context that are repeated before a part of a sequence."""
+BLANK = -1
+CERTAIN = 2**32 - 1
+"""The path probability of the context itself, 32 bits."""
+
+
+def hashes_of(context: list[int], salt: int) -> dict[int, int]:
+    """The hash of the last k tokens, for each order k that the context is long enough for."""
+    found, value = {}, salt
+    for k, token in enumerate(reversed(context[-max(ORDERS) :]), 1):
+        x = (value ^ token) * 0x9E3779B1 & MASK
+        x = (x ^ x >> 15) * 0x85EBCA77 & MASK
+        value = x ^ x >> 13
+        if k in ORDERS:
+            found[k] = value * 0xC2B2AE3D & MASK
+    return found
+
+
+def head_bits(capacity: int) -> dict[int, int]:
+    """How many bits of a hash tell the chains of each order apart."""
+    most = max(4, capacity.bit_length() - 1)
+    return {1: min(most, 18), 2: min(most, 24), 4: most}
+
+
+class Chains:
+    """For each order, the positions that share a hash, oldest first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._bits = head_bits(capacity)
+        self._chains: dict[tuple[int, int], list[int]] = defaultdict(list)
+
+    def add(self, position: int, before: list[int], salt: int) -> None:
+        """Link a position behind the tokens that stand before it."""
+        for key in self._keys(before, salt):
+            self._chains[key].append(position)
+
+    def walk(self, context: list[int], salt: int) -> dict[int, list[int]]:
+        """Order -> all positions with the context's hash, newest first."""
+        return {k: self._chains.get((k, h), [])[::-1] for k, h in self._keys(context, salt)}
+
+    def _keys(self, context: list[int], salt: int) -> list[tuple[int, int]]:
+        return [(k, h >> (32 - self._bits[k])) for k, h in hashes_of(context, salt).items()]
+
+
+@dataclass(slots=True)
+class Recall:
+    """The twin of `draftwood.index.recall.Recall`; see there."""
+
+    max_tokens: int
+    cells: list[int] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    model: Model = field(default_factory=Model)
+    sequences: int = 0
+    chains: Chains = field(init=False)
+    capacity: int = field(init=False)
+    parts: list[tuple[int, range]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.capacity = self.max_tokens // BLOCK * BLOCK
+        self.chains = Chains(self.capacity)
+
+    @property
+    def readable(self) -> range:
+        """Positions that drafts may use: all but the oldest, which a writer may be overwriting."""
+        margin = min(max(self.capacity // 16, 128), 65536)
+        return range(max(0, len(self.cells) - (self.capacity - margin)), len(self.cells))
+
+    def begin(self) -> int:
+        """A number for a sequence that is to be added."""
+        self.sequences += 1
+        return self.sequences
+
+    def extend(self, sequence: int, name: int, context: list[int], tokens: list[int]) -> range:
+        """Add a part of a sequence; the positions that it takes."""
+        first = len(self.cells)
+        if first % BLOCK and self.owners[-1] != name:
+            while len(self.cells) % BLOCK:
+                self._put(BLANK, self.owners[-1])
+        start = len(self.cells)
+        before = context[-OVERLAP:]
+        for token in [BLANK, BLANK, *before]:  # two marks, which hold the number
+            self._put(token, name)
+        for i, token in enumerate(tokens):
+            self.chains.add(len(self.cells), before + tokens[:i], salt_of(name))
+            self._put(token, name)
+        self.parts.append((sequence, range(start, len(self.cells))))
+        return range(first, len(self.cells))
+
+    def add(
+        self, tokens: list[int], *, context: list[int] | None = None, namespace: str = ""
+    ) -> int:
+        """Add one sequence; returns its number."""
+        sequence = self.begin()
+        self.extend(sequence, namespace_key(namespace), context or [], tokens)
+        return sequence
+
+    def remove(self, sequence: int) -> int:
+        """Blank a sequence; returns how many tokens were held."""
+        return self._blank([p for s, part in self.parts if s == sequence for p in part])
+
+    def remove_namespace(self, namespace: str) -> int:
+        """Blank a namespace; returns how many tokens were held."""
+        key = namespace_key(namespace)
+        return self._blank([p for p in range(len(self.cells)) if self.owner(p) == key])
+
+    def owner(self, position: int) -> int:
+        """The key of the namespace that a position belongs to."""
+        return self.owners[position // BLOCK]
+
+    def _put(self, token: int, name: int) -> None:
+        if len(self.cells) % BLOCK == 0:
+            self.owners.append(name)
+        self.cells.append(token)
+
+    def _blank(self, positions: list[int]) -> int:
+        held = [p for p in positions if p >= len(self.cells) - self.capacity and self.cells[p] >= 0]
+        for position in held:
+            self.cells[position] = BLANK
+        return len(held)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A drafted node: its trial, its path probability (32 bits), and what was found below it."""
+
+    trial: Trial
+    parent: int
+    path: int
+    depth: int
+    places: list[Place]
+    trials: list[Trial]
+
+
+class RecallStream:
+    """The twin of `draftwood.index.recall.RecallStream`; see there."""
+
+    def __init__(
+        self,
+        recall: Recall,
+        prompt: list[int],
+        *,
+        namespace: str = "",
+        policy: RecallPolicy | None = None,
+    ) -> None:
+        self.recall = recall
+        self.key = namespace_key(namespace)
+        self.policy = policy or RecallPolicy()
+        self.text = list(prompt)
+        self.shared = len(prompt)
+        self.hidden: set[int] = set()
+        self.sequence = 0
+        self.nodes: list[Node] = []
+        self.first: list[Trial] = []
+
+    def propose(self, nodes: int = 32, reach: int | None = None) -> list[Node]:
+        """The nodes most likely to be accepted, best first."""
+        reach = min(nodes, nodes if reach is None else reach)
+        self.nodes, self.first = [], []
+        if not reach:
+            return []
+        floor = int(min(max(float(_float32(self.policy.floor)), 0.0), 1.0) * 4294967295.0)
+        heap: list[tuple[int, int, int, int, Trial]] = []
+
+        def expand(parent: int, depth: int, path: int, places: list[Place]) -> list[Trial]:
+            last = self.nodes[parent].trial.token if parent != ROOT else _last(self.text)
+            trials = self.recall.model.judge(places, depth, last, path)
+            entries = [
+                (-path_below(path, trial), parent, trial.token, i, trial)
+                for i, trial in enumerate(trials)
+                if path_below(path, trial) >= max(floor, 1)
+            ]
+            if self.policy.mode == "chain":
+                entries = sorted(entries)[:1]
+            for entry in entries:
+                heapq.heappush(heap, entry)
+            return trials
+
+        places = self._own_places() + self._shared_places()
+        self.first = expand(ROOT, 0, CERTAIN, places)
+        while heap:
+            minus, parent, _, _, trial = heapq.heappop(heap)
+            depth = 1 if parent == ROOT else self.nodes[parent].depth + 1
+            node = Node(trial, parent, -minus, depth, [], [])
+            self.nodes.append(node)
+            if len(self.nodes) == nodes:
+                break
+            if depth < reach:
+                above = places if parent == ROOT else self.nodes[parent].places
+                node.places.extend(self._follow(above, trial.token))
+                node.trials.extend(expand(len(self.nodes) - 1, depth, -minus, node.places))
+        return self.nodes
+
+    def observe(self, tokens: list[int]) -> None:
+        """Learn from how the last draft went, then move past the tokens."""
+        if not tokens:
+            return
+        self._learn(tokens)
+        self.text += tokens
+        if len(self.text) - self.shared >= self.policy.share:
+            self._share()
+
+    def close(self) -> None:
+        """Add what is left to shared history."""
+        self._share()
+
+    def _learn(self, tokens: list[int]) -> None:
+        at, trials, model = ROOT, self.first, self.recall.model
+        for truth in tokens:
+            if not self.first:
+                break
+            model.learn(trials, truth)
+            right = ROOT
+            for i, node in enumerate(self.nodes):
+                if node.parent == at:
+                    model.learn_choice(node.trial, node.trial.token == truth)
+                    right = i if node.trial.token == truth else right
+            if right == ROOT:
+                break
+            at, trials = right, self.nodes[right].trials
+        self.nodes, self.first = [], []
+
+    def _share(self) -> None:
+        new = self.text[self.shared :]
+        if new:
+            self.sequence = self.sequence or self.recall.begin()
+            before = self.text[: self.shared]
+            self.hidden |= set(self.recall.extend(self.sequence, self.key, before, new))
+            self.shared = len(self.text)
+
+    def _own_places(self) -> list[Place]:
+        chains = Chains(2**31)  # tells all hashes apart that the native ring's heads do
+        for position in range(len(self.text)):
+            chains.add(position, self.text[:position], 0)
+        return self._places(self.text, chains.walk(self.text, 0), range(len(self.text)), OWN)
+
+    def _shared_places(self) -> list[Place]:
+        recall = self.recall
+        chains = recall.chains.walk(self.text, salt_of(self.key))
+        return self._places(recall.cells, chains, recall.readable, SHARED)
+
+    def _places(
+        self, cells: list[int], chains: dict[int, list[int]], readable: range, source: int
+    ) -> list[Place]:
+        found: dict[int, Place] = {}
+        for k, steps in reversed(tuple(zip(ORDERS, STEPS, strict=True))):
+            for position in chains.get(k, [])[:steps]:
+                if position not in readable:
+                    break
+                if cells[position] < 0 or (
+                    source == SHARED and self.recall.owner(position) != self.key
+                ):
+                    continue
+                length = _match(cells, position, self.text, readable)
+                if length >= k and not (source == SHARED and position in self.hidden):
+                    place = Place(position, cells[position], length, source)
+                    found.setdefault(position, place)
+        return list(found.values())
+
+    def _follow(self, places: list[Place], token: int) -> list[Place]:
+        """The places of a node, one behind those of its parent that continue with its token."""
+        below = []
+        for place in places:
+            cells = self.text if place.source == OWN else self.recall.cells
+            at = place.position + 1
+            if place.token == token and at < len(cells) and cells[at] >= 0:
+                below.append(Place(at, cells[at], min(place.length + 1, MATCH_CAP), place.source))
+        return below
+
+
+def salt_of(key: int) -> int:
+    """What keeps the hashes of different namespaces apart."""
+    return (key ^ key >> 32) & MASK
+
+
+def _match(cells: list[int], position: int, context: list[int], readable: range) -> int:
+    length = 0
+    while (
+        length < min(MATCH_CAP, len(context))
+        and position - 1 - length in readable
+        and cells[position - 1 - length] == context[-1 - length]
+    ):
+        length += 1
+    return length
+
+
+def _last(text: list[int]) -> int:
+    return text[-1] if text else -1
+
+
+def _float32(value: float) -> float:
+    import numpy as np
+
+    return float(np.float32(value))

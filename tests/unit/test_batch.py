@@ -1,0 +1,255 @@
+"""Many sequences at once: who joins when, who leaves, and that nobody notices the others."""
+
+import logging
+from time import perf_counter, sleep
+
+import pytest
+
+from draftwood.batch import Request, decode_batch
+from draftwood.decode import decode
+from draftwood.draft import Budget, Draft, as_tokens
+from draftwood.drafters.none import NoDraft
+from draftwood.errors import InvalidOption, InvalidTokens
+from draftwood.sampling import Sampling, SeededChance
+from draftwood.stop import Stop
+from draftwood.testing import DraftFrom, ToyTarget, greedy_text, hash_model, random_trees
+from draftwood.verify.greedy import Greedy
+from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
+from draftwood.verify.match import SampleAndMatch
+
+ROW = hash_model(seed=5)
+PROMPTS = [[1, 2, 3], [4], [0, 11, 5, 5, 7, 2], [3, 3], [9]]
+COUNTS = [9, 3, 14, 1, 6]
+
+
+class BatchToy(ToyTarget):
+    """A toy that takes several sequences in a pass; `passes` lists how many each pass had."""
+
+    batches = True
+
+    def __init__(self, row, **options):
+        super().__init__(row, **options)
+        self.passes = []
+        self.open_now = 0
+
+    def open_batch(self, size):
+        return ToyBatch(self, size)
+
+
+class ToyBatch:
+    def __init__(self, target, size):
+        self.target, self.size, self.seats = target, size, []
+
+    def open(self, prompt):
+        cursor = self.target.open(prompt)
+        self.seats.append(cursor)
+        self.target.open_now += 1
+        assert len(self.seats) <= self.size
+        close = cursor.close
+
+        def leave():
+            close()
+            self.seats.remove(cursor)
+            self.target.open_now -= 1
+
+        cursor.close = leave
+        return cursor
+
+    def score(self, seats, drafts):
+        assert set(map(id, seats)) == set(map(id, self.seats))
+        self.target.passes.append(len(seats))
+        return [seat.score(draft) for seat, draft in zip(seats, drafts, strict=True)]
+
+    def close(self):
+        assert not self.seats
+
+
+def requests(verifier=Greedy, counts=COUNTS):
+    return [
+        Request(prompt, verifier(), Stop(count))
+        for prompt, count in zip(PROMPTS, counts, strict=True)
+    ]
+
+
+def texts_of(events):
+    texts, finishes = {}, {}
+    for number, step in events:
+        assert number not in finishes, "nothing comes after the end"
+        texts.setdefault(number, []).extend(step.tokens.tolist())
+        if step.finish is not None:
+            finishes[number] = step.finish
+    return [texts[n] for n in sorted(texts)], [finishes[n] for n in sorted(finishes)]
+
+
+EXPECTED = [greedy_text(ROW, prompt, count) for prompt, count in zip(PROMPTS, COUNTS, strict=True)]
+
+
+@pytest.mark.parametrize("target", [ToyTarget(ROW), BatchToy(ROW)], ids=["one by one", "batch"])
+@pytest.mark.parametrize("max_batch", [1, 2, 3, 8])
+@pytest.mark.parametrize("drafter", [NoDraft(), random_trees(12, seed=1)], ids=["plain", "trees"])
+def test_every_sequence_gets_its_own_text(target, max_batch, drafter):
+    events = decode_batch(target, drafter, requests(), max_batch=max_batch, budget=Budget(6))
+    texts, finishes = texts_of(events)
+    assert texts == EXPECTED
+    assert finishes == ["length"] * 5
+
+
+def test_sequences_join_when_others_leave():
+    target = BatchToy(ROW)
+    list(decode_batch(target, NoDraft(), requests(), max_batch=2))
+    # pass    123456789.123456789
+    # seat 0  000000000344444 4       of 9, 1 and 6 steps
+    # seat 1  11122222222222222       of 3 and 14 steps
+    assert target.passes == [2] * 16 + [1]
+    assert target.open_now == 0
+
+
+def test_requests_are_made_on_demand():
+    made = []
+
+    def ask():
+        for number, request in enumerate(requests()):
+            made.append(number)
+            yield request
+
+    events = decode_batch(BatchToy(ROW), NoDraft(), ask(), max_batch=2)
+    assert made == []
+    next(events)
+    assert made == [0, 1]
+    while not (event := next(events))[1].finish:
+        pass
+    assert (event[0], made) == (1, [0, 1])
+    next(events)
+    assert made == [0, 1, 2]
+    list(events)
+    assert made == [0, 1, 2, 3, 4]
+
+
+def test_a_verifier_of_its_own_keeps_each_sequences_chance():
+    sampling = Sampling(temperature=1.5)
+
+    def chance(number):
+        return SampleAndMatch(SeededChance(number), sampling)
+
+    asked = [Request([number], chance(number), Stop(8)) for number in range(4)]
+    texts, _ = texts_of(decode_batch(BatchToy(ROW), NoDraft(), asked, max_batch=3))
+    for number, text in enumerate(texts):
+        steps = decode(ToyTarget(ROW), NoDraft(), chance(number), [number], stop=Stop(8))
+        assert [token for step in steps for token in step.tokens.tolist()] == text
+
+
+def test_one_seed_makes_one_text_alone_and_among_others():
+    verifier = SharedGumbel(GumbelNoise(3), Sampling(temperature=1.0))
+    alone = [
+        [
+            token
+            for step in decode(ToyTarget(ROW), NoDraft(), verifier, prompt, stop=Stop(10))
+            for token in step.tokens.tolist()
+        ]
+        for prompt in PROMPTS
+    ]
+    asked = [Request(prompt, verifier, Stop(10)) for prompt in PROMPTS]
+    for drafter in (NoDraft(), random_trees(12, seed=2)):
+        assert texts_of(decode_batch(BatchToy(ROW), drafter, asked, max_batch=3))[0] == alone
+
+
+def test_each_sequence_ends_by_its_own_rules():
+    target = BatchToy(ROW, context_limit=None)
+    end = EXPECTED[2][4]
+    ended = EXPECTED[2][: EXPECTED[2].index(end) + 1]
+    asked = [
+        Request(PROMPTS[0], Greedy(), Stop(5)),
+        Request(PROMPTS[2], Greedy(), Stop(14, end_tokens=(end,))),
+        Request(PROMPTS[2], Greedy(), Stop(14, ends=(lambda tokens: 1,))),
+    ]
+    texts, finishes = texts_of(decode_batch(target, NoDraft(), asked))
+    assert texts == [EXPECTED[0][:5], ended, EXPECTED[2][:1]]
+    assert finishes == ["length", "stop", "stop"]
+
+
+def test_a_drafter_that_fails_for_one_sequence_drafts_on_for_the_others(caplog):
+    def propose(context, budget):
+        if context[0] == 1:
+            raise RuntimeError("not for prompts that begin with 1")
+        return Draft.chain([1, 2, 3][: budget.reach])
+
+    with caplog.at_level(logging.ERROR):
+        events = list(decode_batch(BatchToy(ROW), DraftFrom(propose), requests()))
+    assert texts_of(events)[0] == EXPECTED
+    assert sum("goes on without drafts" in record.getMessage() for record in caplog.records) == 1
+    drafted = {number for number, step in events if len(step.draft)}
+    assert drafted == {1, 2, 4}
+
+
+def test_drafts_are_cut_to_chains_where_the_target_takes_none_else():
+    target = BatchToy(ROW, trees=False)
+    events = list(decode_batch(target, random_trees(12), requests(), budget=Budget(6)))
+    assert texts_of(events)[0] == EXPECTED
+    assert all(step.draft.is_chain for _, step in events)
+    assert any(len(step.draft) for _, step in events)
+
+
+def test_drafts_keep_to_the_budget_and_to_what_is_left():
+    drafter = DraftFrom(lambda context, budget: Draft.chain([1] * 20))
+    for number, step in decode_batch(BatchToy(ROW), drafter, requests(), budget=Budget(4)):
+        assert len(step.draft) <= min(4, COUNTS[number] - 1)
+
+
+def test_what_one_sequence_says_its_namespace_keeps():
+    opened = []
+
+    class Asked:
+        def open(self, prompt, *, namespace=""):
+            opened.append((prompt.tolist(), namespace))
+            return NoDraft().open(prompt)
+
+    asked = [Request(as_tokens([1]), Greedy(), Stop(1), "a"), Request([2], Greedy(), Stop(1))]
+    list(decode_batch(BatchToy(ROW), Asked(), asked))
+    assert opened == [([1], "a"), ([2], "")]
+
+
+def test_leaving_early_closes_all_sequences():
+    target = BatchToy(ROW)
+    events = decode_batch(target, NoDraft(), requests(), max_batch=3)
+    next(events)
+    assert target.open_now == 3
+    events.close()
+    assert target.open_now == 0
+
+
+def test_the_seconds_of_a_shared_pass_are_shared():
+    spent = []
+
+    class Slow(BatchToy):
+        def open_batch(self, size):
+            batch = super().open_batch(size)
+            score = batch.score
+
+            def slowly(seats, drafts):
+                start = perf_counter()
+                sleep(0.02)
+                rows = score(seats, drafts)
+                spent.append(perf_counter() - start)
+                return rows
+
+            batch.score = slowly
+            return batch
+
+    events = list(decode_batch(Slow(ROW), NoDraft(), requests(counts=[2] * 5), max_batch=5))
+    total = sum(step.seconds.score for _, step in events)
+    assert sum(spent) <= total < 2 * sum(spent)  # 5 times as much were it counted for each
+    assert len({step.seconds.score for _, step in events[:5]}) == 1
+
+
+def test_no_requests_are_no_steps():
+    assert list(decode_batch(BatchToy(ROW), NoDraft(), [])) == []
+
+
+def test_a_batch_of_none_and_an_empty_prompt_are_refused():
+    with pytest.raises(InvalidOption, match="max_batch is 0; use 1 or more"):
+        decode_batch(ToyTarget(ROW), NoDraft(), [], max_batch=0)
+    target = BatchToy(ROW)
+    events = decode_batch(target, NoDraft(), [Request([1], Greedy()), Request([], Greedy())])
+    with pytest.raises(InvalidTokens, match="prompt of request 1 has 0 tokens"):
+        next(events)
+    assert target.open_now == 0
