@@ -1,6 +1,6 @@
 """What the loop costs beyond the model's forward pass, as a share of a plain step.
 
-    python benchmarks/loop_overhead.py [--tokens 64] [--rounds 5] [--json]
+    python benchmarks/loop_overhead.py [--tokens 64] [--rounds 5] [--json] [--write]
 
 A random-weight Llama of 15 M parameters decodes greedily on one CPU thread. Rounds of all rows are
 interleaved and medians taken over all steps, so that a busy machine disturbs every row alike. A
@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from draftwood.decode import decode
 from draftwood.draft import Budget
 from draftwood.drafters.catalog import make_drafter
+from draftwood.provenance import provenance
 from draftwood.stop import Stop
 from draftwood.targets.transformers import TransformersTarget
 from draftwood.testing import oracle, random_trees
@@ -74,6 +76,7 @@ def main() -> None:
     arguments.add_argument("--tokens", type=int, default=64, help="tokens a round")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--json", action="store_true", help="one JSON object a line")
+    arguments.add_argument("--write", action="store_true", help="keep in results/")
     options = arguments.parse_args()
 
     torch.set_num_threads(1)
@@ -130,6 +133,7 @@ def main() -> None:
         print(
             f"{'':28}{'tokens/step':>12}{'pass ms':>9}{'beyond ms':>11}{'draft ms':>10}{'share':>8}"
         )
+    results = []
     for row in rows.values():
         beyond = median(row.overheads())
         figures = {
@@ -141,6 +145,7 @@ def main() -> None:
             "share_of_plain_step": round(beyond / plain, 4),
             "parameters": parameters,
         }
+        results.append(figures)
         if options.json:
             print(json.dumps(figures))
         else:
@@ -148,6 +153,9 @@ def main() -> None:
                 f"{row.name:28}{figures['tokens_per_step']:12.2f}{figures['pass_ms']:9.2f}"
                 f"{beyond:11.3f}{figures['draft_ms']:10.3f}{beyond / plain:8.1%}"
             )
+    if options.write:
+        path = Path(__file__).parent / "results" / "loop_overhead.json"
+        path.write_text(json.dumps({"rows": results, "provenance": provenance()}, indent=1) + "\n")
 
 
 def run(

@@ -11,16 +11,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns, thread_time_ns
 
 import numpy as np
+from arctic_inference.suffix_decoding import SuffixDecodingCache
 from arctic_inference.suffix_decoding.cache import SuffixTree as PeerTree
 from peer_sides import RELEASED, OurRequest, Ours, Peer, PeerRequest
 
-from draftwood.draft import TokenIds
+from draftwood.draft import Budget, TokenIds
+from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 
 POLICY = SuffixPolicy().native()
@@ -82,11 +85,13 @@ class Trees:
     """Both trees over the same sequences: `ids` are (ours, peer's) numbers, oldest first."""
 
     def __init__(self, depth: int) -> None:
-        self.ours = SuffixTree(depth)
-        self.peer = PeerTree(depth)
+        self.drafter = SuffixDrafter(depth=depth)
+        self.cache = SuffixDecodingCache(max_tree_depth=depth)
+        self.ours = self.drafter.shared()
+        self.peer = self.cache._global_tree
         self.ids: list[tuple[int, int]] = []
         self.texts: list[TokenIds] = []
-        self._next = 0
+        self._next = 1 << 30  # the cache gives its own requests low numbers
 
     def append(self, texts: Sequence[TokenIds]) -> tuple[float, float]:
         """Append whole sequences to both; microseconds a token, ours and the peer's."""
@@ -178,7 +183,10 @@ def _chunks(texts: Sequence[TokenIds]) -> Iterator[list[TokenIds]]:
 
 
 def _speculate(table: Table, trees: Trees, unseen: Sequence[TokenIds], samples: int = 1500) -> None:
-    """Contexts that stand in the tree to their whole length, new ones, and shuffled ones."""
+    """Drafts from the shared tree alone, and from a request's two trees.
+
+    Contexts stand in the shared tree to their whole length, or are new, or shuffled.
+    """
     depth = trees.ours.depth
     random = np.random.default_rng(7)
     stored = [text for text in trees.texts if len(text) > depth]
@@ -189,33 +197,50 @@ def _speculate(table: Table, trees: Trees, unseen: Sequence[TokenIds], samples: 
         "shuffled": [random.permutation(_window(random, stored, depth)) for _ in range(samples)],
     }
     for kind, contexts in kinds.items():
-        ours, peer = [], []
-        for context in contexts:
-            ours.append(thread_us(lambda: _our_draft(trees.ours, context)))  # noqa: B023
-            peer.append(thread_us(lambda: _peer_draft(trees.peer, context)))  # noqa: B023
-        table.add(f"speculate_{kind}", Row.of(f"draft, {kind} context, p50", "us", ours, peer))
-        table.add(
-            f"speculate_{kind}_p99", Row.at(f"draft, {kind} context, p99", "us", 0.99, ours, peer)
+        for how, times in {
+            "speculate": [_tree_draft(trees, context) for context in contexts],
+            "request": [_request_draft(trees, context) for context in contexts],
+        }.items():
+            ours, peer = zip(*times, strict=True)
+            what = f"draft, {kind} context" if how == "speculate" else f"request's draft, {kind}"
+            table.add(f"{how}_{kind}", Row.of(f"{what}, p50", "us", ours, peer))
+            table.add(f"{how}_{kind}_p99", Row.at(f"{what}, p99", "us", 0.99, ours, peer))
+
+
+def _tree_draft(trees: Trees, context: TokenIds) -> tuple[float, float]:
+    """Microseconds for one draft of the shared tree, read out as tokens, parents, probabilities."""
+    setting = RELEASED
+
+    def ours() -> object:
+        draft = trees.ours.speculate(context, POLICY, nodes=setting.nodes)
+        return draft.tokens, draft.parents, draft.confidence
+
+    def peer() -> object:
+        draft = trees.peer.speculate_ndarray(
+            context, setting.nodes, setting.alpha, setting.offset, setting.floor, False
         )
+        return draft.token_ids, draft.parents, draft.probs
+
+    return thread_us(ours), thread_us(peer)
+
+
+def _request_draft(trees: Trees, context: TokenIds) -> tuple[float, float]:
+    """Microseconds for one draft, both trees asked, of a request whose prompt is the context."""
+    budget = Budget(RELEASED.nodes)
+    with closing(trees.drafter.open(context)) as stream:
+        ours = thread_us(lambda: stream.propose(budget))
+    trees.cache.start_request("it", context)
+    request = PeerRequest(trees.cache, "it")
+    peer = thread_us(lambda: request.draft(context, RELEASED))
+    trees.cache.stop_request("it")
+    trees.cache.evict_cached_response("it")
+    return ours, peer
 
 
 def _window(random: np.random.Generator, texts: Sequence[TokenIds], size: int) -> TokenIds:
     text = texts[int(random.integers(len(texts)))]
     start = int(random.integers(len(text) - size))
     return text[start : start + size]
-
-
-def _our_draft(tree: SuffixTree, context: TokenIds) -> object:
-    draft = tree.speculate(context, POLICY, nodes=RELEASED.nodes)
-    return draft.tokens, draft.parents, draft.confidence
-
-
-def _peer_draft(tree: PeerTree, context: TokenIds) -> object:
-    setting = RELEASED
-    draft = tree.speculate_ndarray(
-        context, setting.nodes, setting.alpha, setting.offset, setting.floor, False
-    )
-    return draft.token_ids, draft.parents, draft.probs
 
 
 def _evict(table: Table, trees: Trees, oldest: int = 150, longest: int = 15) -> None:
@@ -326,7 +351,7 @@ def memory(texts: Sequence[TokenIds], *, depth: int, tokens: int) -> Row:
         np.savez(path, flat=np.concatenate(texts[:keep]), ends=lengths[:keep])
         for side in ("ours", "peer"):
             command = [sys.executable, __file__, side, str(depth), str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[side] = json.loads(done.stdout)
     return Row(
         "resident memory a stored token",

@@ -6,6 +6,7 @@ installed.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +66,14 @@ class Peer:
 class PeerRequest:
     """A running request of the peer's cache."""
 
-    def __init__(self, cache: SuffixDecodingCache, number: int) -> None:
+    def __init__(self, cache: SuffixDecodingCache, name: Hashable) -> None:
         self._cache = cache
-        self._number = number
+        self._name = name
 
     def draft(self, context: TokenIds, setting: Setting) -> Any:
         """The peer's own draft object behind `context`, the end of this request's text."""
         return self._cache.speculate(
-            self._number,
+            self._name,
             context,
             max_spec_tokens=setting.nodes,
             max_spec_factor=setting.alpha,
@@ -88,11 +89,11 @@ class PeerRequest:
 
     def append(self, tokens: TokenIds) -> None:
         """The request has generated `tokens`."""
-        self._cache.add_active_response(self._number, tokens)
+        self._cache.add_active_response(self._name, tokens)
 
     def close(self) -> None:
         """The request has ended."""
-        self._cache.stop_request(self._number)
+        self._cache.stop_request(self._name)
 
 
 class Ours:

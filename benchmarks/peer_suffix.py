@@ -60,7 +60,7 @@ def main() -> None:
         tables = _costs(traces, tokenizer, options.sizes)
         for table in tables:
             print(f"\n{table.depth} tokens deep, {table.tokens:,} tokens stored")
-            print(f"  {'':36}{'ours':>12}{'peer':>12}{'peer / ours':>14}")
+            print(f"  {'':38}{'ours':>12}{'peer':>12}{'peer / ours':>14}")
             for row in table.rows.values():
                 print(
                     f"  {row.what + ', ' + row.unit:36}{row.ours:12.3f}{row.peer:12.3f}"

@@ -33,6 +33,7 @@ from draftwood.targets.transformers_probe import (
     rope_switch,
     spread,
 )
+from draftwood.targets.transformers_rows import TransformersRows
 from draftwood.targets.tree_mask import row_positions, tree_mask
 
 if TYPE_CHECKING:
@@ -312,28 +313,3 @@ class TransformersCursor:
     def close(self) -> None:
         """Give the cache back; the cursor is not used again."""
         self._cache = SequenceCache(0)
-
-
-class TransformersRows:
-    """The logits of one pass, on the model's device until they are asked for."""
-
-    __slots__ = ("_context", "_logits")
-
-    def __init__(self, logits: torch.Tensor, context: TokenIds) -> None:
-        self._logits = logits
-        self._context = context
-
-    @property
-    def context(self) -> TokenIds:
-        """The committed tokens, which row 0 follows. Borrowed: valid until the next commit."""
-        return self._context
-
-    def argmax(self) -> TokenIds:
-        """int32 [n + 1]: the most likely next token of every row, in one call on the device."""
-        best: TokenIds = self._logits.argmax(-1).to("cpu", torch.int32).numpy()
-        return best
-
-    def logits(self, row: int) -> NDArray[np.float32]:
-        """float32 [V]: the logits after `row`; read-only in effect (it may share memory)."""
-        row_logits: NDArray[np.float32] = self._logits[row].to("cpu", torch.float32).numpy()
-        return row_logits

@@ -23,6 +23,7 @@ from draftwood.errors import InvalidDraft, InvalidOption
 from draftwood.protocols import Rows, Verdict
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers_cache import BatchCache, SequenceCache
+from draftwood.targets.transformers_rows import most_likely
 from draftwood.targets.tree_mask import row_positions, tree_mask
 
 if TYPE_CHECKING:
@@ -230,8 +231,7 @@ class PassLogits:
     def argmax(self) -> TokenIds:
         """int32 [sequences, rows]: the most likely tokens, in one call on the device."""
         if self._best is None:
-            best: TokenIds = self.logits.argmax(-1).to("cpu", torch.int32).numpy()
-            self._best = best
+            self._best = most_likely(self.logits)
         return self._best
 
 
