@@ -317,10 +317,11 @@ def _decode_steps(table: Table, ours: Ours, peer: Peer, flat: TokenIds, batch: i
     theirs = [peer.open(text[:prompt]) for text in texts]
 
     def our_step(at: int) -> None:
-        for request, text in zip(mine, texts, strict=True):
-            request.append(text[at - 2 : at])
-        for request in mine:
-            request.draft()
+        if batch == 1:
+            mine[0].append(texts[0][at - 2 : at])
+            mine[0].draft()
+        else:
+            ours.step(mine, [text[at - 2 : at] for text in texts])
 
     def peer_step(at: int) -> None:
         for request, text in zip(theirs, texts, strict=True):

@@ -6,7 +6,7 @@ installed.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,21 +114,27 @@ class Ours:
         """A request behind `prompt`."""
         return OurRequest(self.drafter.open(prompt), self._budget)
 
+    def step(self, requests: Sequence[OurRequest], tokens: Sequence[TokenIds]) -> list[Draft]:
+        """One decode step of a batch: each request's new tokens, then a draft each."""
+        streams = [request.stream for request in requests]
+        self.drafter.observe_all(streams, [_feedback(each) for each in tokens])
+        return self.drafter.propose_all(streams, self._budget)
+
 
 class OurRequest:
     """A running request of our drafter."""
 
     def __init__(self, stream: SuffixStream, budget: Budget) -> None:
-        self._stream = stream
+        self.stream = stream
         self._budget = budget
 
     def draft(self) -> Draft:
         """What the stream proposes."""
-        return self._stream.propose(self._budget)
+        return self.stream.propose(self._budget)
 
     def guess(self) -> Guess:
         """The same as a value to compare."""
-        best, _ = self._stream.guess(self._budget)
+        best, _ = self.stream.guess(self._budget)
         return Guess(
             best.tokens.tolist(),
             best.parents.tolist(),
@@ -139,11 +145,15 @@ class OurRequest:
 
     def append(self, tokens: TokenIds) -> None:
         """The request has generated `tokens`."""
-        self._stream.observe(Feedback(Draft.empty(), _NO_PATH, tokens))
+        self.stream.observe(_feedback(tokens))
 
     def close(self) -> None:
         """The request has ended."""
-        self._stream.close()
+        self.stream.close()
 
 
 _NO_PATH = Verdict(np.empty(0, dtype=np.int32), None)
+
+
+def _feedback(tokens: TokenIds) -> Feedback:
+    return Feedback(Draft.empty(), _NO_PATH, tokens)

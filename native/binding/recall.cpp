@@ -2,11 +2,13 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -32,17 +34,24 @@ using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::c
 using Offsets = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Unlocked = nb::call_guard<nb::gil_scoped_release>;
 
-std::span<const Token> view(const Tokens& tokens) { return {tokens.data(), tokens.size()}; }
+std::span<const Token> view(const Tokens& tokens) {
+  return {tokens.data(), tokens.size()};
+}
+
+template <class T>
+using Array = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
 
 /// An array that owns its values.
 template <class T>
-nb::object array(std::vector<T>&& values) {
+Array<T> array(std::vector<T>&& values) {
   auto* kept = new std::vector<T>(std::move(values));
   nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner));
+  return Array<T>(kept->data(), {kept->size()}, owner);
 }
 
-std::vector<RecallStream*> streams_of(const nb::list& streams) {
+using Streams = nb::typed<nb::list, RecallStream>;
+
+std::vector<RecallStream*> streams_of(const Streams& streams) {
   std::vector<RecallStream*> all;
   all.reserve(streams.size());
   for (nb::handle stream : streams) all.push_back(nb::cast<RecallStream*>(stream));
@@ -50,7 +59,10 @@ std::vector<RecallStream*> streams_of(const nb::list& streams) {
 }
 
 /// All drafts end to end: tokens, parents, confidence, sources, and where each one begins.
-nb::tuple joined(const std::vector<RecallStream*>& streams) {
+using Joined = std::tuple<Array<Token>, Array<std::int32_t>, Array<float>, Array<std::uint8_t>,
+                          Array<std::int64_t>>;
+
+Joined joined(const std::vector<RecallStream*>& streams) {
   std::vector<std::int64_t> offsets{0};
   std::size_t total = 0;
   for (const RecallStream* stream : streams) {
@@ -71,9 +83,8 @@ nb::tuple joined(const std::vector<RecallStream*>& streams) {
     confidence.insert(confidence.end(), draft.confidence.begin(), draft.confidence.end());
     sources.insert(sources.end(), draft.sources.begin(), draft.sources.end());
   }
-  return nb::make_tuple(array(std::move(tokens)), array(std::move(parents)),
-                        array(std::move(confidence)), array(std::move(sources)),
-                        array(std::move(offsets)));
+  return {array(std::move(tokens)), array(std::move(parents)), array(std::move(confidence)),
+          array(std::move(sources)), array(std::move(offsets))};
 }
 
 TokenizerPrint print_of(const nb::object& fingerprint) {
@@ -87,12 +98,18 @@ TokenizerPrint print_of(const nb::object& fingerprint) {
 
 const char* error_name(RecallFault fault) {
   switch (fault) {
-    case RecallFault::kNotARecall: return "NotAHistory";
-    case RecallFault::kNewer: return "HistoryTooNew";
-    case RecallFault::kTruncated: return "HistoryTruncated";
-    case RecallFault::kMalformed: return "HistoryMalformed";
-    case RecallFault::kFingerprint: return "TokenizerMismatch";
-    case RecallFault::kBusy: return "HistoryBusy";
+    case RecallFault::kNotARecall:
+      return "NotAHistory";
+    case RecallFault::kNewer:
+      return "HistoryTooNew";
+    case RecallFault::kTruncated:
+      return "HistoryTruncated";
+    case RecallFault::kMalformed:
+      return "HistoryMalformed";
+    case RecallFault::kFingerprint:
+      return "TokenizerMismatch";
+    case RecallFault::kBusy:
+      return "HistoryBusy";
   }
   return "HistoryError";
 }
@@ -104,7 +121,8 @@ void bind_recall(nb::module_& module) {
     try {
       std::rethrow_exception(p);
     } catch (const RecallError& error) {
-      const nb::object kind = nb::module_::import_("draftwood.errors").attr(error_name(error.fault()));
+      const nb::object kind =
+          nb::module_::import_("draftwood.errors").attr(error_name(error.fault()));
       PyErr_SetString(kind.ptr(), error.what());
     }
   });
@@ -115,7 +133,7 @@ void bind_recall(nb::module_& module) {
           [](nb::handle_t<RecallDraft> self) {
             auto& sources = nb::cast<RecallDraft&>(self).sources;
             return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(sources.data(),
-                                                                    {sources.size()}, self);
+                                                                     {sources.size()}, self);
           },
           "uint8 [n]; 0: the request's own text, 1: shared history");
 
@@ -184,7 +202,7 @@ void bind_recall(nb::module_& module) {
 
   module.def(
       "propose_all",
-      [](const nb::list& streams, std::uint32_t nodes, std::uint32_t reach, std::uint32_t threads) {
+      [](const Streams& streams, std::uint32_t nodes, std::uint32_t reach, std::uint32_t threads) {
         const std::vector<RecallStream*> all = streams_of(streams);
         {
           const nb::gil_scoped_release unlocked;
@@ -196,16 +214,18 @@ void bind_recall(nb::module_& module) {
       "Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].");
   module.def(
       "observe_all",
-      [](const nb::list& streams, const Tokens& tokens, const Offsets& offsets,
+      [](const Streams& streams, const Tokens& tokens, const Offsets& offsets,
          std::uint32_t threads) {
         const std::vector<RecallStream*> all = streams_of(streams);
         const auto ids = view(tokens);
         std::vector<std::span<const Token>> parts;
-        if (offsets.size() != all.size() + 1) throw std::invalid_argument("offsets: one a stream, and the end");
+        if (offsets.size() != all.size() + 1)
+          throw std::invalid_argument("offsets: one a stream, and the end");
         for (std::size_t i = 0; i < all.size(); ++i) {
           const auto first = static_cast<std::size_t>(offsets.data()[i]);
           const auto last = static_cast<std::size_t>(offsets.data()[i + 1]);
-          if (first > last || last > ids.size()) throw std::invalid_argument("offsets do not ascend");
+          if (first > last || last > ids.size())
+            throw std::invalid_argument("offsets do not ascend");
           parts.push_back(ids.subspan(first, last - first));
         }
         const nb::gil_scoped_release unlocked;

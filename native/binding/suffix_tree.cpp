@@ -1,10 +1,17 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 
+#include <memory>
+#include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
+#include "../src/thread_pool.h"
+#include "draftwood/suffix_stream.h"
 #include "draftwood/suffix_tree.h"
 
 namespace nb = nanobind;
@@ -13,8 +20,11 @@ using namespace nb::literals;
 using draftwood::Counts;
 using draftwood::Draft;
 using draftwood::Shape;
+using draftwood::SuffixDraft;
 using draftwood::SuffixPolicy;
+using draftwood::SuffixStream;
 using draftwood::SuffixTree;
+using draftwood::ThreadPool;
 using draftwood::Token;
 
 namespace {
@@ -27,29 +37,189 @@ std::span<const Token> view(const Tokens& tokens) {
 }
 
 template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> array(std::vector<T>& values, nb::handle owner) {
-  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(values.data(), {values.size()}, owner);
+using Array = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
+
+template <class T>
+Array<T> array(std::vector<T>& values, nb::handle owner) {
+  return Array<T>(values.data(), {values.size()}, owner);
+}
+
+/// A getter of one of a draft's arrays. Most contexts are unknown: their empty arrays are all one.
+template <class T>
+auto field(std::vector<T> Draft::* member) {
+  static T nothing[1];
+  static const nb::handle empty =
+      nb::cast(Array<T>(nothing, {0}, nb::none()), nb::rv_policy::reference).release();
+  return [member](nb::handle_t<Draft> self) -> nb::object {
+    std::vector<T>& values = nb::cast<Draft&>(self).*member;
+    if (values.empty()) return nb::borrow(empty);
+    return nb::cast(array(values, self));
+  };
+}
+
+/// A numpy array that owns what was a vector.
+template <class T>
+Array<T> owned(std::vector<T> values) {
+  auto held = std::make_unique<std::vector<T>>(std::move(values));
+  T* const data = held->data();
+  const std::size_t size = held->size();
+  const nb::capsule owner(held.release(),
+                          [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return Array<T>(data, {size}, owner);
 }
 
 template <class T>
-auto field(std::vector<T> Draft::* member) {
-  return [member](nb::handle_t<Draft> self) { return array(nb::cast<Draft&>(self).*member, self); };
+using Flat = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+std::span<const T> view_all(const Flat<T>& array, std::size_t size, const char* what) {
+  if (array.size() != size) throw std::invalid_argument(what);
+  return {array.data(), array.size()};
+}
+
+using Streams = nb::typed<nb::list, SuffixStream>;
+using Joined =
+    nb::typed<nb::tuple, Array<Token>, Array<std::int32_t>, Array<float>, Array<std::int64_t>,
+              Array<std::uint8_t>, Array<std::int64_t>>;
+
+std::vector<SuffixStream*> streams_of(const Streams& streams) {
+  std::vector<SuffixStream*> all;
+  all.reserve(streams.size());
+  for (const nb::handle stream : streams) all.push_back(nb::cast<SuffixStream*>(stream));
+  return all;
+}
+
+/// Drafts end to end: tokens, parents, confidence, offsets [n + 1], shared [n], witness [n].
+Joined joined(const std::vector<SuffixDraft>& drafts) {
+  std::vector<std::int64_t> offsets{0};
+  std::vector<std::uint8_t> shared;
+  std::vector<std::int64_t> witness;
+  for (const SuffixDraft& draft : drafts) {
+    offsets.push_back(offsets.back() + static_cast<std::int64_t>(draft.tokens.size()));
+    shared.push_back(draft.shared ? 1 : 0);
+    witness.push_back(draft.witness);
+  }
+  const auto total = static_cast<std::size_t>(offsets.back());
+  std::vector<Token> tokens;
+  std::vector<std::int32_t> parents;
+  std::vector<float> confidence;
+  tokens.reserve(total);
+  parents.reserve(total);
+  confidence.reserve(total);
+  for (const SuffixDraft& draft : drafts) {
+    tokens.insert(tokens.end(), draft.tokens.begin(), draft.tokens.end());
+    parents.insert(parents.end(), draft.parents.begin(), draft.parents.end());
+    confidence.insert(confidence.end(), draft.confidence.begin(), draft.confidence.end());
+  }
+  return Joined(nb::make_tuple(owned(std::move(tokens)), owned(std::move(parents)),
+                        owned(std::move(confidence)), owned(std::move(offsets)),
+                        owned(std::move(shared)), owned(std::move(witness))));
+}
+
+void bind_stream(nb::module_& module) {
+  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<ThreadPool>(module, "ThreadPool", "Threads that work on a batch.")
+      .def(nb::init<unsigned>(), "threads"_a)
+      .def_prop_ro("threads", &ThreadPool::threads);
+
+  nb::class_<SuffixStream>(module, "SuffixStream",
+                           "One request: its own tree, and its place in the shared one.")
+      .def(
+          "__init__",
+          [](SuffixStream* self, std::shared_ptr<SuffixTree> shared, const Tokens& prompt,
+             const SuffixPolicy& policy) {
+            const std::span<const Token> ids = view(prompt);
+            const nb::gil_scoped_release unlocked;
+            new (self) SuffixStream(std::move(shared), ids, policy);
+          },
+          "shared"_a, "prompt"_a.noconvert(), "policy"_a)
+      .def(
+          "propose",
+          [](const SuffixStream& self, std::int32_t nodes,
+             std::int32_t reach) -> std::optional<SuffixDraft> {
+            const nb::gil_scoped_release unlocked;
+            SuffixDraft draft = self.propose(nodes, reach);
+            if (draft.tokens.empty()) return std::nullopt;
+            return draft;
+          },
+          "nodes"_a, "reach"_a, "The better of the two trees' drafts; None where both are empty.")
+      .def(
+          "observe",
+          [](SuffixStream& self, const Tokens& tokens) {
+            const std::span<const Token> ids = view(tokens);
+            const nb::gil_scoped_release unlocked;
+            self.observe(ids);
+          },
+          "tokens"_a.noconvert(), "Move past what was generated (int32, contiguous).")
+      .def("close", &SuffixStream::close, Unlocked(), "Drop the own tree; the output stays shared.")
+      .def_prop_ro("sequence", &SuffixStream::sequence)
+      .def_prop_ro("generated", &SuffixStream::generated)
+      .def_prop_ro("nbytes", &SuffixStream::nbytes);
+
+  module.def(
+      "suffix_propose_all",
+      [](const Streams& streams, const Tokens& nodes, const Tokens& reach, ThreadPool& pool) {
+        const std::vector<SuffixStream*> all = streams_of(streams);
+        const auto most = view_all<Token>(nodes, all.size(), "nodes: one a stream");
+        const auto deepest = view_all<Token>(reach, all.size(), "reach: one a stream");
+        std::vector<SuffixDraft> drafts;
+        {
+          const nb::gil_scoped_release unlocked;
+          drafts = draftwood::propose_all(all, most, deepest, pool);
+        }
+        return joined(drafts);
+      },
+      "streams"_a, "nodes"_a.noconvert(), "reach"_a.noconvert(), "pool"_a,
+      "Drafts end to end: tokens, parents, confidence, offsets [n + 1], shared [n], witness [n].");
+  module.def(
+      "suffix_observe_all",
+      [](const Streams& streams, const Tokens& tokens, const Flat<std::int64_t>& offsets, ThreadPool& pool) {
+        const std::vector<SuffixStream*> all = streams_of(streams);
+        const auto at =
+            view_all<std::int64_t>(offsets, all.size() + 1, "offsets: one a stream, and the end");
+        const std::span<const Token> ids = view(tokens);
+        std::vector<std::span<const Token>> parts;
+        parts.reserve(all.size());
+        for (std::size_t i = 0; i < all.size(); ++i) {
+          if (at[i] < 0 || at[i] > at[i + 1] || static_cast<std::size_t>(at[i + 1]) > ids.size()) {
+            throw std::invalid_argument("offsets do not ascend from 0 to the number of tokens");
+          }
+          parts.push_back(ids.subspan(static_cast<std::size_t>(at[i]),
+                                      static_cast<std::size_t>(at[i + 1] - at[i])));
+        }
+        const nb::gil_scoped_release unlocked;
+        draftwood::observe_all(all, parts, pool);
+      },
+      "streams"_a, "tokens"_a.noconvert(), "offsets"_a.noconvert(), "pool"_a,
+      "Move streams past their tokens, which stand end to end.");
 }
 
 }  // namespace
+
+#define DRAFT_ARRAY(name, type) \
+  "def " name "(self) -> Annotated[NDArray[numpy." type "], dict(shape=(None,))]"
 
 void bind_suffix_tree(nb::module_& module) {
   nb::class_<Draft>(
       module, "Draft",
       "What an index proposes: a token tree in flat arrays of n nodes, parents first.")
-      .def_prop_ro("tokens", field(&Draft::tokens), "int32 [n]")
-      .def_prop_ro("parents", field(&Draft::parents), "int32 [n]; -1 or an earlier node")
+      .def_prop_ro("tokens", field(&Draft::tokens), nb::sig(DRAFT_ARRAY("tokens", "int32")),
+                   "int32 [n]")
+      .def_prop_ro("parents", field(&Draft::parents), nb::sig(DRAFT_ARRAY("parents", "int32")),
+                   "int32 [n]; -1 or an earlier node")
       .def_prop_ro("confidence", field(&Draft::confidence),
+                   nb::sig(DRAFT_ARRAY("confidence", "float32")),
                    "float32 [n]; P(accepted | parent accepted)")
-      .def_prop_ro("probability", field(&Draft::probability), "float32 [n]; P(accepted)")
+      .def_prop_ro("probability", field(&Draft::probability),
+                   nb::sig(DRAFT_ARRAY("probability", "float32")), "float32 [n]; P(accepted)")
       .def_ro("score", &Draft::score, "Sum of `probability`: expected accepted tokens")
       .def_ro("match", &Draft::match, "Tokens of context that the draft continues")
       .def("__len__", [](const Draft& draft) { return draft.tokens.size(); });
+
+  nb::class_<SuffixDraft, Draft>(module, "SuffixDraft", "A draft and where it was found.")
+      .def(nb::init<>(), "The empty draft.")
+      .def_ro("witness", &SuffixDraft::witness, "A sequence that says it; -1: none that is left")
+      .def_ro("shared", &SuffixDraft::shared, "Whether it is from the tree of all requests");
 
   nb::class_<SuffixPolicy>(module, "SuffixPolicy", "How a context is continued.")
       .def(
@@ -75,6 +245,8 @@ void bind_suffix_tree(nb::module_& module) {
           "sequence"_a, "tokens"_a.noconvert(), "Append tokens (int32, contiguous) to a sequence.")
       .def("finish", &SuffixTree::finish, "sequence"_a, Unlocked(),
            "Give back what only a growing sequence needs.")
+      .def("compact", &SuffixTree::compact, "work"_a, Unlocked(),
+           "Look at about so many records to give memory back; True where nothing is left to do.")
       .def("remove", &SuffixTree::remove, "sequence"_a, Unlocked(), "Take a sequence out.")
       .def(
           "speculate",
@@ -95,11 +267,38 @@ void bind_suffix_tree(nb::module_& module) {
             return self.count(ids);
           },
           "pattern"_a.noconvert(), "How many suffixes begin with a pattern (int32, contiguous).")
+      .def(
+          "extents",
+          [](const SuffixTree& self) {
+            std::vector<std::int64_t> flat;
+            {
+              const nb::gil_scoped_release unlocked;
+              for (const auto& extent : self.extents()) {
+                flat.push_back(extent.sequence);
+                flat.push_back(extent.tokens);
+              }
+            }
+            return owned(std::move(flat));
+          },
+          "int64 [2 n]: each sequence and how many tokens it has, at one instant.")
+      .def(
+          "text",
+          [](const SuffixTree& self, SuffixTree::Sequence sequence, std::uint32_t most) {
+            std::vector<Token> tokens;
+            {
+              const nb::gil_scoped_release unlocked;
+              tokens = self.text(sequence, most);
+            }
+            return owned(std::move(tokens));
+          },
+          "sequence"_a, "most"_a, "The first tokens of a sequence, at most so many: int32 [n].")
       .def("check", &SuffixTree::check, Unlocked(),
            "Walk the whole tree; empty where its invariants hold, else what does not.")
       .def_prop_ro("depth", &SuffixTree::depth)
       .def_prop_ro("tokens", &SuffixTree::tokens)
       .def_prop_ro("sequences", &SuffixTree::sequences)
       .def_prop_ro("nodes", &SuffixTree::nodes)
-      .def_prop_ro("nbytes", &SuffixTree::nbytes);
+      .def_prop_ro("nbytes", &SuffixTree::nbytes)
+      .def_prop_ro("idle", &SuffixTree::idle);
+  bind_stream(module);
 }

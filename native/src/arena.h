@@ -35,8 +35,21 @@ class Arena {
     return first;
   }
 
+  /// Gives back the memory of a chunk that is neither the first nor the last; restore() before use.
+  void drop(std::uint32_t chunk) {
+    chunks_[chunk].reset();
+    ++dropped_;
+  }
+  void restore(std::uint32_t chunk) {
+    chunks_[chunk] = std::make_unique_for_overwrite<T[]>(kChunk);
+    --dropped_;
+  }
+  /// Items for which there is memory.
+  [[nodiscard]] std::size_t room() const { return capacity_ - dropped_ * std::size_t{kChunk}; }
+  [[nodiscard]] bool holds(std::uint32_t id) const { return chunks_[id >> kBits] != nullptr; }
+
   [[nodiscard]] std::size_t nbytes() const {
-    return capacity_ * sizeof(T) + chunks_.capacity() * sizeof(chunks_[0]);
+    return room() * sizeof(T) + chunks_.capacity() * sizeof(chunks_[0]);
   }
 
  private:
@@ -61,6 +74,56 @@ class Arena {
   std::vector<std::unique_ptr<T[]>> chunks_;
   std::uint32_t size_ = 0;
   std::uint32_t capacity_ = 0;
+  std::uint32_t dropped_ = 0;
+};
+
+/// Which items of an arena are free, chunk by chunk; the lowest chunk with room is filled first, so
+/// that others run empty.
+class FreeItems {
+ public:
+  static constexpr std::uint32_t kNobody = 0xFFFFFFFFU;
+  struct Chunk {
+    std::uint32_t free = kNobody;  ///< first of a list that the caller threads through the items
+    std::uint32_t used = 0;
+    bool closed = false;   ///< nothing is taken from it
+    bool dropped = false;  ///< its memory was given back
+  };
+
+  /// The lowest chunk with a free item, or kNobody.
+  std::uint32_t roomy() {
+    while (roomy_ < chunks_.size() && (chunks_[roomy_].free == kNobody || chunks_[roomy_].closed)) {
+      ++roomy_;
+    }
+    return roomy_ < chunks_.size() ? roomy_ : kNobody;
+  }
+  /// An item of this chunk is in use.
+  void use(std::uint32_t chunk) {
+    if (chunk >= chunks_.size()) chunks_.resize(chunk + std::size_t{1});
+    ++chunks_[chunk].used;
+  }
+  /// An item is free again; `next` becomes the one that stands behind it in its chunk's list.
+  void give(std::uint32_t chunk, std::uint32_t item, std::uint32_t& next) {
+    --chunks_[chunk].used;
+    put(chunk, item, next);
+  }
+  /// An item that was not in use is free.
+  void put(std::uint32_t chunk, std::uint32_t item, std::uint32_t& next) {
+    next = chunks_[chunk].free;
+    chunks_[chunk].free = item;
+    if (chunk < roomy_) roomy_ = chunk;
+  }
+  void reopen(std::uint32_t chunk) {
+    chunks_[chunk].closed = false;
+    if (chunk < roomy_) roomy_ = chunk;
+  }
+  Chunk& operator[](std::uint32_t chunk) { return chunks_[chunk]; }
+  const Chunk& operator[](std::uint32_t chunk) const { return chunks_[chunk]; }
+  [[nodiscard]] std::uint32_t chunks() const { return static_cast<std::uint32_t>(chunks_.size()); }
+  [[nodiscard]] std::size_t nbytes() const { return chunks_.capacity() * sizeof(Chunk); }
+
+ private:
+  std::vector<Chunk> chunks_;
+  std::uint32_t roomy_ = 0;
 };
 
 }  // namespace draftwood

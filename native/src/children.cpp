@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
+#include <iterator>
 #include <utility>
 
 namespace draftwood {
@@ -62,7 +64,8 @@ void TokenMap::resize(unsigned bits) {
 // --- ChildPool --------------------------------------------------------------------------------
 
 ChildPool::~ChildPool() {
-  for (Child* slab : slabs_) delete[] slab;
+  for (const Slab& slab : slabs_) delete[] slab.begin;
+  for (const Slab& slab : leaving_) delete[] slab.begin;
 }
 
 Child* ChildPool::take(unsigned bits) {
@@ -73,23 +76,25 @@ Child* ChildPool::take(unsigned bits) {
   }
   if (Child* const block = free_[bits]) {
     std::memcpy(&free_[bits], block, sizeof(Child*));
+    idle_ -= entries;
     return block;
   }
   while (used_ + entries > slab_entries_) {
     // What is left of the slab is cut into blocks, so that nothing is lost.
     for (unsigned k = kPooled + 1; k-- > 1;) {
       if (const std::size_t size = std::size_t{1} << k; used_ + size <= slab_entries_) {
-        give(slabs_.back() + used_, k);
+        give(slabs_.back().begin + used_, k);
         used_ += size;
         k = kPooled + 1;
       }
     }
-    slab_entries_ = std::clamp<std::size_t>(slab_entries_ * 2, entries, 4096);
+    slab_entries_ = std::clamp<std::size_t>(slab_entries_ * 2, entries, kSlab);
     used_ = 0;
-    slabs_.push_back(new Child[slab_entries_]);
+    slabs_.push_back({new Child[slab_entries_], slab_entries_});
+    slab_total_ += slab_entries_;
     bytes_ += slab_entries_ * sizeof(Child);
   }
-  Child* const block = slabs_.back() + used_;
+  Child* const block = slabs_.back().begin + used_;
   used_ += entries;
   return block;
 }
@@ -100,8 +105,42 @@ void ChildPool::give(Child* block, unsigned bits) {
     delete[] block;
     return;
   }
+  if (evacuating() && leaves(block, bits)) {
+    left_ += std::size_t{1} << bits;
+    return;
+  }
   std::memcpy(block, &free_[bits], sizeof(Child*));
   free_[bits] = block;
+  idle_ += std::size_t{1} << bits;
+}
+
+void ChildPool::evacuate() {
+  leaving_.swap(slabs_);
+  std::sort(leaving_.begin(), leaving_.end(),
+            [](const Slab& a, const Slab& b) { return std::less<>()(a.begin, b.begin); });
+  std::fill(std::begin(free_), std::end(free_), nullptr);
+  left_ = idle_ + slab_entries_ - used_;
+  slab_total_ = idle_ = 0;
+  slab_entries_ = used_ = 16;
+}
+
+bool ChildPool::leaves(const Child* block, unsigned bits) const {
+  if (bits > kPooled) return false;
+  const auto behind = std::upper_bound(
+      leaving_.begin(), leaving_.end(), block,
+      [](const Child* b, const Slab& slab) { return std::less<>()(b, slab.begin); });
+  if (behind == leaving_.begin()) return false;
+  const Slab& slab = *std::prev(behind);
+  return std::less<>()(block, static_cast<const Child*>(slab.begin + slab.entries));
+}
+
+void ChildPool::evacuated() {
+  for (const Slab& slab : leaving_) {
+    bytes_ -= slab.entries * sizeof(Child);
+    delete[] slab.begin;
+  }
+  leaving_ = {};
+  left_ = 0;
 }
 
 // --- Children ---------------------------------------------------------------------------------
@@ -213,6 +252,15 @@ void Children::erase(Token token, std::uint32_t count, ChildPool& pool) {
     set_list(block);
     pool.give(children, bits);
   }
+}
+
+void Children::relocate(ChildPool& pool) {
+  if (size_ < 2 || !pool.leaves(list(), block_bits(size_))) return;
+  Child* const old = list();
+  Child* const block = pool.take(block_bits(size_));
+  std::copy_n(old, size_, block);
+  set_list(block);
+  pool.give(old, block_bits(size_));
 }
 
 void Children::clear(ChildPool& pool) {

@@ -75,15 +75,37 @@ class ChildPool {
   Child* take(unsigned bits);
   void give(Child* block, unsigned bits);
   [[nodiscard]] std::size_t nbytes() const {
-    return bytes_ + slabs_.capacity() * sizeof(slabs_[0]);
+    return bytes_ + (slabs_.capacity() + leaving_.capacity()) * sizeof(Slab);
   }
   void charge(std::size_t more, std::size_t less) { bytes_ = bytes_ + more - less; }
 
+  /// Whether a good part of the pool lies idle.
+  [[nodiscard]] bool wasteful() const { return idle_ * 4 > slab_total_ && idle_ > 4 * kSlab; }
+  /// Bytes of it that nothing uses.
+  [[nodiscard]] std::size_t idle() const {
+    return (idle_ + left_ + slab_entries_ - used_) * sizeof(Child);
+  }
+  /// From now on nothing is taken from the slabs that there are; evacuated() gives them back.
+  void evacuate();
+  [[nodiscard]] bool evacuating() const { return !leaving_.empty(); }
+  /// Whether a block, of a size that slabs hold, lies in a slab that is to be given back.
+  [[nodiscard]] bool leaves(const Child* block, unsigned bits) const;
+  void evacuated();
+
  private:
   static constexpr unsigned kPooled = 8;  ///< larger blocks come from the allocator one by one
+  static constexpr std::size_t kSlab = 4096;
 
-  std::vector<Child*> slabs_;
-  std::size_t slab_entries_ = 16;
+  struct Slab {
+    Child* begin;
+    std::size_t entries;
+  };
+  std::vector<Slab> slabs_;
+  std::vector<Slab> leaving_;     ///< by address
+  std::size_t slab_total_ = 0;    ///< entries in `slabs_`
+  std::size_t idle_ = 0;          ///< of them, in lists of free blocks
+  std::size_t left_ = 0;          ///< entries in `leaving_` that nothing uses any more
+  std::size_t slab_entries_ = 16;  ///< of the last slab, as is used_
   std::size_t used_ = 16;
   std::size_t bytes_ = 0;
   Child* free_[kPooled + 1] = {};
@@ -131,6 +153,8 @@ class Children {
   void lower(Token token, std::uint32_t count);
   /// Takes out the child that has `count`.
   void erase(Token token, std::uint32_t count, ChildPool& pool);
+  /// Moves the list out of a slab that is to be given back.
+  void relocate(ChildPool& pool);
   /// Gives back the list's memory.
   void clear(ChildPool& pool);
 

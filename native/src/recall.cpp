@@ -13,6 +13,7 @@ using recall::poke;
 namespace {
 
 constexpr Token kBlank = -1;
+constexpr std::uint32_t kMarks = 2;    ///< at the beginning of a part: the sequence's name
 constexpr std::uint32_t kOverlap = 8;  ///< tokens of context that are repeated before a part
 constexpr std::uint32_t kChunk = 64;   ///< slots that are claimed at a time
 constexpr std::uint64_t kNames = std::uint64_t{1} << 60;
@@ -101,10 +102,18 @@ void Recall::flush() {
   impl_->memory.flush();
 }
 
-std::size_t Recall::capacity() const noexcept { return impl_->ring.capacity; }
-std::uint64_t Recall::written() const noexcept { return peek(impl_->header->written); }
-std::size_t Recall::nbytes() const noexcept { return impl_->memory.size(); }
-bool Recall::writable() const noexcept { return impl_->writable; }
+std::size_t Recall::capacity() const noexcept {
+  return impl_->ring.capacity;
+}
+std::uint64_t Recall::written() const noexcept {
+  return peek(impl_->header->written);
+}
+std::size_t Recall::nbytes() const noexcept {
+  return impl_->memory.size();
+}
+bool Recall::writable() const noexcept {
+  return impl_->writable;
+}
 
 void Recall::Impl::place() {
   header = reinterpret_cast<RecallHeader*>(memory.data());
@@ -126,63 +135,90 @@ std::uint32_t Recall::Impl::margin() const noexcept {
 /// Says which slots are about to change, before the first of them does.
 void Recall::Impl::claim(std::uint64_t upto) const noexcept {
   poke(header->claimed, upto);
-  std::atomic_thread_fence(std::memory_order_release);
+  recall::fence(std::memory_order_release);
 }
 
 Recall::Span Recall::Impl::add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
                                std::span<const Token> tokens) {
-  context = context.last(std::min<std::size_t>(context.size(), kOverlap));
   const std::uint64_t first = header->written;
-  std::uint64_t at = first;
-  const std::uint32_t padding =
-      at % kBlock != 0 && owners[slot_of(at) / kBlock] != name
-          ? static_cast<std::uint32_t>(kBlock - at % kBlock) : 0;
-  const std::size_t before = padding + 2 + context.size();
-  const std::size_t total = before + tokens.size();
-  const std::uint32_t salt = salt_of(name);
-  std::vector<Token> text(context.begin(), context.end());
+  std::vector<Token> text(
+      context.end() - static_cast<std::ptrdiff_t>(std::min<std::size_t>(context.size(), kOverlap)),
+      context.end());
+  const std::size_t known = text.size();
   text.insert(text.end(), tokens.begin(), tokens.end());
-  std::uint32_t slot = slot_of(at);
+  // A part is no longer than the margin: where the ring has overwritten its marks, and with them
+  // its name, no reader comes near the rest of it.
+  const std::size_t most = margin() - kMarks - kOverlap;
+  std::size_t done = known;
+  do {
+    const std::size_t upto = std::min(text.size(), done + most);
+    const std::span<const Token> part(text.data(), upto);
+    const std::size_t before = std::min<std::size_t>(done, kOverlap);
+    add_part(sequence, name, part.subspan(done - before), before);
+    done = upto;
+  } while (done < text.size());
+  return {first, header->written};
+}
+
+/// Writes `text`, the first `known` tokens of which no chain will name.
+void Recall::Impl::add_part(Sequence sequence, NamespaceKey name, std::span<const Token> text,
+                            std::size_t known) {
+  const std::uint64_t first = header->written;
+  std::uint32_t slot = slot_of(first);
+  const std::size_t padding =
+      first % kBlock != 0 && peek(owners[slot / kBlock]) != name ? kBlock - first % kBlock : 0;
+  const std::size_t total = padding + kMarks + text.size();
+  const std::uint32_t salt = salt_of(name);
   for (std::size_t done = 0; done < total;) {
     const std::size_t upto = std::min<std::size_t>(total, done + kChunk);
     claim(first + upto);
-    for (; done < upto; ++done, ++at, slot = ring.after(slot)) {
+    for (; done < upto; ++done, slot = ring.after(slot)) {
       if (slot % kBlock == 0) poke(owners[slot / kBlock], name);
       if (done < padding) {
         ring.mark(slot, kBlank);
-      } else if (done < padding + 2U) {
+      } else if (done < padding + kMarks) {
         ring.mark(slot, done == padding ? first_mark(sequence) : second_mark(sequence));
+      } else if (const std::size_t i = done - padding - kMarks; i < known) {
+        ring.mark(slot, text[i]);
       } else {
-        const std::size_t i = done - padding - 2;
-        if (i < context.size()) {
-          ring.mark(slot, text[i]);
-        } else {
-          const std::span<const Token> behind(text.data(), i);
-          ring.put(slot, text[i], recall::hash_context(behind, salt),
-                   static_cast<std::uint32_t>(std::min<std::size_t>(i, recall::kLongest)));
-        }
+        ring.put(slot, text[i], recall::hash_context(text.first(i), salt),
+                 static_cast<std::uint32_t>(std::min<std::size_t>(i, recall::kLongest)));
       }
     }
     recall::publish(header->written, first + upto);
   }
-  return {first, first + total};
+}
+
+/// Blanks what is about to be overwritten and has lost its name; no reader comes near it. Returns
+/// where the rest begins.
+std::uint64_t Recall::Impl::blank_oldest() const noexcept {
+  const std::uint64_t written = header->written;
+  if (written <= ring.capacity) return 0;
+  std::uint64_t at = written - ring.capacity;
+  for (; at % kBlock != 0; ++at) blank(slot_of(at));
+  return at;
+}
+
+bool Recall::Impl::blank(std::uint32_t slot) const noexcept {
+  Token& token = ring.records[slot].token;
+  if (peek(token) < 0) return false;
+  poke(token, kBlank);
+  return true;
 }
 
 std::size_t Recall::Impl::remove(Sequence sequence) {
-  const std::uint64_t written = header->written;
-  const std::uint64_t held = std::min<std::uint64_t>(written, ring.capacity);
   std::size_t removed = 0;
-  bool inside = false;
-  for (std::uint64_t at = written - held; at < written; ++at) {
+  enum class Inside { kNameless, kIt, kOther } inside = Inside::kNameless;
+  for (std::uint64_t at = blank_oldest(); at < header->written; ++at) {
     const std::uint32_t slot = slot_of(at);
     const Token token = peek(ring.records[slot].token);
     if (is_first_mark(token)) {
-      inside = token == first_mark(sequence) && at + 1 < written &&
-               peek(ring.records[ring.after(slot)].token) == second_mark(sequence);
-    } else if (token == kBlank) {
-      inside = false;
-    } else if (inside && token >= 0) {
-      poke(ring.records[slot].token, kBlank);
+      const Token next = peek(ring.records[ring.after(slot)].token);
+      inside = token == first_mark(sequence) && next == second_mark(sequence) ? Inside::kIt
+                                                                              : Inside::kOther;
+    } else if (inside == Inside::kNameless) {
+      blank(slot);
+    } else if (inside == Inside::kIt && blank(slot)) {
       ++removed;
     }
   }
@@ -190,17 +226,10 @@ std::size_t Recall::Impl::remove(Sequence sequence) {
 }
 
 std::size_t Recall::Impl::remove_namespace(NamespaceKey name) {
-  const std::uint64_t written = header->written;
-  const std::uint64_t held = std::min<std::uint64_t>(written, ring.capacity);
   std::size_t removed = 0;
-  for (std::uint64_t at = written - held; at < written; ++at) {
+  for (std::uint64_t at = blank_oldest(); at < header->written; ++at) {
     const std::uint32_t slot = slot_of(at);
-    if (owners[slot / kBlock] != name) continue;
-    Token& token = ring.records[slot].token;
-    if (peek(token) >= 0) {
-      poke(token, kBlank);
-      ++removed;
-    }
+    if (peek(owners[slot / kBlock]) == name && blank(slot)) ++removed;
   }
   return removed;
 }

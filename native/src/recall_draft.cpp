@@ -47,7 +47,8 @@ void Sketch::gather(const View& view, std::span<const Token> context) {
         continue;
       }
       const std::uint32_t slot_age = ring.age(slot, view.tail);
-      if (slot_age > view.reach || slot_age <= age[k]) {  // dead, or overwritten since it was linked
+      if (slot_age > view.reach ||
+          slot_age <= age[k]) {  // dead, or overwritten since it was linked
         at[k] = 0;
         continue;
       }
@@ -67,7 +68,8 @@ void Sketch::gather(const View& view, std::span<const Token> context) {
       if (view.owners != nullptr && peek(view.owners[slot / kBlock]) != view.name) continue;
       const std::uint32_t length = match_length(view, slot, context);
       if (length < kOrder[k]) continue;
-      // A longer match stands in a longer order's chain too; that walk has found it if it came so far.
+      // A longer match stands in a longer order's chain too; that walk has found it if it came so
+      // far.
       bool twice = false;
       for (std::size_t longer = k + 1; longer < kOrders; ++longer) {
         twice = twice || (length >= kOrder[longer] && (at[longer] == 0 || slot_age <= age[longer]));
@@ -89,7 +91,8 @@ void Sketch::follow(std::span<const View> views, const Node& node, std::uint32_t
     if (slot == view.tail || place.slot + 1 == view.tail) continue;
     const Token token = peek(view.ring->records[slot].token);
     if (token < 0) continue;
-    const auto length = static_cast<std::uint8_t>(std::min<std::uint32_t>(place.length + 1U, kMatchCap));
+    const auto length =
+        static_cast<std::uint8_t>(std::min<std::uint32_t>(place.length + 1U, kMatchCap));
     places_.push_back({slot, token, length, place.source});
   }
 }
@@ -99,42 +102,32 @@ void Sketch::weigh(std::uint32_t first, std::uint32_t last) {
   tallies.clear();
   total.fill(0);
   newest.fill(-1);
+  std::array<std::uint8_t, kSources> longest{};
   for (std::uint32_t i = first; i < last; ++i) {
-    const Place& place = places_[i];
+    const Place place = places_[i];
     const bool own = place.source == 0;
+    const std::uint8_t level = kLevelOf[place.length];
+    // Long orders come first, and each newest first.
+    if (newest[place.source] < 0 || level > longest[place.source]) {
+      longest[place.source] = level;
+      newest[place.source] = place.token;
+    }
+    count_place(total, place.source, level);
     Tally* tally = tallies.data();
     Tally* const end = tally + tallies.size();
     while (tally != end && tally->token != place.token) ++tally;
     if (tally == end) {
-      tally = &tallies.emplace_back();
-      tally->token = place.token;
-      tally->longest = place.length;
-      tally->own = own;
-      tally->count.fill(0);
+      tally = &tallies.emplace_back(Tally{place.token, place.length, own, {}});
     } else if (place.length > tally->longest) {
       tally->longest = place.length;
       tally->own = own;
     } else if (place.length == tally->longest) {
       tally->own = tally->own || own;
     }
-    const std::size_t slot = place.source * kLevels + kLevelOf[place.length];
-    ++tally->count[slot];
-    ++total[slot];
-    // Long orders come first, and each newest first.
-    if (newest[slot] < 0) newest[slot] = place.token;
+    count_place(tally->count, place.source, level);
   }
-  const auto add_up = [](Counts& counts) {
-    for (std::size_t slot = kInputs - 1; slot-- > 0;) {
-      if (slot % kLevels != kLevels - 1) {
-        counts[slot] = static_cast<std::uint8_t>(counts[slot] + counts[slot + 1]);
-      }
-    }
-  };
   add_up(total);
   for (Tally& tally : tallies) add_up(tally.count);
-  for (std::size_t slot = kInputs - 1; slot-- > 0;) {
-    if (slot % kLevels != kLevels - 1 && newest[slot + 1] >= 0) newest[slot] = newest[slot + 1];
-  }
 }
 
 void Sketch::draw(std::span<const View> views, std::span<const Token> context, const Model& model,
@@ -160,13 +153,14 @@ void Sketch::draw(std::span<const View> views, std::span<const Token> context, c
     const auto first_trial = static_cast<std::uint32_t>(trials.size());
     weigh(first, last);
     model.judge(evidence_, depth,
-                parent == kRoot ? last_token : nodes[static_cast<std::size_t>(parent)].token, trials);
+                parent == kRoot ? last_token : nodes[static_cast<std::size_t>(parent)].token,
+                trials);
     const auto last_trial = static_cast<std::uint32_t>(trials.size());
     model.settle({trials.data() + first_trial, last_trial - first_trial}, depth, path);
     Choice best{0, parent, 0};
     for (std::uint32_t i = first_trial; i < last_trial; ++i) {
-      const Choice choice{static_cast<std::uint32_t>(std::uint64_t{path} * trials[i].confidence >> 16),
-                          parent, i};
+      const Choice choice{
+          static_cast<std::uint32_t>(std::uint64_t{path} * trials[i].confidence >> 16), parent, i};
       if (choice.path < limits.floor || choice.path == 0) continue;
       if (!limits.chain) {
         heap_.push_back(choice);
@@ -186,7 +180,8 @@ void Sketch::draw(std::span<const View> views, std::span<const Token> context, c
     const Choice choice = heap_.back();
     heap_.pop_back();
     const Trial& trial = trials[choice.trial];
-    const std::uint32_t depth = choice.parent == kRoot ? 1 : nodes[static_cast<std::size_t>(choice.parent)].depth + 1;
+    const std::uint32_t depth =
+        choice.parent == kRoot ? 1 : nodes[static_cast<std::size_t>(choice.parent)].depth + 1;
     nodes.push_back({trial.token, choice.parent, choice.trial, choice.path, depth, 0, 0, 0, 0});
     if (nodes.size() == limits.nodes) break;
     if (depth == limits.reach) continue;

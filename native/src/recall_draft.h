@@ -10,7 +10,8 @@
 
 namespace draftwood::recall {
 
-/// A place in history: what stands in `slot` came next after `length` tokens like the context's last.
+/// A place in history: what stands in `slot` came next after `length` tokens like the context's
+/// last.
 struct Place {
   std::uint32_t slot;
   Token token;

@@ -24,11 +24,14 @@ namespace {
 constexpr std::array<char, 8> kMagic = {'D', 'W', 'R', 'E', 'C', 'A', 'L', 'L'};
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kPage = 4096;
+constexpr RecallHeader kNoHeader{};
 
 static_assert(std::endian::native == std::endian::little, "the file is the memory, little-endian");
 static_assert(sizeof(RecallHeader) <= kPage);
 
-std::size_t pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+std::size_t pages(std::size_t bytes) {
+  return (bytes + kPage - 1) / kPage * kPage;
+}
 
 [[noreturn]] void refuse(const std::string& path) {
   throw std::system_error(errno, std::generic_category(), path);
@@ -49,9 +52,9 @@ void validate(const RecallHeader& header, std::uint64_t file_bytes, const std::s
     throw RecallError(RecallFault::kNotARecall, path + " does not begin as a Recall file does");
   }
   if (header.version != kVersion) {
-    throw RecallError(RecallFault::kNewer, path + " is of version " +
-                                               std::to_string(header.version) +
-                                               "; this reads version 1");
+    throw RecallError(
+        RecallFault::kNewer,
+        path + " is of version " + std::to_string(header.version) + "; this reads version 1");
   }
   RecallHeader expected{};
   if (header.check != check_of(header) || header.capacity < Recall::kLeastTokens ||
@@ -142,16 +145,21 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   struct stat status{};
   if (::fstat(handle.file, &status) != 0) refuse(path);
   RecallHeader header{};
-  if (status.st_size == 0 && write) {
-    begin_header(header, max_tokens, print);
-    // The header last: a file that was not finished is not taken for one.
+  const ssize_t got = ::pread(handle.file, &header, sizeof header, 0);
+  if (got < 0) refuse(path);
+  RecallHeader fresh{};
+  begin_header(fresh, max_tokens, print);
+  // A writer that died before it wrote the header leaves nothing, or zeros of the file's full
+  // length.
+  const bool zeros = std::memcmp(&header, &kNoHeader, sizeof header) == 0;
+  if (write && zeros &&
+      (got == 0 || static_cast<std::uint64_t>(status.st_size) == fresh.file_bytes)) {
+    header = fresh;
     if (::ftruncate(handle.file, static_cast<off_t>(header.file_bytes)) != 0 ||
         ::pwrite(handle.file, &header, sizeof header, 0) != sizeof header) {
       refuse(path);
     }
   } else {
-    const ssize_t got = ::pread(handle.file, &header, sizeof header, 0);
-    if (got < 0) refuse(path);
     if (static_cast<std::size_t>(got) < sizeof header.magic || header.magic != kMagic) {
       throw RecallError(RecallFault::kNotARecall, path + " does not begin as a Recall file does");
     }

@@ -27,7 +27,7 @@ struct RecallHeader {
   std::uint32_t capacity;
   std::uint32_t order_bits;  ///< a byte an order
   TokenizerPrint print;
-  std::uint64_t check;  ///< of all of the above
+  std::uint64_t check;                ///< of all of the above
   alignas(64) std::uint64_t claimed;  ///< slots that may have been written
   std::uint64_t written;              ///< slots that are complete
   std::uint64_t sequences;            ///< names given out
@@ -48,7 +48,8 @@ class RecallMemory {
   RecallMemory(const RecallMemory&) = delete;
   RecallMemory& operator=(const RecallMemory&) = delete;
   void allocate(std::size_t bytes);
-  void map(const std::string& path, bool write, std::size_t max_tokens, const TokenizerPrint& print);
+  void map(const std::string& path, bool write, std::size_t max_tokens,
+           const TokenizerPrint& print);
   void flush() const;
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -87,6 +88,10 @@ class Recall::Impl {
 
  private:
   void claim(std::uint64_t upto) const noexcept;
+  void add_part(Sequence sequence, NamespaceKey name, std::span<const Token> text,
+                std::size_t known);
+  bool blank(std::uint32_t slot) const noexcept;
+  std::uint64_t blank_oldest() const noexcept;
 };
 
 }  // namespace draftwood

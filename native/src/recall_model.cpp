@@ -41,13 +41,11 @@ constexpr auto kClassOf = [] {
   std::array<std::uint8_t, 256> table{};
   for (std::size_t count = 0; count < table.size(); ++count) {
     constexpr std::array<std::size_t, 7> from = {1, 2, 3, 5, 8, 13, 21};
-    for (const std::size_t least : from) table[count] = static_cast<std::uint8_t>(table[count] + (count >= least));
+    for (const std::size_t least : from)
+      table[count] = static_cast<std::uint8_t>(table[count] + (count >= least));
   }
   return table;
 }();
-
-/// The class of the highest level with evidence, of the levels' number where there is none.
-constexpr std::array<std::uint8_t, kLevels + 1> kDepthClass = {1, 2, 3, 3, 4, 4, 5, 5, 0};
 
 constexpr std::uint32_t kCellBits = 10;
 constexpr std::uint32_t kSeen = (1U << kCellBits) - 1;
@@ -60,7 +58,9 @@ constexpr auto kStep = [] {
   return table;
 }();
 
-constexpr std::uint32_t cell_of(std::uint32_t probability) noexcept { return probability << 16; }
+constexpr std::uint32_t cell_of(std::uint32_t probability) noexcept {
+  return probability << 16;
+}
 
 /// Moves a cell towards the outcome by 1 / (outcomes seen + Prior), at least 1 / (limit + Prior).
 template <std::uint32_t Prior>
@@ -117,7 +117,8 @@ std::array<std::uint16_t, kEchoes> echo_cells(Token token, Token last) noexcept 
   std::uint32_t behind = (alone ^ static_cast<std::uint32_t>(last)) * 0x85EBCA77U;
   behind ^= behind >> 13;
   const auto cell = [](std::uint32_t hash, std::uint32_t table) {
-    return static_cast<std::uint16_t>(table << kEchoBits | (hash * 0xC2B2AE3DU) >> (32 - kEchoBits));
+    return static_cast<std::uint16_t>(table << kEchoBits |
+                                      (hash * 0xC2B2AE3DU) >> (32 - kEchoBits));
   };
   return {cell(alone, 0), cell(behind, 1)};
 }
@@ -138,7 +139,7 @@ std::int32_t stretch(std::uint32_t probability) noexcept {
 
 Model::Model() {
   constexpr std::array<std::uint32_t, 8> typical = {0, 100, 200, 350, 600, 1000, 1600, 2800};
-  constexpr std::array<std::uint32_t, kLevels> escape = {400, 400, 150, 150, 60, 60, 60, 60};
+  constexpr std::array<std::uint32_t, kLevels> escape = {400, 400, 150, 100, 60, 60};
   std::size_t at = 0;
   for (std::size_t source = 0; source < kSources; ++source) {
     for (std::size_t level = 0; level < kLevels; ++level) {
@@ -158,28 +159,24 @@ Model::Model() {
     const bool echo = input >= kInputs && input < kInputs + kEchoes;
     weights_[i].store(echo ? kFirstEchoWeight : kFirstWeight, kRelaxed);
   }
-  for (std::size_t i = 0; i < refined_.size(); ++i) refined_[i].store(start_of(i % kBins), kRelaxed);
-  for (std::size_t i = 0; i < settled_.size(); ++i) settled_[i].store(start_of(i % kBins), kRelaxed);
+  for (std::size_t i = 0; i < refined_.size(); ++i)
+    refined_[i].store(start_of(i % kBins), kRelaxed);
+  for (std::size_t i = 0; i < settled_.size(); ++i)
+    settled_[i].store(start_of(i % kBins), kRelaxed);
   for (Cell& cell : echoes_) cell.store(cell_of(kFirstEcho), kRelaxed);
 }
 
 void Model::judge(const Evidence& evidence, std::uint32_t depth, Token last,
                   std::vector<Trial>& trials) const {
-  std::array<std::size_t, kSources> top{};
-  std::array<std::uint8_t, kInputs> slots;
-  std::size_t inputs = 0;
-  std::size_t best = 0;
-  std::uint32_t active = 0;
+  std::array<std::size_t, kSources> levels{};  // how many of each source have evidence
   for (std::size_t source = 0; source < kSources; ++source) {
-    std::size_t level = 0;
-    while (level < kLevels && evidence.total[source * kLevels + level] > 0) {
-      slots[inputs++] = static_cast<std::uint8_t>(source * kLevels + level++);
-    }
-    active |= ((1U << level) - 1) << (source * kLevels);
-    top[source] = level == 0 ? kLevels : level - 1;
-    best = std::max(best, level);
+    const int empty = std::countl_zero(evidence.total[source]) / 8;
+    levels[source] = sizeof(std::uint64_t) - static_cast<std::size_t>(empty);
   }
-  const std::size_t pair = kDepthClass[top[0]] * kClasses + kDepthClass[top[1]];
+  const std::size_t best = std::max(levels[0], levels[1]);
+  const auto active =
+      static_cast<std::uint16_t>(((1U << levels[0]) - 1) | ((1U << levels[1]) - 1) << kLevels);
+  const std::size_t pair = levels[0] * (kLevels + 1) + levels[1];
   const std::size_t sets = pair * 4 + (evidence.tallies.size() > 1 ? 1U : 0U);
   const std::size_t context = std::min(depth, 7U) * kLevels;
   const std::size_t first = trials.size();
@@ -193,7 +190,7 @@ void Model::judge(const Evidence& evidence, std::uint32_t depth, Token last,
     trial->token = tally.token;
     trial->own = tally.own;
     trial->weights = static_cast<std::uint16_t>(set);
-    trial->active = static_cast<std::uint16_t>(active);
+    trial->active = active;
     std::int64_t dot = std::int64_t{weights[kWeights - 1].load(kRelaxed)} * kBias;
     trial->echo = echo_cells(tally.token, last);
     for (std::size_t i = 0; i < kEchoes; ++i) {
@@ -202,18 +199,23 @@ void Model::judge(const Evidence& evidence, std::uint32_t depth, Token last,
       trial->echoed[i] = static_cast<std::int16_t>(input);
       dot += std::int64_t{weights[kInputs + i].load(kRelaxed)} * input;
     }
-    for (std::size_t i = 0; i < inputs; ++i) {
-      const std::size_t slot = slots[i];
-      const std::uint8_t with = tally.count[slot];
-      const auto without = static_cast<std::uint8_t>(evidence.total[slot] - with);
-      const std::size_t cell = slot * 128U + kClassOf[with] * 16U + kClassOf[without] * 2U +
-                               (evidence.newest[slot] == tally.token ? 1U : 0U);
-      const std::int32_t input = kLogOdds[cells_[cell].load(kRelaxed) >> 20];
-      trial->cell[i] = static_cast<std::uint16_t>(cell);
-      trial->input[i] = static_cast<std::int16_t>(input);
-      dot += std::int64_t{weights[slot].load(kRelaxed)} * input;
+    std::size_t i = 0;
+    for (std::size_t source = 0; source < kSources; ++source) {
+      std::uint64_t with = tally.count[source];
+      std::uint64_t without = evidence.total[source] - with;
+      std::size_t base =
+          source * kLevels * 128 + (evidence.newest[source] == tally.token ? 1U : 0U);
+      const auto* weight = weights + source * kLevels;
+      for (std::size_t k = 0; k < levels[source]; ++k, with >>= 8, without >>= 8, base += 128) {
+        const std::size_t cell = base + kClassOf[with & 255] * 16U + kClassOf[without & 255] * 2U;
+        const std::int32_t input = kLogOdds[cells_[cell].load(kRelaxed) >> 20];
+        trial->cell[i] = static_cast<std::uint16_t>(cell);
+        trial->input[i++] = static_cast<std::int16_t>(input);
+        dot += std::int64_t{weight[k].load(kRelaxed)} * input;
+      }
     }
-    const auto log_odds = static_cast<std::int32_t>(std::clamp<std::int64_t>(dot >> 16, -2047, 2047));
+    const auto log_odds =
+        static_cast<std::int32_t>(std::clamp<std::int64_t>(dot >> 16, -2047, 2047));
     const Bin at = bin_of(log_odds);
     const std::size_t bins = (context + level) * kBins;
     trial->mixed = static_cast<std::uint16_t>(squash(log_odds));
@@ -229,7 +231,8 @@ void Model::judge(const Evidence& evidence, std::uint32_t depth, Token last,
   }
 }
 
-void Model::settle(std::span<Trial> trials, std::uint32_t depth, std::uint32_t path) const noexcept {
+void Model::settle(std::span<Trial> trials, std::uint32_t depth,
+                   std::uint32_t path) const noexcept {
   const std::uint32_t likely = path >> 16;
   const std::size_t sure = likely > 58982 ? 3 : likely > 39321 ? 2 : likely > 13107 ? 1 : 0;
   const std::size_t deep = depth < 3 ? depth : depth < 6 ? 3 : depth < 12 ? 4 : 5;

@@ -1,12 +1,13 @@
 // The estimate: how likely a token is to come next, learned while drafting.
 //
 // Every candidate token is judged by what happened before in its situation. For each level of match
-// length, and for places of the request's own and of the shared history apart, it is counted how many
-// of the places matched so far continue with the token and how many do not. Each pair of counts has a
-// probability, learned from outcomes; a mixer adds them in the logistic domain with weights, also
-// learned, that belong to the depth of evidence at hand (PAQ's logistic mixing; Mahoney 2005). Two
-// stages of secondary estimation correct the sum: one before the choice of nodes, and one that
-// learns from chosen nodes only, since what is chosen is what was overestimated.
+// length, and for places of the request's own and of the shared history apart, it is counted how
+// many of the places matched so far continue with the token and how many do not. Each pair of
+// counts has a probability, learned from outcomes; a mixer adds them in the logistic domain with
+// weights, also learned, that belong to the depth of evidence at hand (PAQ's logistic mixing;
+// Mahoney 2005). Two stages of secondary estimation correct the sum: one before the choice of
+// nodes, and one that learns from chosen nodes only, since what is chosen is what was
+// overestimated.
 //
 // All arithmetic is in integers: the same history gives the same draft on every platform.
 
@@ -26,13 +27,14 @@
 namespace draftwood::recall {
 
 inline constexpr std::size_t kSources = 2;  ///< 0: the request's own places, 1: shared history
-inline constexpr std::size_t kLevels = 8;
+inline constexpr std::size_t kLevels = 6;
 /// The least match length of each level.
-inline constexpr std::array<std::uint32_t, kLevels> kLevelFrom = {1, 2, 3, 4, 6, 8, 12, 16};
+inline constexpr std::array<std::uint32_t, kLevels> kLevelFrom = {1, 2, 3, 5, 9, 16};
 inline constexpr std::size_t kInputs = kSources * kLevels;
 
-/// Two further inputs, whatever matched: how often the token was right when it was a candidate lately,
-/// anywhere and behind the same last token. They are kept by hash, so tokens may share a cell.
+/// Two further inputs, whatever matched: how often the token was right when it was a candidate
+/// lately, anywhere and behind the same last token. They are kept by hash, so tokens may share a
+/// cell.
 inline constexpr std::size_t kEchoes = 2;
 inline constexpr std::uint32_t kEchoBits = 12;
 
@@ -69,9 +71,21 @@ struct Trial {
   bool own;                  ///< whether the longest match is in the request's own text
 };
 
-/// Places that match, by source and level: entry source * kLevels + level counts those that match at
-/// least that far.
-using Counts = std::array<std::uint8_t, kInputs>;
+/// Places of each source by level, a byte each, the lowest level in the lowest byte. First those of
+/// just that level, then, once added up, all that match at least so far.
+using Counts = std::array<std::uint64_t, kSources>;
+static_assert(kLevels <= sizeof(std::uint64_t));
+
+constexpr void count_place(Counts& counts, std::size_t source, std::size_t level) noexcept {
+  counts[source] += std::uint64_t{1} << (8 * level);
+}
+constexpr void add_up(Counts& counts) noexcept {
+  for (std::uint64_t& bytes : counts) {
+    bytes += bytes >> 8;
+    bytes += bytes >> 16;
+    bytes += bytes >> 32;
+  }
+}
 
 /// Counts of one candidate token.
 struct Tally {
@@ -85,7 +99,7 @@ struct Tally {
 struct Evidence {
   std::vector<Tally> tallies;
   Counts total;
-  std::array<Token, kInputs> newest;  ///< what came next at the newest place
+  std::array<Token, kSources> newest;  ///< what came next at the newest of the longest matches
 };
 
 /// What was learned so far. Any number of threads judge while others learn, in turns.
@@ -93,8 +107,8 @@ class Model {
  public:
   Model();
 
-  /// Adds a trial for every tally, in their order. `depth`: tokens drafted above the node. `last`: the
-  /// token before the candidates.
+  /// Adds a trial for every tally, in their order. `depth`: tokens drafted above the node. `last`:
+  /// the token before the candidates.
   void judge(const Evidence& evidence, std::uint32_t depth, Token last,
              std::vector<Trial>& trials) const;
 
@@ -111,8 +125,7 @@ class Model {
   std::mutex& mutex() noexcept { return mutex_; }
 
   static constexpr std::size_t kCells = kInputs * 8 * 8 * 2;
-  static constexpr std::size_t kClasses = 6;
-  static constexpr std::size_t kSets = kClasses * kClasses * 4;
+  static constexpr std::size_t kSets = (kLevels + 1) * (kLevels + 1) * 4;
   static constexpr std::size_t kWeights = kInputs + kEchoes + 1;
   static constexpr std::size_t kBins = 33;
   static constexpr std::size_t kRefined = 8 * kLevels;
@@ -124,7 +137,8 @@ class Model {
   void restore(const std::uint32_t* words) noexcept;
 
  private:
-  using Cell = std::atomic<std::uint32_t>;  ///< probability in the upper 22 bits, outcomes seen below
+  using Cell =
+      std::atomic<std::uint32_t>;  ///< probability in the upper 22 bits, outcomes seen below
   std::array<Cell, kCells> cells_;
   std::array<std::atomic<std::int32_t>, kSets * kWeights> weights_;
   std::array<Cell, kRefined * kBins> refined_;

@@ -1,12 +1,13 @@
 // The ring: tokens, and for three orders the chains of places where the same tokens went before.
 //
-//   slot       0     1     2     3     4     5    ...       heads, for each order k in (1, 2, 4):
-//   token      a     b     c     a     b     ?              hash of the last k tokens -> newest slot
-//   link[0]    -     0     0     0   + 2     + 5            link: the slot before, with the same hash
+//   slot      0     1     2     3     4     5   ...   heads, for each order k in (1, 2, 4):
+//   token     a     b     c     a     b     ?         hash of the last k tokens -> newest slot
+//   link[0]   -     0     0     0     2     3         slot before with the same token before it, + 1
+//   link[1]   -     -     0     0     0     3         ... the same two tokens, and so on
 //
-// A slot's links tell where the tokens *before* it stood earlier, so what a chain names is what came
-// next. One record holds a token and its links: a step along a chain touches one cache line, and finds
-// there the next link, the token that followed and most of what went before.
+// A slot's links tell where the tokens *before* it stood earlier, so what a chain names is what
+// came next. One record holds a token and its links: a step along a chain touches one cache line,
+// and finds there the next link, the token that followed and most of what went before.
 //
 // Slots are stored plus 1; 0 is the end, so fresh zeroed memory is an empty ring.
 
@@ -40,13 +41,14 @@ static_assert(sizeof(Record) == 16);
 
 /// The arrays of a ring, wherever they lie. Copyable; owns nothing.
 struct Ring {
-  Record* records = nullptr;                         ///< [capacity]
-  std::array<std::uint32_t*, kOrders> heads{};       ///< [2^bits]
+  Record* records = nullptr;                    ///< [capacity]
+  std::array<std::uint32_t*, kOrders> heads{};  ///< [2^bits]
   std::array<std::uint32_t, kOrders> bits{};
   std::uint32_t capacity = 0;
 
   /// Bits of the head tables of a ring of `capacity` slots.
-  [[nodiscard]] static std::array<std::uint32_t, kOrders> head_bits(std::uint32_t capacity) noexcept;
+  [[nodiscard]] static std::array<std::uint32_t, kOrders> head_bits(
+      std::uint32_t capacity) noexcept;
 
   [[nodiscard]] std::uint32_t bucket(std::size_t order, const Hashes& hashes) const noexcept {
     return hashes[order] >> (32 - bits[order]);
@@ -63,7 +65,8 @@ struct Ring {
   }
 
   /// Puts a token into `slot` and links it behind what went before: `known` tokens of context.
-  void put(std::uint32_t slot, Token token, const Hashes& hashes, std::uint32_t known) const noexcept {
+  void put(std::uint32_t slot, Token token, const Hashes& hashes,
+           std::uint32_t known) const noexcept {
     Record& record = records[slot];
     for (std::size_t k = 0; k < kOrders; ++k) {
       if (known < kOrder[k]) {

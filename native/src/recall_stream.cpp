@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -8,6 +7,7 @@
 #include "draftwood/recall.h"
 #include "recall_draft.h"
 #include "recall_impl.h"
+#include "thread_pool.h"
 
 namespace draftwood {
 namespace {
@@ -95,26 +95,14 @@ void check(std::span<const Token> tokens) {
   }
 }
 
-/// Calls `work` for 0 to count - 1, each once, on up to `threads` threads.
+/// Calls `work` for 0 to count - 1, each once, on up to `threads` threads of one pool.
 template <class Work>
 void spread(std::size_t count, std::uint32_t threads, const Work& work) {
+  static ThreadPool pool(std::max(1U, std::thread::hardware_concurrency()));
   std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  std::exception_ptr failure;
-  const auto run = [&] {
-    try {
-      for (std::size_t i = next++; i < count; i = next++) work(i);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      failure = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    for (std::size_t i = 1; i < std::min<std::size_t>(threads, count); ++i) others.emplace_back(run);
-    run();
-  }
-  if (failure) std::rethrow_exception(failure);
+  pool.run(std::min<std::size_t>(threads, count), [&](std::size_t) {
+    for (std::size_t i = next++; i < count; i = next++) work(i);
+  });
 }
 
 Sketch& thread_sketch() {
@@ -133,8 +121,8 @@ class RecallStream::Impl {
   NamespaceKey name;
   RecallPolicy policy;
   OwnRing own;
-  std::vector<Token> text;      ///< the last tokens: context of the part to be shared, then that part
-  std::size_t unshared = 0;     ///< how many of them are not in shared history yet
+  std::vector<Token> text;   ///< the last tokens: context of the part to be shared, then that part
+  std::size_t unshared = 0;  ///< how many of them are not in shared history yet
   std::vector<Recall::Span> parts;
   Recall::Sequence sequence = 0;
   Outcome outcome;
@@ -163,7 +151,7 @@ void RecallStream::Impl::draw(std::uint32_t nodes, std::uint32_t reach) {
         own.view(), View{&history.ring, history.slot_of(written), attempt < 3 ? readable : 0, 1,
                          history.owners, name, parts, written}};
     sketch.draw(views, context, history.model, limits, outcome);
-    std::atomic_thread_fence(std::memory_order_acquire);
+    recall::fence(std::memory_order_acquire);
     const std::uint64_t claimed = recall::peek(history.header->claimed);
     if (attempt == 3 || claimed - written <= margin - 2 * recall::kMatchCap) break;
   }
@@ -199,7 +187,8 @@ void RecallStream::Impl::share() {
   if (unshared == 0 || !shared->writable()) return;
   if (sequence == 0) sequence = shared->begin();
   const std::span<const Token> all(text);
-  parts.push_back(shared->add(sequence, name, all.first(all.size() - unshared), all.last(unshared)));
+  parts.push_back(
+      shared->add(sequence, name, all.first(all.size() - unshared), all.last(unshared)));
   unshared = 0;
 }
 
@@ -210,7 +199,8 @@ void RecallStream::Impl::settle(std::span<const Token> tokens) {
   if (unshared >= policy.share) share();
   // Old text goes in large steps, so that a token costs no move of all the others.
   const std::size_t kept = unshared + recall::kMatchCap;
-  if (text.size() > kept + 256) text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(kept));
+  if (text.size() > kept + 256)
+    text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(kept));
 }
 
 RecallStream::RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
@@ -268,8 +258,12 @@ void RecallStream::close() {
   self.parts = {};
 }
 
-const RecallDraft& RecallStream::last() const noexcept { return impl_->draft; }
-Recall::Sequence RecallStream::sequence() const noexcept { return impl_->sequence; }
+const RecallDraft& RecallStream::last() const noexcept {
+  return impl_->draft;
+}
+Recall::Sequence RecallStream::sequence() const noexcept {
+  return impl_->sequence;
+}
 
 std::size_t RecallStream::nbytes() const noexcept {
   const Impl& self = *impl_;

@@ -26,12 +26,16 @@ void SuffixTree::Impl::replace_child(RecordId id, Token token, std::uint32_t cou
 }
 
 RecordId SuffixTree::Impl::new_record(const Record& record) {
-  RecordId id = free_records;
-  if (id == kNone) {
+  const std::uint32_t chunk = free_records.roomy();
+  RecordId id;
+  if (chunk == kNone) {
     id = records.grow(1);
   } else {
-    free_records = records[id].parent;
+    if (free_records[chunk].dropped) restore_records(chunk);
+    id = free_records[chunk].free;
+    free_records[chunk].free = records[id].parent;
   }
+  free_records.use(id >> kRecordBits);
   records[id] = record;
   ++live_records;
   return id;
@@ -41,9 +45,8 @@ void SuffixTree::Impl::free_record(RecordId id) {
   Record& record = records[id];
   record.children.clear(pool);
   unrefer(record.at);
-  record.count = 0;
-  record.parent = free_records;
-  free_records = id;
+  record.count = record.length = 0;
+  free_records.give(id >> kRecordBits, id, record.parent);
   --live_records;
 }
 
@@ -72,7 +75,7 @@ void SuffixTree::Impl::append(Slot& slot, Token token) {
   RecordId longer = kNone;
   if (levels + 1 < depth) slot.active.push_back(kNone);
   for (std::uint32_t level = levels + 1; level-- > 0;) {
-    const RecordId from = level == 0 ? kRootRecord : slot.active[level - 1];
+    const RecordId from = level == 0 ? kRootRecord : now_at(slot.active[level - 1]);
     const RecordId to = step(slot, from, level, token, now);
     if (to == kNone) continue;
     if (longer != kNone) {
@@ -179,7 +182,11 @@ RecordId SuffixTree::Impl::into_record(RecordId id, RecordId child, Token token,
 void SuffixTree::Impl::end_meets(Position label, std::uint32_t level, RecordId id) {
   Slot& other = slots[store.owner(label)];
   if (!other.open) return;
-  if (other.active.size() < level) other.active.resize(level, kNone);
+  if (other.active.size() < level) {
+    const std::size_t before = other.active.capacity();
+    other.active.resize(level, kNone);
+    slot_bytes += (other.active.capacity() - before) * sizeof(RecordId);
+  }
   other.active[level - 1] = id;
 }
 

@@ -85,7 +85,7 @@ class Inspector {
       Place place;
       const bool found = tree_.descend({path_.data() + 1, path_.size() - 1}, place);
       expect(found && place.inside == 0, "the string less its first token has a record");
-      expect(place.record == record.link, "a record is linked to it");
+      expect(place.record == tree_.now_at(record.link), "a record is linked to it");
     }
     for (std::uint32_t i = 0; i < children.size(); ++i) {
       visit_child(id, children[i].token, children[i].ref);
@@ -117,7 +117,7 @@ class Inspector {
       Place place;
       expect(tree_.descend(suffix, place), "every suffix is in the tree");
       if (level <= slot.active.size()) {
-        expect(place.inside == 0 && place.record == slot.active[level - 1],
+        expect(place.inside == 0 && place.record == tree_.now_at(slot.active[level - 1]),
                "active records are where the suffixes end");
       } else {
         expect(place.inside > 0 && is_leaf(place.child), "longer suffixes end in leaves");

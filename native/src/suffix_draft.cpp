@@ -52,10 +52,17 @@ struct Sketch {
 /// order of the released code, so that they are equal to the last bit.
 class Drawing {
  public:
-  Drawing(const Impl& tree, const SuffixPolicy& policy, std::int32_t nodes, std::int32_t reach)
-      : tree_(tree), policy_(policy), nodes_(nodes), reach_(reach) {}
+  /// No draft of a score of `above` or less is drawn.
+  Drawing(const Impl& tree, const SuffixPolicy& policy, std::int32_t nodes, std::int32_t reach,
+          float above)
+      : tree_(tree),
+        policy_(policy),
+        nodes_(nodes),
+        reach_(reach),
+        score_(above),
+        match_(above > 0.0F ? kNone : 0) {}
 
-  Draft best(std::span<const Token> context);
+  SuffixDraft best(std::span<const Token> context);
 
  private:
   [[nodiscard]] bool linear() const { return policy_.shape == Shape::kLinear; }
@@ -67,7 +74,7 @@ class Drawing {
   [[nodiscard]] bool settled(std::uint32_t match, std::size_t count) const;
   void consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
                 bool redraw);
-  Draft finish();
+  SuffixDraft finish();
 
   void expand(const Place& place, std::uint32_t match, std::uint32_t count, Sketch& sketch);
   void chain(const Candidate& first, std::uint32_t count, Sketch& sketch) const;
@@ -83,12 +90,22 @@ class Drawing {
   const std::int32_t nodes_;
   const std::int32_t reach_;
   std::span<const Token> context_;
-  std::vector<Candidate> heap_;
-  Sketch sketch_;
-  Sketch other_;
-  Sketch chosen_;
-  float score_ = 0.0F;
-  std::uint32_t match_ = 0;
+  /// Kept from draft to draft: most drafts then allocate what they return, and nothing else.
+  struct Scratch {
+    std::vector<Candidate> heap;
+    Sketch sketch, other, chosen;
+  };
+  static Scratch& scratch() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+  std::vector<Candidate>& heap_ = scratch().heap;
+  Sketch& sketch_ = scratch().sketch;
+  Sketch& other_ = scratch().other;
+  Sketch& chosen_ = scratch().chosen;
+  float score_;
+  std::uint32_t match_;
+  bool found_ = false;
   bool redraw_ = false;
 };
 
@@ -108,7 +125,7 @@ std::uint32_t Drawing::most(std::uint32_t match) const {
                   : nodes;
 }
 
-Draft Drawing::best(std::span<const Token> context) {
+SuffixDraft Drawing::best(std::span<const Token> context) {
   if (context.size() >= tree_.depth) context = context.last(tree_.depth - 1);
   if (nodes_ <= 0 || reach_ <= 0) return {};
   context_ = context;
@@ -201,6 +218,7 @@ bool Drawing::settled(std::uint32_t match, std::size_t count) const {
 void Drawing::consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
                        bool redraw) {
   if (!wins(score, match)) return;
+  found_ = true;
   score_ = score;
   match_ = match;
   redraw_ = redraw;
@@ -208,9 +226,9 @@ void Drawing::consider(std::uint32_t match, float score, const Sketch& sketch, s
                        sketch.nodes.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
-Draft Drawing::finish() {
-  Draft draft;
-  if (score_ <= 0.0F) return draft;
+SuffixDraft Drawing::finish() {
+  SuffixDraft draft;
+  if (!found_) return draft;
   if (redraw_) {
     Place place;
     (void)tree_.descend(context_.last(match_), place);
@@ -229,6 +247,9 @@ Draft Drawing::finish() {
   }
   draft.score = score_;
   draft.match = static_cast<std::int32_t>(match_);
+  const Impl::Slot& owner =
+      tree_.slots[tree_.store.owner(tree_.label_of(chosen_.nodes.back().ref))];
+  if (owner.in_tree) draft.witness = Impl::name_of(owner);
   return draft;
 }
 
@@ -353,10 +374,10 @@ float Drawing::whole(RecordId id) const {
 
 }  // namespace
 
-Draft SuffixTree::speculate(std::span<const Token> context, const SuffixPolicy& policy,
-                            std::int32_t nodes, std::int32_t reach) const {
+SuffixDraft SuffixTree::speculate(std::span<const Token> context, const SuffixPolicy& policy,
+                                  std::int32_t nodes, std::int32_t reach, float above) const {
   const std::shared_lock lock(impl_->mutex);
-  return Drawing(*impl_, policy, nodes, reach).best(context);
+  return Drawing(*impl_, policy, nodes, reach, above).best(context);
 }
 
 }  // namespace draftwood

@@ -30,6 +30,8 @@ namespace draftwood {
 
 using RecordId = std::uint32_t;
 inline constexpr RecordId kRootRecord = 0;
+inline constexpr unsigned kRecordBits = 12;           ///< 2^12 records come and go together
+inline constexpr std::uint32_t kMoved = 0xFFFFFFFFU;  ///< `length` of one that is at `link` now
 
 struct Record {
   Position at;           ///< first token of the label
@@ -59,14 +61,36 @@ struct SuffixTree::Impl {
     bool open = false;  ///< whether `active` is kept
   };
 
+  /// Keeps `slot_bytes` true while a slot's vectors change.
+  class Charge {
+   public:
+    Charge(Impl& tree, const Slot& slot) : tree_(tree), slot_(slot) { tree_.slot_bytes -= bytes(); }
+    ~Charge() { tree_.slot_bytes += bytes(); }
+    Charge(const Charge&) = delete;
+    Charge& operator=(const Charge&) = delete;
+
+   private:
+    [[nodiscard]] std::size_t bytes() const {
+      return slot_.active.capacity() * sizeof(RecordId) +
+             slot_.text.pages.capacity() * sizeof(std::uint32_t);
+    }
+    Impl& tree_;
+    const Slot& slot_;
+  };
+
   explicit Impl(std::uint32_t depth_) : depth(depth_) {
     records.grow(1);
+    free_records.use(0);
     records[kRootRecord] = Record{kNone, 0, 0, kNone, kRootRecord, {}};
   }
   ~Impl();
 
   // suffix_tree.cpp
   Slot& slot_of(Sequence sequence);
+  [[nodiscard]] const Slot& slot_of(Sequence sequence) const;
+  [[nodiscard]] static Sequence name_of(const Slot& slot) {
+    return (static_cast<Sequence>(slot.generation) << 32U) | slot.text.owner;
+  }
   void remove(Slot& slot, std::uint32_t index);
   void remove_suffix(const TokenStore::Text& text, std::uint32_t owner, std::uint32_t start);
   void merge(RecordId id);
@@ -82,6 +106,20 @@ struct SuffixTree::Impl {
   RecordId into_record(RecordId id, RecordId child, Token token, Position now, Slot& slot);
   void end_meets(Position label, std::uint32_t level, RecordId id);
   void become_leaf(RecordId id, const Slot& slot);
+
+  // suffix_compact.cpp
+  bool compact(std::size_t work);
+  void choose();
+  std::size_t move(RecordId from);
+  void sweep(RecordId id);
+  void end_compaction();
+  void restore_records(std::uint32_t chunk);
+  /// Where a record is that a link or an active end may still name by its place before it moved.
+  [[nodiscard]] RecordId now_at(RecordId id) const {
+    const bool may = compaction != Compaction::kIdle && id != kNone &&
+                     free_records[id >> kRecordBits].closed;
+    return may && records[id].length == kMoved ? records[id].link : id;
+  }
 
   // Shared by all.
   [[nodiscard]] Ref find(RecordId id, Token token) const {
@@ -112,18 +150,21 @@ struct SuffixTree::Impl {
   const std::uint32_t depth;
   mutable std::shared_mutex mutex;
   TokenStore store;
-  Arena<Record, 12> records;
+  Arena<Record, kRecordBits> records;
   TokenMap first;  ///< the root's children, which need no order
   ChildPool pool;
   std::vector<Slot> slots;
   std::vector<RecordId> stale;
-  RecordId free_records = kNone;
+  FreeItems free_records;  ///< lists run through `parent`
+  enum class Compaction : std::uint8_t { kIdle, kMove, kSweep } compaction = Compaction::kIdle;
+  RecordId cursor = 0;  ///< how far the compaction's move or sweep has come
   std::uint32_t free_slots = kNone;
   bool removals = false;     ///< whether a sequence was ever removed
   std::uint32_t ghosts = 0;  ///< removed sequences whose text is still a label
   std::size_t live_records = 1;
   std::size_t live_tokens = 0;
   std::size_t live_sequences = 0;
+  std::size_t slot_bytes = 0;  ///< of the vectors in `slots`
 };
 
 }  // namespace draftwood

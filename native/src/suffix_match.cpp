@@ -31,7 +31,7 @@ void SuffixTree::Impl::shorten(Place& place, const Token* end) const {
   if (place.record == kRootRecord) {
     --left;
   } else {
-    place.record = records[place.record].link;
+    place.record = now_at(records[place.record].link);
   }
   place.inside = 0;
   place.child = kNone;

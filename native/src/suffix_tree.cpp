@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 
 #include "suffix_impl.h"
 
@@ -22,11 +23,15 @@ SuffixTree::~SuffixTree() = default;
 
 SuffixTree::Impl::~Impl() {
   for (RecordId id = 0; id < records.size(); ++id) {
-    if (records[id].count > 0) records[id].children.clear(pool);
+    if (records.holds(id) && records[id].count > 0) records[id].children.clear(pool);
   }
 }
 
 SuffixTree::Impl::Slot& SuffixTree::Impl::slot_of(Sequence sequence) {
+  return const_cast<Slot&>(std::as_const(*this).slot_of(sequence));
+}
+
+const SuffixTree::Impl::Slot& SuffixTree::Impl::slot_of(Sequence sequence) const {
   const auto index = static_cast<std::uint64_t>(sequence) & 0xFFFFFFFFU;
   const auto generation = static_cast<std::uint64_t>(sequence) >> 32U;
   if (sequence < 0 || index >= slots.size() || slots[index].generation != generation ||
@@ -50,7 +55,7 @@ SuffixTree::Sequence SuffixTree::begin() {
   slot.text.owner = index;
   slot.in_tree = slot.open = true;
   ++impl_->live_sequences;
-  return (static_cast<Sequence>(slot.generation) << 32U) | index;
+  return Impl::name_of(slot);
 }
 
 void SuffixTree::extend(Sequence sequence, std::span<const Token> tokens) {
@@ -61,6 +66,7 @@ void SuffixTree::extend(Sequence sequence, std::span<const Token> tokens) {
   }
   const std::unique_lock lock(impl_->mutex);
   Impl::Slot& slot = impl_->slot_of(sequence);
+  const Impl::Charge charge(*impl_, slot);
   if (!slot.open) impl_->reopen(slot);
   for (const Token token : tokens) {
     if (impl_->store.full()) throw std::length_error("the tree holds 2^31 tokens; remove some");
@@ -71,6 +77,7 @@ void SuffixTree::extend(Sequence sequence, std::span<const Token> tokens) {
 void SuffixTree::finish(Sequence sequence) {
   const std::unique_lock lock(impl_->mutex);
   Impl::Slot& slot = impl_->slot_of(sequence);
+  const Impl::Charge charge(*impl_, slot);
   slot.open = false;
   slot.active = {};
   slot.text.pages.shrink_to_fit();
@@ -86,8 +93,11 @@ void SuffixTree::remove(Sequence sequence) {
 
 void SuffixTree::Impl::remove(Slot& slot, std::uint32_t index) {
   removals = true;
-  slot.open = false;
-  slot.active = {};
+  {
+    const Charge charge(*this, slot);
+    slot.open = false;
+    slot.active = {};
+  }
   for (std::uint32_t start = 0; start < slot.text.size; ++start) {
     remove_suffix(slot.text, index, start);
   }
@@ -105,6 +115,7 @@ void SuffixTree::Impl::remove(Slot& slot, std::uint32_t index) {
 
 void SuffixTree::Impl::release(std::uint32_t index) {
   Slot& slot = slots[index];
+  const Charge charge(*this, slot);
   store.release(slot.text);
   slot.next_free = free_slots;
   free_slots = index;
@@ -192,15 +203,36 @@ void SuffixTree::Impl::relabel_from(std::uint32_t owner) {
 
 std::size_t SuffixTree::nbytes() const {
   const std::shared_lock lock(impl_->mutex);
-  std::size_t bytes = sizeof *this + sizeof *impl_ + impl_->store.nbytes() +
-                      impl_->records.nbytes() + impl_->first.nbytes() + impl_->pool.nbytes() +
-                      impl_->slots.capacity() * sizeof(Impl::Slot) +
-                      impl_->stale.capacity() * sizeof(RecordId);
+  return sizeof *this + sizeof *impl_ + impl_->store.nbytes() + impl_->records.nbytes() +
+         impl_->free_records.nbytes() + impl_->first.nbytes() + impl_->pool.nbytes() +
+         impl_->slots.capacity() * sizeof(Impl::Slot) +
+         impl_->stale.capacity() * sizeof(RecordId) + impl_->slot_bytes;
+}
+
+std::size_t SuffixTree::idle() const {
+  const std::shared_lock lock(impl_->mutex);
+  return impl_->store.idle() + impl_->pool.idle() +
+         (impl_->records.room() - impl_->live_records) * sizeof(Record);
+}
+
+std::vector<SuffixTree::Extent> SuffixTree::extents() const {
+  const std::shared_lock lock(impl_->mutex);
+  std::vector<Extent> extents;
+  extents.reserve(impl_->live_sequences);
   for (const Impl::Slot& slot : impl_->slots) {
-    bytes += slot.active.capacity() * sizeof(RecordId);
-    bytes += slot.text.pages.capacity() * sizeof(std::uint32_t);
+    if (slot.in_tree) extents.push_back({Impl::name_of(slot), slot.text.size});
   }
-  return bytes;
+  return extents;
+}
+
+std::vector<Token> SuffixTree::text(Sequence sequence, std::uint32_t most) const {
+  const std::shared_lock lock(impl_->mutex);
+  const TokenStore::Text& text = std::as_const(*impl_).slot_of(sequence).text;
+  std::vector<Token> tokens(std::min(most, text.size));
+  for (std::uint32_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = impl_->store[TokenStore::at(text, i)];
+  }
+  return tokens;
 }
 
 std::int32_t SuffixTree::depth() const {

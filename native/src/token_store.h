@@ -39,11 +39,18 @@ class TokenStore {
     return at;
   }
 
-  /// Forgets a sequence's tokens; its pages are used again.
+  /// Forgets a sequence's tokens. Its pages are used again; chunks without any are given back.
   void release(Text& text) {
     for (const std::uint32_t page : text.pages) {
-      pages_[page].next = free_;
-      free_ = page;
+      const std::uint32_t chunk = page >> kChunkBits;
+      free_.give(chunk, page, pages_[page].next);
+      --used_;
+      if (free_[chunk].used > 0 || chunk == 0 || chunk + 1 >= free_.chunks()) continue;
+      tokens_.drop(chunk);
+      pages_.drop(chunk);
+      // Chunks other than the last have only pages that were used: all of them are on offer.
+      free_[chunk].free = chunk << kChunkBits;
+      free_[chunk].dropped = true;
     }
     text = Text{};
   }
@@ -87,11 +94,19 @@ class TokenStore {
   /// Who owns the sequence that `at` lies in.
   [[nodiscard]] std::uint32_t owner(Position at) const { return pages_[at >> kPageBits].owner; }
 
-  [[nodiscard]] bool full() const {
-    return tokens_.size() >= (1U << 31U) - kPage && free_ == kNone;
+  [[nodiscard]] bool full() {
+    return tokens_.size() >= (1U << 31U) - kPage && free_.roomy() == kNone;
   }
 
-  [[nodiscard]] std::size_t nbytes() const { return tokens_.nbytes() + pages_.nbytes(); }
+  [[nodiscard]] std::size_t nbytes() const {
+    return tokens_.nbytes() + pages_.nbytes() + free_.nbytes();
+  }
+
+  /// Bytes of it that nothing uses.
+  [[nodiscard]] std::size_t idle() const {
+    return tokens_.room() * sizeof(Token) + pages_.room() * sizeof(Page) -
+           used_ * (kPage * sizeof(Token) + sizeof(Page));
+  }
 
  private:
   struct Page {
@@ -99,13 +114,18 @@ class TokenStore {
   };
 
   void add_page(Text& text) {
-    std::uint32_t page = free_;
-    if (page == kNone) {
+    const std::uint32_t chunk = free_.roomy();
+    std::uint32_t page;
+    if (chunk == kNone) {
       page = pages_.grow(1);
       tokens_.grow(kPage);
     } else {
-      free_ = pages_[page].next;
+      if (free_[chunk].dropped) restore(chunk);
+      page = free_[chunk].free;
+      free_[chunk].free = pages_[page].next;
     }
+    free_.use(page >> kChunkBits);
+    ++used_;
     const std::uint32_t last = text.pages.empty() ? kNone : text.pages.back();
     pages_[page] = Page{kNone, last, text.owner};
     if (last != kNone) pages_[last].next = page;
@@ -113,9 +133,22 @@ class TokenStore {
     text.pages.push_back(page);
   }
 
-  Arena<Token, 14> tokens_;
-  Arena<Page, 8> pages_;
-  std::uint32_t free_ = kNone;
+  void restore(std::uint32_t chunk) {
+    tokens_.restore(chunk);
+    pages_.restore(chunk);
+    free_[chunk].dropped = false;
+    free_[chunk].free = kNone;
+    for (std::uint32_t i = 1U << kChunkBits; i-- > 0;) {
+      const std::uint32_t page = (chunk << kChunkBits) | i;
+      free_.put(chunk, page, pages_[page].next);
+    }
+  }
+
+  static constexpr unsigned kChunkBits = 8;  ///< pages that come and go together
+  Arena<Token, kChunkBits + kPageBits> tokens_;
+  Arena<Page, kChunkBits> pages_;
+  FreeItems free_;
+  std::size_t used_ = 0;  ///< pages
 };
 
 }  // namespace draftwood

@@ -2,6 +2,10 @@
 
 #include "draftwood/suffix_tree.h"
 
+#include "../src/thread_pool.h"
+#include "draftwood/suffix_stream.h"
+
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstddef>
@@ -89,6 +93,8 @@ class Pair {
         texts_.erase(it);
       } else if (what < 85) {
         tree_.finish(any()->first);
+      } else if (what < 87) {
+        (void)tree_.compact(50);
       } else {
         speculate(vocabulary);
       }
@@ -245,6 +251,159 @@ void test_bad_calls_are_told() {
   EXPECT(refused([] { SuffixTree(1); }) && refused([] { SuffixTree(5000); }), "depths");
 }
 
+/// Most of a large tree is removed: its memory comes back in bounded steps, and it stays sound.
+void test_memory_is_given_back() {
+  std::mt19937 chance(11);
+  const std::size_t before = held;
+  {
+    auto tree = std::make_unique<SuffixTree>(10);
+    std::vector<std::pair<SuffixTree::Sequence, Text>> stored(500);
+    Text text(120);
+    for (auto& [sequence, copy] : stored) {
+      for (Token& token : text) token = static_cast<Token>(chance() % 40);
+      sequence = tree->begin();
+      tree->extend(sequence, text);
+      copy = text;
+    }
+    const std::size_t most = tree->nbytes();
+    std::size_t steps = 0;
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      if (i % 8 == 3) continue;
+      tree->remove(stored[i].first);
+      tree->compact(2000);
+      // Those that stay grow meanwhile, so that every place a record is named by is used.
+      auto& [sequence, copy] = stored[i / 8 * 8 + 3 < stored.size() ? i / 8 * 8 + 3 : 3];
+      if (i % 3 == 0) {
+        tree->extend(sequence, Text{copy.front(), copy.back()});
+        copy.insert(copy.end(), {copy.front(), copy.back()});
+      }
+      if (i % 40 == 0) {
+        const std::string fault = tree->check();
+        EXPECT(fault.empty(), "removal %zu: %s", i, fault.c_str());
+      }
+      EXPECT(tree->idle() <= tree->nbytes(), "%zu idle", tree->idle());
+    }
+    while (!tree->compact(1000)) ++steps;
+    EXPECT(steps < 100, "%zu steps", steps);
+    const std::string fault = tree->check();
+    EXPECT(fault.empty(), "%s", fault.c_str());
+    EXPECT(tree->nbytes() * 2 < most, "%zu bytes of %zu are left", tree->nbytes(), most);
+    for (std::size_t i = 3; i < stored.size(); i += 8) {
+      EXPECT(tree->text(stored[i].first, 1U << 30U) == stored[i].second, "sequence %zu", i);
+      EXPECT(tree->count(std::span<const Token>(stored[i].second).first(10)) >= 1, "at %zu", i);
+    }
+    // What was given back can be had again.
+    for (int i = 0; i < 300; ++i) {
+      for (Token& token : text) token = static_cast<Token>(chance() % 40);
+      tree->extend(tree->begin(), text);
+    }
+    EXPECT(tree->check().empty(), "%s", tree->check().c_str());
+  }
+  EXPECT(held == before, "%zu bytes are lost", held - before);
+}
+
+/// Batches of streams say and draft what single streams do.
+void test_batches() {
+  std::mt19937 chance(3);
+  ThreadPool pool(3);
+  auto one = std::make_shared<SuffixTree>(12);
+  auto two = std::make_shared<SuffixTree>(12);
+  auto alone = std::make_shared<SuffixTree>(12);
+  std::vector<std::unique_ptr<SuffixStream>> held_streams;
+  std::vector<SuffixStream*> streams;
+  std::vector<std::unique_ptr<SuffixStream>> twins;
+  auto alone_two = std::make_shared<SuffixTree>(12);
+  SuffixPolicy policy;
+  policy.alpha = 2.0F;
+  const Text prompt{1, 2, 3, 4, 5, 1, 2};
+  for (int i = 0; i < 40; ++i) {
+    held_streams.push_back(std::make_unique<SuffixStream>(i % 2 ? one : two, prompt, policy));
+    twins.push_back(std::make_unique<SuffixStream>(i % 2 ? alone : alone_two, prompt, policy));
+    streams.push_back(held_streams.back().get());
+  }
+  const std::vector<std::int32_t> nodes(40, 16);
+  for (int step = 0; step < 30; ++step) {
+    std::vector<Text> said(40);
+    std::vector<std::span<const Token>> parts;
+    for (Text& text : said) {
+      for (unsigned n = chance() % 4; n-- > 0;) text.push_back(static_cast<Token>(chance() % 6));
+    }
+    parts.assign(said.begin(), said.end());
+    observe_all(streams, parts, pool);
+    for (std::size_t i = 0; i < 40; ++i) twins[i]->observe(said[i]);
+    const std::vector<SuffixDraft> drafts = propose_all(streams, nodes, nodes, pool);
+    for (std::size_t i = 0; i < 40; ++i) {
+      const SuffixDraft twin = twins[i]->propose(16, 16);
+      EXPECT(drafts[i].tokens == twin.tokens && drafts[i].probability == twin.probability &&
+                 drafts[i].shared == twin.shared,
+             "step %d, stream %zu", step, i);
+    }
+  }
+  bool refused = false;
+  try {
+    SuffixStream* const twice[] = {streams[0], streams[1], streams[0]};
+    const Text text{1};
+    const std::span<const Token> parts[] = {text, text, text};
+    observe_all(twice, parts, pool);
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  EXPECT(refused, "a stream stands twice");
+  EXPECT(one->check().empty() && two->check().empty(), "%s", one->check().c_str());
+  one->remove(streams[1]->sequence());
+  const std::size_t tokens = one->tokens();
+  streams[1]->observe(prompt);
+  streams[1]->close();
+  EXPECT(one->tokens() == tokens, "what was removed is not shared again");
+}
+
+/// Two threads run batches of their own on one tree while a third removes and compacts.
+void test_batches_in_threads() {
+  auto tree = std::make_shared<SuffixTree>(16);
+  ThreadPool pool(3);
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 2; ++seed) {
+    threads.emplace_back([&, seed] {
+      std::mt19937 chance(seed);
+      for (int round = 0; round < 3; ++round) {
+        std::vector<std::unique_ptr<SuffixStream>> owned;
+        std::vector<SuffixStream*> streams;
+        for (int i = 0; i < 24; ++i) {
+          owned.push_back(std::make_unique<SuffixStream>(tree, Text{1, 2, 3}, SuffixPolicy{}));
+          streams.push_back(owned.back().get());
+        }
+        const std::vector<std::int32_t> nodes(24, 8);
+        for (int step = 0; step < 20; ++step) {
+          Text said(24);
+          std::vector<std::span<const Token>> parts;
+          for (Token& token : said) {
+            token = static_cast<Token>(chance() % 5);
+            parts.emplace_back(&token, 1);
+          }
+          observe_all(streams, parts, pool);
+          for (const SuffixDraft& draft : propose_all(streams, nodes, nodes, pool)) {
+            EXPECT(draft.tokens.size() <= 8, "%zu", draft.tokens.size());
+          }
+        }
+        for (SuffixStream* const stream : streams) stream->close();
+      }
+    });
+  }
+  std::thread eviction([&] {
+    for (int i = 0; i < 60; ++i) {
+      const auto extents = tree->extents();
+      if (extents.size() > 30) {
+        tree->remove(extents[extents.size() / 2].sequence);
+      }
+      tree->compact(500);
+      std::this_thread::yield();
+    }
+  });
+  for (std::thread& thread : threads) thread.join();
+  eviction.join();
+  EXPECT(tree->check().empty(), "%s", tree->check().c_str());
+}
+
 /// Readers find their text while two writers append, finish and remove.
 void test_threads() {
   SuffixTree tree(16);
@@ -295,7 +454,10 @@ int main() {
   test_random_histories();
   test_bytes_are_counted_exactly();
   test_bad_calls_are_told();
+  test_memory_is_given_back();
+  test_batches();
   test_threads();
-  std::puts("suffix tree: random histories, bytes, bad calls, threads: as expected");
+  test_batches_in_threads();
+  std::puts("suffix tree: histories, bytes, memory, bad calls, batches, threads: as expected");
   return 0;
 }

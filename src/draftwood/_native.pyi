@@ -119,6 +119,20 @@ class Draft:
 
     def __len__(self) -> int: ...
 
+class SuffixDraft(Draft):
+    """A draft and where it was found."""
+
+    def __init__(self) -> None:
+        """The empty draft."""
+
+    @property
+    def witness(self) -> int:
+        """A sequence that says it; -1: none that is left"""
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is from the tree of all requests"""
+
 class SuffixPolicy:
     """How a context is continued."""
 
@@ -138,16 +152,27 @@ class SuffixTree:
     def finish(self, sequence: int) -> None:
         """Give back what only a growing sequence needs."""
 
+    def compact(self, work: int) -> bool:
+        """
+        Look at about so many records to give memory back; True where nothing is left to do.
+        """
+
     def remove(self, sequence: int) -> None:
         """Take a sequence out."""
 
-    def speculate(self, context: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy, nodes: int, reach: int) -> Draft:
+    def speculate(self, context: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy, nodes: int, reach: int) -> SuffixDraft:
         """
         The draft of the highest score over all suffixes of a context (int32, contiguous).
         """
 
     def count(self, pattern: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int:
         """How many suffixes begin with a pattern (int32, contiguous)."""
+
+    def extents(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,))]:
+        """int64 [2 n]: each sequence and how many tokens it has, at one instant."""
+
+    def text(self, sequence: int, most: int) -> Annotated[NDArray[numpy.int32], dict(shape=(None,))]:
+        """The first tokens of a sequence, at most so many: int32 [n]."""
 
     def check(self) -> str:
         """
@@ -168,6 +193,48 @@ class SuffixTree:
 
     @property
     def nbytes(self) -> int: ...
+
+    @property
+    def idle(self) -> int: ...
+
+class ThreadPool:
+    """Threads that work on a batch."""
+
+    def __init__(self, threads: int) -> None: ...
+
+    @property
+    def threads(self) -> int: ...
+
+class SuffixStream:
+    """One request: its own tree, and its place in the shared one."""
+
+    def __init__(self, shared: SuffixTree, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy) -> None: ...
+
+    def propose(self, nodes: int, reach: int) -> SuffixDraft | None:
+        """The better of the two trees' drafts; None where both are empty."""
+
+    def observe(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """Move past what was generated (int32, contiguous)."""
+
+    def close(self) -> None:
+        """Drop the own tree; the output stays shared."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def generated(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+def suffix_propose_all(streams: list[SuffixStream], nodes: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], reach: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], pool: ThreadPool) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
+    """
+    Drafts end to end: tokens, parents, confidence, offsets [n + 1], shared [n], witness [n].
+    """
+
+def suffix_observe_all(streams: list[SuffixStream], tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pool: ThreadPool) -> None:
+    """Move streams past their tokens, which stand end to end."""
 
 class RecallDraft(Draft):
     """A draft and where its nodes were found."""
@@ -231,10 +298,10 @@ class RecallStream:
     @property
     def sequence(self) -> int: ...
 
-def propose_all(streams: list, nodes: int, reach: int, threads: int) -> tuple:
+def propose_all(streams: list[RecallStream], nodes: int, reach: int, threads: int) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
     """
     Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].
     """
 
-def observe_all(streams: list, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> None:
+def observe_all(streams: list[RecallStream], tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> None:
     """Move many streams past their tokens, which stand end to end."""

@@ -78,7 +78,7 @@ class TokenizerMissing(DraftwoodError, ValueError):
 
 
 class SourceError(DraftwoodError, ValueError):
-    """A file from which a history is to be built, and that cannot be read as what it seems to be."""
+    """A source of a history that cannot be read as what it seems to be."""
 
 
 class UnknownSequence(DraftwoodError, LookupError):

@@ -23,6 +23,8 @@ DRAFTERS = (
     "suffix",
     "suffix:counts=paper",
     "suffix:alpha=4,floor=0,mode=tree,nodes=32",
+    "recall",
+    "recall:mode=chain",
 )
 
 

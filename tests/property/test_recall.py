@@ -3,12 +3,17 @@ from __future__ import annotations
 from contextlib import closing
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftwood.index import recall_reference as reference
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream
+from draftwood.index.recall import (
+    Recall,
+    RecallPolicy,
+    RecallStream,
+    observe_all,
+    propose_all,
+)
 
 WORD = st.integers(0, 5)  # few words: everything repeats
 TEXT = st.lists(WORD, max_size=60)
@@ -50,3 +55,65 @@ def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach):
         mine.close()
         twin.close()
         assert native.written == len(slow.cells)
+
+
+@settings(max_examples=40)
+@given(
+    requests=st.lists(st.tuples(NAME, TEXT, TEXT), min_size=1, max_size=12),
+    gone=st.integers(1, 12),
+    name=NAME,
+    context=TEXT,
+)
+def test_what_is_removed_is_never_drafted_again(requests, gone, name, context):
+    native, slow = Recall(256), reference.Recall(256)
+    for namespace, prompt, output in requests:
+        number = native.add(output, context=prompt, namespace=namespace)
+        assert number == slow.add(output, context=prompt, namespace=namespace)
+    assert native.remove(gone) == slow.remove(gone)
+    assert native.remove_namespace(name) == slow.remove_namespace(name)
+    for namespace in ("", "a", "b"):
+        with closing(RecallStream(native, context, namespace=namespace)) as mine:
+            twin = reference.RecallStream(slow, context, namespace=namespace)
+            same(mine.propose(32), twin.propose(32))
+            if namespace == name:
+                assert set(mine.propose(32).sources.tolist()) <= {0}
+
+
+@settings(max_examples=40)
+@given(requests=st.lists(st.tuples(NAME, TEXT, TEXT), max_size=12), name=NAME, context=TEXT)
+def test_no_namespace_drafts_what_only_another_said(requests, name, context):
+    mixed, alone = Recall(4096), Recall(4096)
+    for namespace, prompt, output in requests:
+        mixed.add(output, context=prompt, namespace=namespace)
+        if namespace == name:
+            alone.add(output, context=prompt, namespace=namespace)
+    with (
+        closing(RecallStream(mixed, context, namespace=name)) as one,
+        closing(RecallStream(alone, context, namespace=name)) as other,
+    ):
+        assert one.propose(32).tokens.tolist() == other.propose(32).tokens.tolist()
+
+
+@given(
+    steps=st.lists(st.lists(st.lists(WORD, max_size=5), min_size=3, max_size=3), max_size=12),
+    prompts=st.lists(TEXT, min_size=3, max_size=3),
+    threads=st.integers(1, 4),
+)
+@settings(max_examples=30)
+def test_a_batch_drafts_and_learns_as_if_one_after_the_other(steps, prompts, threads):
+    batch, single = Recall(512), Recall(512)
+    policy = RecallPolicy(share=4)
+    together = [RecallStream(batch, prompt, policy=policy) for prompt in prompts]
+    apart = [RecallStream(single, prompt, policy=policy) for prompt in prompts]
+    for step in steps:
+        drafts = propose_all(together, 8, threads=threads)
+        for i, stream in enumerate(apart):
+            part = slice(drafts.offsets[i], drafts.offsets[i + 1])
+            guess = stream.propose(8)
+            assert drafts.tokens[part].tolist() == guess.tokens.tolist()
+            assert drafts.parents[part].tolist() == guess.parents.tolist()
+            assert drafts.confidence[part].tolist() == guess.confidence.tolist()
+        observe_all(together, [np.array(tokens, np.int32) for tokens in step], threads=threads)
+        for stream, tokens in zip(apart, step, strict=True):
+            stream.observe(tokens)
+    assert batch.written == single.written

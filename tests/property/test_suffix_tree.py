@@ -55,6 +55,12 @@ class SuffixTreeMachine(RuleBasedStateMachine):
         if self.pairs:
             self.tree.finish(data.draw(st.sampled_from(self.pairs))[0])
 
+    @rule(work=st.integers(0, 40))
+    def compact(self, work: int) -> None:
+        before = self.tree.native.nbytes
+        self.tree.native.compact(work)
+        assert 0 <= self.tree.idle <= self.tree.nbytes <= before
+
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         if self.pairs:

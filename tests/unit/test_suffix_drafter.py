@@ -1,9 +1,19 @@
+import threading
+
 import numpy as np
 import pytest
 
 from draftwood.draft import Budget, Draft, as_tokens
+from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.suffix import OWN, SHARED, SuffixDrafter
-from draftwood.errors import InvalidOption
+from draftwood.errors import (
+    InvalidOption,
+    InvalidSpec,
+    InvalidTokens,
+    TokenizerMismatch,
+    UnknownSequence,
+)
+from draftwood.index.store import History, HistoryWriter
 from draftwood.protocols import Feedback, Verdict
 
 AMPLE = Budget(64)
@@ -144,3 +154,266 @@ def test_options_outside_their_range_are_refused():
     for bad in ({"nodes": -1}, {"depth": 1}, {"mode": "forest"}, {"floor": 2.0}):
         with pytest.raises(InvalidOption):
             SuffixDrafter(**bad)
+
+
+# --- Batches ----------------------------------------------------------------------------------
+
+
+def feedback(tokens):
+    return Feedback(Draft.empty(), NOTHING, as_tokens(tokens))
+
+
+@pytest.mark.parametrize("mode", ["linear", "tree"])
+def test_a_batch_call_gives_what_single_calls_give(mode):
+    rng = np.random.default_rng(5)
+    batch, single = (SuffixDrafter(mode=mode, alpha=2.0, threads=3) for _ in range(2))
+    names = [f"n{i % 3}" for i in range(24)]
+    prompts = [rng.integers(0, 5, 20) for _ in names]
+    ours, twins = (
+        [d.open(as_tokens(p), namespace=n) for p, n in zip(prompts, names, strict=True)]
+        for d in (batch, single)
+    )
+    for step in range(12):
+        said = [feedback(rng.integers(0, 5, rng.integers(0, 4))) for _ in names]
+        batch.observe_all(ours, said)
+        for twin, each in zip(twins, said, strict=True):
+            twin.observe(each)
+        budgets = [Budget(1 + (i + step) % 40, depth=i % 7) for i in range(len(names))]
+        for draft, twin, budget in zip(
+            batch.propose_all(ours, budgets), twins, budgets, strict=True
+        ):
+            expected = twin.propose(budget)
+            assert draft.tokens.tolist() == expected.tokens.tolist()
+            assert draft.parents.tolist() == expected.parents.tolist()
+            assert draft.confidence.tolist() == expected.confidence.tolist()
+            assert draft.source.tolist() == expected.source.tolist()
+    assert [len(d) for d in batch.propose_all(ours, Budget(0))] == [0] * 24
+    assert batch.propose_all([], AMPLE) == []
+    batch.observe_all([], [])
+
+
+def test_a_stream_stands_once_in_a_batch():
+    drafter = SuffixDrafter()
+    stream = drafter.open(as_tokens([1]))
+    with pytest.raises(ValueError, match="twice"):
+        drafter.observe_all([stream, stream], [feedback([2]), feedback([3])])
+    assert drafter.shared().tokens == 0
+
+
+def test_closed_streams_of_a_batch_propose_nothing():
+    drafter = SuffixDrafter()
+    stream = drafter.open(as_tokens([1, 2, 1, 2, 1]))
+    stream.close()
+    stream.close()
+    assert [len(d) for d in drafter.propose_all([stream], AMPLE)] == [0]
+
+
+def test_ids_that_are_none_are_refused_and_others_taken():
+    stream = SuffixDrafter().open(as_tokens([1]))
+    with pytest.raises(InvalidTokens):
+        stream.observe(Feedback(Draft.empty(), NOTHING, np.array([2, -1], dtype=np.int32)))
+    stream.observe(Feedback(Draft.empty(), NOTHING, np.array([2, 3], dtype=np.int64)))
+    assert stream.native.generated == 2
+
+
+# --- Eviction ---------------------------------------------------------------------------------
+
+
+def known(drafter, start, namespace=""):
+    return len(ask(drafter, [99], [start], namespace=namespace)) > 0
+
+
+def test_the_request_that_ended_first_leaves_first():
+    drafter = SuffixDrafter(max_requests=2)
+    for start in (10, 20, 30):
+        run(drafter, [9], [start, start + 1])
+    assert [known(drafter, start) for start in (10, 20, 30)] == [False, True, True]
+    assert drafter.history.requests == 2
+
+
+def test_the_request_that_was_longest_not_drafted_from_leaves_first():
+    drafter = SuffixDrafter(max_requests=2, evict="lru", threads=1)
+    run(drafter, [9], [10, 11])
+    run(drafter, [9], [20, 21])
+    stream = drafter.open(as_tokens([9]))
+    say(stream, [10])
+    assert stream.propose(AMPLE).tokens.tolist() == [11]
+    stream.close()  # two others, and this one: 20 leaves
+    assert [known(drafter, start) for start in (10, 20)] == [True, False]
+    batch = SuffixDrafter(max_requests=2, evict="lru")
+    run(batch, [9], [10, 11])
+    run(batch, [9], [20, 21])
+    stream = batch.open(as_tokens([9]))
+    say(stream, [10])
+    assert batch.propose_all([stream], AMPLE)[0].tokens.tolist() == [11]
+    stream.close()
+    assert [known(batch, start) for start in (10, 20)] == [True, False]
+
+
+def test_tokens_are_limited_over_all_namespaces():
+    drafter = SuffixDrafter(max_tokens=25)
+    for start, name in ((100, "a"), (200, "b"), (300, "a")):
+        run(drafter, [9], list(range(start, start + 10)), namespace=name)
+    assert drafter.history.tokens == 20
+    assert not known(drafter, 100, "a")
+    assert known(drafter, 200, "b")
+    assert known(drafter, 300, "a")
+
+
+def test_bytes_are_limited_and_given_back():
+    rng = np.random.default_rng(2)
+    limit = 4_000_000
+    drafter = SuffixDrafter(depth=16, max_bytes=limit)
+    for _ in range(400):
+        stream = drafter.open(as_tokens([9]))
+        stream.observe(feedback(rng.integers(0, 50, 600)))
+        stream.close()
+        assert drafter.nbytes <= limit
+    assert 50 < drafter.history.requests < 350
+    assert drafter.shared().check() == ""
+
+
+def test_running_requests_are_never_evicted():
+    drafter = SuffixDrafter(max_requests=0)
+    running = drafter.open(as_tokens([9]))
+    say(running, [1, 2, 3, 4])
+    for start in (10, 20, 30):
+        run(drafter, [9], [start, start + 1])
+    assert ask(drafter, [8], [1, 2]).tokens.tolist() == [3, 4]
+    assert not known(drafter, 30)
+    running.close()
+    assert drafter.shared().sequences == 2  # two that `ask` left open
+
+
+def test_a_request_that_leaves_a_batch_for_some_steps_keeps_its_tree():
+    drafter = SuffixDrafter(max_requests=1)
+    away, here = drafter.open(as_tokens([1, 2, 3, 1])), drafter.open(as_tokens([9]))
+    drafter.observe_all([away, here], [feedback([2]), feedback([7])])
+    for step in range(200):
+        drafter.observe_all([here], [feedback([500 + step])])
+        drafter.propose_all([here], AMPLE)
+        run(drafter, [8], [1000 + step, 2000])
+    assert away.propose(AMPLE).tokens.tolist() == [3, 1]
+    assert away.propose(AMPLE).source.tolist() == [OWN, OWN]
+
+
+def test_a_request_is_forgotten_at_will():
+    drafter = SuffixDrafter()
+    stream = drafter.open(as_tokens([9]))
+    say(stream, [1, 2, 3])
+    stream.close()
+    drafter.remove(stream.sequence)
+    assert not known(drafter, 1)
+    with pytest.raises(UnknownSequence):
+        drafter.remove(stream.sequence)
+
+
+def test_a_running_request_that_is_forgotten_goes_on_by_itself():
+    drafter = SuffixDrafter()
+    stream = drafter.open(as_tokens([9]))
+    say(stream, [1, 2])
+    drafter.remove(stream.sequence)
+    say(stream, [3, 1])
+    assert stream.propose(AMPLE).tokens.tolist() == [2]
+    stream.close()
+    assert drafter.shared().tokens == 0
+    assert drafter.history.requests == 0
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+
+def test_a_saved_history_warms_another_drafter(tmp_path):
+    path = tmp_path / "history.dw"
+    drafter = SuffixDrafter()
+    run(drafter, [9], [1, 2, 3, 4], namespace="a")
+    run(drafter, [9], [5, 6, 7], namespace="b")
+    running = drafter.open(as_tokens([9]), namespace="a")
+    say(running, [11, 12, 13])
+    drafter.open(as_tokens([9]))
+    print_of = bytes(range(32))
+    info = drafter.save(path, fingerprint=print_of)
+    assert (info.sequences, info.tokens, info.fingerprint) == (3, 10, print_of)
+    entries = list(History.open(path).entries())
+    assert [entry.namespace for entry in entries] == ["a", "b", "a"]
+    assert entries[0].time is not None
+    warm = make_drafter(f"suffix:history={path}")
+    assert ask(warm, [8], [1, 2], namespace="a").tokens.tolist() == [3, 4]
+    assert ask(warm, [8], [11, 12], namespace="a").tokens.tolist() == [13]
+    assert not len(ask(warm, [8], [1, 2], namespace="b"))
+    again = tmp_path / "again.dw"
+    assert warm.save(again).fingerprint == print_of
+    for old, new in zip(entries, History.open(again).entries(), strict=False):
+        assert (old.tokens.tolist(), old.namespace, old.time) == (
+            new.tokens.tolist(), new.namespace, new.time,
+        )  # fmt: skip
+
+
+def test_metadata_outlives_a_warm_start(tmp_path):
+    with HistoryWriter(tmp_path / "a.dw") as out:
+        out.add([1, 2], metadata={"model": "m"}, time=5.5)
+        out.add([], namespace="x")
+    drafter = SuffixDrafter(history=str(tmp_path / "a.dw"))
+    drafter.save(tmp_path / "b.dw")
+    entry = History.open(tmp_path / "b.dw")[0]
+    assert (entry.metadata, entry.time) == ({"model": "m"}, 5.5)
+
+
+def test_a_warm_start_takes_the_newest_that_fit(tmp_path):
+    with HistoryWriter(tmp_path / "a.dw") as out:
+        for start in (10, 20, 30):
+            out.add([start, start + 1, start + 2])
+    for limits in ({"max_requests": 2}, {"max_tokens": 8}):
+        drafter = SuffixDrafter(**limits)
+        assert drafter.warm(History.open(tmp_path / "a.dw")) == 2
+        assert [known(drafter, start) for start in (10, 20, 30)] == [False, True, True]
+
+
+def test_files_of_different_tokenizers_are_not_mixed(tmp_path):
+    for name in "ab":
+        with HistoryWriter(tmp_path / name, fingerprint=name.encode() * 32) as out:
+            out.add([1, 2])
+    drafter = SuffixDrafter(history=str(tmp_path / "a"))
+    with pytest.raises(TokenizerMismatch):
+        drafter.warm(History.open(tmp_path / "b"))
+    assert drafter.history.requests == 1
+
+
+def test_a_history_is_saved_while_requests_run(tmp_path):
+    drafter = SuffixDrafter(max_requests=20)
+    stop = threading.Event()
+
+    def serve(seed):
+        while not stop.is_set():
+            stream = drafter.open(as_tokens([9]))
+            for start in range(0, 40, 4):
+                stream.observe(feedback(range(start, start + 4)))
+                stream.propose(AMPLE)
+            stream.close()
+
+    threads = [threading.Thread(target=serve, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            drafter.save(tmp_path / "h.dw")
+            for tokens in History.open(tmp_path / "h.dw"):
+                # what a request had said, up to one of its steps
+                assert tokens.tolist() == list(range(len(tokens)))
+                assert len(tokens) % 4 == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert drafter.shared().check() == ""
+
+
+def test_limits_outside_their_range_are_refused():
+    bad = ({"max_requests": -1}, {"max_tokens": -1}, {"max_bytes": -1}, {"evict": "random"})
+    for options in (*bad, {"threads": 0}):
+        with pytest.raises(InvalidOption):
+            SuffixDrafter(**options)
+    with pytest.raises(InvalidSpec):
+        make_drafter("suffix:evict=random")
+    with pytest.raises(InvalidSpec):
+        make_drafter("suffix:mode=forest")

@@ -168,7 +168,7 @@ def test_text_without_a_tokenizer_is_refused_with_the_remedy(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(TraceError, match=r"cannot read .*nowhere\.jsonl: No such file"):
+    with pytest.raises(TraceError, match=r"cannot read .*nowhere\.jsonl \(No such file"):
         read(tmp_path / "nowhere.jsonl")
 
 

@@ -1,12 +1,12 @@
 // Recall: history as a ring of tokens and chains of places, and drafts from it.
 //
-// `Recall` is the history that requests share: a fixed number of tokens, the oldest overwritten by the
-// newest, in memory or in a mapped file that one process writes and any number read. `RecallStream`
-// is one request: a small ring of its own over prompt and output, its place in the text, and its drafts.
-// docs/recall.md derives the structure and counts what a step touches.
+// `Recall` is the history that requests share: a fixed number of tokens, the oldest overwritten by
+// the newest, in memory or in a mapped file that one process writes and any number read.
+// `RecallStream` is one request: a small ring of its own over prompt and output, its place in the
+// text, and its drafts. docs/recall.md derives the structure and counts what a step touches.
 //
-// Threads: any number of streams may be used at once, each by one thread at a time, while others add
-// to and remove from the shared history.
+// Threads: any number of streams may be used at once, each by one thread at a time, while others
+// add to and remove from the shared history.
 
 #pragma once
 
@@ -65,9 +65,9 @@ class Recall {
   Sequence begin();
 
   /// Adds tokens to a sequence, behind up to 16 tokens of `context` that are known to stand before
-  /// them and are themselves not drafted. Returns where the tokens lie: how many slots had been written
-  /// before them, and after. Throws std::invalid_argument for a negative token (nothing is added then),
-  /// std::logic_error where it is read-only.
+  /// them and are themselves not drafted. Returns where the tokens lie: how many slots had been
+  /// written before them, and after. Throws std::invalid_argument for a negative token (nothing is
+  /// added then), std::logic_error where it is read-only.
   struct Span {
     std::uint64_t first;
     std::uint64_t last;
@@ -83,7 +83,8 @@ class Recall {
   /// Hands what was written to the operating system's disk, what was learned included.
   void flush();
 
-  [[nodiscard]] std::size_t capacity() const noexcept;  ///< slots; a sequence takes 18 beside its tokens
+  [[nodiscard]] std::size_t capacity()
+      const noexcept;  ///< slots; a sequence takes 18 beside its tokens
   [[nodiscard]] std::uint64_t written() const noexcept;  ///< slots ever written
   [[nodiscard]] std::size_t nbytes() const noexcept;     ///< fixed at creation
   [[nodiscard]] bool writable() const noexcept;
@@ -98,8 +99,8 @@ class Recall {
 
 /// How a stream drafts.
 struct RecallPolicy {
-  bool chain = false;     ///< the most probable continuation only
-  float floor = 0.0F;     ///< no node less likely to be accepted than this
+  bool chain = false;         ///< the most probable continuation only
+  float floor = 0.0F;         ///< no node less likely to be accepted than this
   std::uint32_t share = 256;  ///< generated tokens after which they are added to shared history
 };
 
@@ -139,12 +140,13 @@ class RecallStream {
                           std::span<const std::span<const Token>> tokens, std::uint32_t threads);
 };
 
-/// Proposes for many different streams at once, with up to `threads` threads; see RecallStream::last.
+/// Proposes for many different streams at once, with up to `threads` threads; see
+/// RecallStream::last.
 void propose_all(std::span<RecallStream* const> streams, std::uint32_t nodes, std::uint32_t reach,
                  std::uint32_t threads);
 
-/// Moves many different streams, each past its own tokens. What is learned and shared does not depend on
-/// `threads`: it is as if they moved one after the other.
+/// Moves many different streams, each past its own tokens. What is learned and shared does not
+/// depend on `threads`: it is as if they moved one after the other.
 void observe_all(std::span<RecallStream* const> streams,
                  std::span<const std::span<const Token>> tokens, std::uint32_t threads);
 

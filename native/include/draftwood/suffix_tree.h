@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "draftwood/draft.h"
 
@@ -35,10 +36,24 @@ struct SuffixPolicy {
   Counts counts = Counts::kCode;
 };
 
+/// A draft from a suffix tree, and where it was found.
+struct SuffixDraft : Draft {
+  /// A sequence that says the match and the path to the draft's last node; -1: none, or one that
+  /// was removed since. Where several say it, most often the one that said it last.
+  std::int64_t witness = -1;
+  bool shared = false;  ///< of a stream: whether it is from the tree of all requests
+};
+
 class SuffixTree {
  public:
   /// Names a sequence of this tree; never given out twice.
   using Sequence = std::int64_t;
+
+  /// How long a sequence is.
+  struct Extent {
+    Sequence sequence;
+    std::uint32_t tokens;
+  };
 
   /// Longest suffix that a tree can hold.
   static constexpr std::int32_t kMaxDepth = 4096;
@@ -63,23 +78,38 @@ class SuffixTree {
   /// Takes a sequence out, and with it all that only it had said. Throws std::out_of_range.
   void remove(Sequence sequence);
 
+  /// Does a share of the work that gives the memory of what was removed back, looking at about
+  /// `work` records; true where nothing is left to do. Begun once a quarter of the memory lies idle.
+  bool compact(std::size_t work);
+
   /// The draft of the highest score over all suffixes of `context` that are in the tree, shorter than
   /// its depth; of equal scores the one behind the longer suffix. Empty where nothing is known.
-  /// At most `nodes` nodes, no path longer than `reach`.
+  /// At most `nodes` nodes, no path longer than `reach`, no score of `above` or less.
   ///
   /// Children are ordered by count. Among equals the order is that of the released code: a child
   /// that gains a count moves in front of those it leaves behind, and in front of those it
   /// joins only if it stood first before; one that loses a count stands first of those it joins.
   /// In a kTree draft, among equally probable nodes the one whose parent stands first comes first.
-  [[nodiscard]] Draft speculate(std::span<const Token> context, const SuffixPolicy& policy,
-                                std::int32_t nodes, std::int32_t reach) const;
+  [[nodiscard]] SuffixDraft speculate(std::span<const Token> context, const SuffixPolicy& policy,
+                                      std::int32_t nodes, std::int32_t reach,
+                                      float above = 0.0F) const;
 
   /// How many suffixes begin with `pattern`; the empty pattern begins them all.
   /// A pattern longer than `depth` begins none.
   [[nodiscard]] std::uint32_t count(std::span<const Token> pattern) const;
 
+  /// All sequences with their lengths at one instant. As sequences only grow, text() gives what
+  /// each said at that instant, later on and one at a time.
+  [[nodiscard]] std::vector<Extent> extents() const;
+
+  /// The first `most` tokens of a sequence. Throws std::out_of_range.
+  [[nodiscard]] std::vector<Token> text(Sequence sequence, std::uint32_t most) const;
+
   /// Bytes held, to the byte of what was requested from the allocator, this object included.
   [[nodiscard]] std::size_t nbytes() const;
+
+  /// Those of them that nothing uses: the tree grows into them first; compact() gives them back.
+  [[nodiscard]] std::size_t idle() const;
 
   [[nodiscard]] std::int32_t depth() const;
   [[nodiscard]] std::size_t tokens() const;  ///< in all sequences

@@ -14,7 +14,9 @@ from draftwood.errors import InvalidOption
 def demo(
     drafter: Annotated[
         list[str] | None,
-        typer.Option(help="A drafter spec; repeatable. [suffix linear, suffix tree, lookup]"),
+        typer.Option(
+            help="A drafter spec; repeatable. [recall, suffix linear, suffix tree, lookup]"
+        ),
     ] = None,
     requests: Annotated[int, typer.Option(help="Questions to answer, 4 to 5 calls each.")] = 40,
     max_tokens: Annotated[int, typer.Option(help="Tokens of one answer at most.")] = 96,

@@ -21,7 +21,12 @@ from draftwood.load import Generation, LanguageModel, load
 from draftwood.stats import Stats
 
 PLAIN = "plain"
-DRAFTERS = ("suffix:mode=linear", "suffix:mode=tree,alpha=4,floor=0,nodes=32", "lookup")
+DRAFTERS = (
+    "recall",
+    "suffix:mode=linear",
+    "suffix:mode=tree,alpha=4,floor=0,nodes=32",
+    "lookup",
+)
 """What stands beside plain decoding where nothing else is asked for."""
 
 

@@ -1,6 +1,6 @@
 """Recall: what followed here before, in this request or in any other, from a ring of tokens.
 
-The same question as SuffixDecoding asks (arXiv 2411.04975), answered from the most recent places that
+The question that SuffixDecoding asks (arXiv 2411.04975), answered from the most recent places that
 match instead of a suffix tree, with an estimate that learns as it drafts (docs/recall.md).
 """
 
@@ -22,8 +22,8 @@ class RecallDrafter:
     """Drafts from a `Recall`.
 
     max_tokens: slots of shared history (25 bytes each, taken at once; the oldest tokens make room).
-    nodes: the largest draft. mode: "tree", or "chain" for targets that check no trees. floor: drafts
-    hold no node less likely to be accepted than this; None: 0.005 for a tree, 0.17 for a chain.
+    nodes: the largest draft. mode: "tree", or "chain" for targets that check no trees. floor: no
+    node less likely to be accepted than this is drafted; None: 0.005 for a tree, 0.17 for a chain.
     prompts: whether prompts are shared too. share: generated tokens after which they are shared.
     path: keep the history in this file, created where there is none. recall: use this one instead.
 

@@ -7,13 +7,24 @@ prompt and output.
 
 from __future__ import annotations
 
-import threading
+import os
+from collections.abc import Sequence
 
 import numpy as np
 
-from draftwood.draft import Budget, Draft, TokenIds
+from draftwood import _native
+from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
-from draftwood.index.suffix_tree import Guess, SuffixPolicy, SuffixTree, check_depth
+from draftwood.index.store import History, HistoryInfo
+from draftwood.index.suffix_history import Evict, Limits, SuffixHistory
+from draftwood.index.suffix_tree import (
+    Counts,
+    Guess,
+    Mode,
+    SuffixPolicy,
+    SuffixTree,
+    check_depth,
+)
 from draftwood.protocols import Feedback
 
 OWN = 0
@@ -21,18 +32,25 @@ OWN = 0
 SHARED = 1
 """`Draft.source` of nodes from the outputs of all requests."""
 
+MAX_NODES = 2**15
+_NOTHING = Guess()
+
 
 class SuffixDrafter:
     """Drafts from suffix trees; the released code's policy by default.
 
     alpha, offset, floor, mode, counts: see `SuffixPolicy`. depth: tokens of a suffix that the trees
     keep; a draft behind a match of p tokens is at most depth - p long. nodes: the largest draft.
+    max_requests, max_tokens, max_bytes, evict: how many outputs of finished requests are kept, and
+    which leave first; see `Limits`. Limits are enforced when a request ends. history: a history
+    file to begin with. threads: that a batch call uses.
 
     Thread-safe: streams of one drafter may be used from several threads, each stream by one at a
     time. What a request generates is drafted for requests of its namespace only.
 
     Raises:
         InvalidOption: a value outside its range.
+        HistoryError, OSError: a history file that cannot be used.
     """
 
     def __init__(
@@ -42,80 +60,176 @@ class SuffixDrafter:
         offset: float = 0.0,
         floor: float = 0.1,
         depth: int = 64,
-        mode: str = "linear",
+        mode: Mode = "linear",
         nodes: int = 32,
-        counts: str = "code",
+        counts: Counts = "code",
+        max_requests: int | None = None,
+        max_tokens: int | None = None,
+        max_bytes: int | None = None,
+        evict: Evict = "fifo",
+        threads: int = 2,
+        history: str | None = None,
     ) -> None:
-        if nodes < 0:
-            raise InvalidOption(f"nodes is {nodes}; use 0 or more, such as 32")
-        self.policy = SuffixPolicy(alpha, offset, floor, mode, counts)  # type: ignore[arg-type]
+        if not 0 <= nodes <= MAX_NODES:
+            raise InvalidOption(f"nodes is {nodes}; use 0 to {MAX_NODES}, such as 32")
+        if not 1 <= threads <= 1024:
+            raise InvalidOption(f"threads is {threads}; use 1 to 1024, such as 2")
+        self.policy = SuffixPolicy(alpha, offset, floor, mode, counts)
         self.depth = check_depth(depth)
         self.nodes = nodes
-        self._shared: dict[str, SuffixTree] = {}
-        self._lock = threading.Lock()
+        self.history = SuffixHistory(depth, Limits(max_requests, max_tokens, max_bytes, evict))
+        self._threads = _native.ThreadPool(threads)
+        if history is not None:
+            self.warm(History.open(os.path.expanduser(history)))
 
     def shared(self, namespace: str = "") -> SuffixTree:
         """The tree over the outputs of a namespace; an empty one at first."""
-        with self._lock:
-            if namespace not in self._shared:
-                self._shared[namespace] = SuffixTree(self.depth)
-            return self._shared[namespace]
+        return self.history.tree(namespace)
 
     def open(self, prompt: TokenIds, *, namespace: str = "") -> SuffixStream:
         """A stream that stands behind `prompt`; it joins the namespace's shared tree."""
-        return SuffixStream(self, self.shared(namespace), prompt)
+        return SuffixStream(self, prompt, namespace)
+
+    def propose_all(
+        self, streams: Sequence[SuffixStream], budgets: Budget | Sequence[Budget]
+    ) -> list[Draft]:
+        """What `propose` gives for each of this drafter's streams: one native call, many threads.
+
+        budgets: one for all, or one a stream.
+        """
+        if isinstance(budgets, Budget):
+            budgets = [budgets] * len(streams)
+        nodes = [min(budget.nodes, self.nodes) for budget in budgets]
+        reach = [min(budget.reach, self.nodes) for budget in budgets]
+        tokens, parents, confidence, offsets, shared, witnesses = _native.suffix_propose_all(
+            [stream.native for stream in streams],
+            np.array(nodes, dtype=np.int32),
+            np.array(reach, dtype=np.int32),
+            self._threads,
+        )
+        sources = tuple(np.full(self.nodes, source, dtype=np.uint8) for source in (OWN, SHARED))
+        drafts: list[Draft] = []
+        ends = offsets.tolist()
+        for at, source in enumerate(shared.tolist()):
+            begin, end = ends[at], ends[at + 1]
+            if begin == end:
+                drafts.append(Draft.empty())
+                continue
+            where = slice(begin, end)
+            drafts.append(
+                Draft(
+                    tokens[where], parents[where], confidence[where], sources[source][: end - begin]
+                )
+            )
+        if self.history.limits.evict == "lru":
+            for stream, source, witness in zip(
+                streams, shared.tolist(), witnesses.tolist(), strict=True
+            ):
+                if source == SHARED:
+                    self.history.touch(stream.namespace, witness)
+        return drafts
+
+    def observe_all(self, streams: Sequence[SuffixStream], feedback: Sequence[Feedback]) -> None:
+        """What `observe` does for each of this drafter's streams, which must be different ones."""
+        tokens = [each.tokens for each in feedback]
+        offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
+        np.cumsum([len(each) for each in tokens], out=offsets[1:])
+        flat = np.concatenate(tokens) if tokens else np.empty(0, dtype=np.int32)
+        natives = [stream.native for stream in streams]
+        _native.suffix_observe_all(natives, as_tokens(flat), offsets, self._threads)
+
+    def remove(self, sequence: int) -> None:
+        """Forget what a request said, running or finished; `SuffixStream.sequence` names it.
+
+        Nothing that a running one says from now on is shared. What it said before may stand in
+        drafts that were taken, in files that were saved, and in other requests that said the same.
+
+        Raises:
+            UnknownSequence: a request that was removed or evicted, or had no output.
+        """
+        self.history.remove(sequence)
+
+    def warm(self, history: History) -> int:
+        """Add the sequences of a file as if requests had generated them; returns how many were.
+
+        They keep their namespaces and times. Of a file beyond the limits: the newest that fit.
+
+        Raises:
+            TokenizerMismatch: a file of another tokenizer than that of one added before.
+        """
+        return self.history.warm(history)
+
+    def save(
+        self, path: str | os.PathLike[str], *, fingerprint: bytes | None = None
+    ) -> HistoryInfo:
+        """Write all outputs, finished and running, as they are at one instant; decoding goes on.
+
+        fingerprint: of the tokenizer (`tokenizer_fingerprint`); None: that of the warm start.
+
+        Raises:
+            OSError: the file cannot be written; what stood at the path still stands there.
+        """
+        return self.history.save(os.fspath(path), fingerprint=fingerprint)
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the shared trees of all namespaces."""
-        with self._lock:
-            return sum(tree.nbytes for tree in self._shared.values())
+        return self.history.nbytes
 
 
 class SuffixStream:
-    """One request's trees and its place in them. Used by one thread at a time."""
+    """One request's trees and its place in them. Used by one thread at a time.
 
-    def __init__(self, drafter: SuffixDrafter, shared: SuffixTree, prompt: TokenIds) -> None:
+    namespace: whose outputs it drafts from. native: the extension's stream. sequence: the
+    request's number, for `SuffixDrafter.remove`.
+    """
+
+    __slots__ = ("_history", "_lru", "_nodes", "_open", "namespace", "native", "sequence")
+
+    def __init__(self, drafter: SuffixDrafter, prompt: TokenIds, namespace: str) -> None:
+        """Use `SuffixDrafter.open`."""
+        self._history = drafter.history
+        self._lru = drafter.history.limits.evict == "lru"
         self._nodes = drafter.nodes
-        self._policy = drafter.policy.native()
-        self._own = SuffixTree(drafter.depth)
-        self._own_sequence = self._own.begin(prompt)
-        self._shared = shared
-        self._shared_sequence = shared.begin()
-        self._kept = drafter.depth - 1  # no longer suffix is ever matched
-        self._context = prompt[-self._kept :]
-        self._generated = 0
+        self._open = True
+        self.namespace = namespace
+        shared = drafter.shared(namespace).native
+        self.native = _native.SuffixStream(shared, as_tokens(prompt), drafter.policy.native())
+        self.sequence = drafter.history.begin(namespace, self.native.sequence)
 
     def guess(self, budget: Budget) -> tuple[Guess, int]:
         """The better of the two trees' drafts and its source; equal scores: the request's own."""
         nodes = min(budget.nodes, self._nodes)
-        reach = min(budget.reach, nodes)
-        own = self._own.speculate(self._context, self._policy, nodes=nodes, reach=reach)
-        shared = self._shared.speculate(self._context, self._policy, nodes=nodes, reach=reach)
-        return (own, OWN) if own.score >= shared.score else (shared, SHARED)
+        guess = self.native.propose(nodes, min(budget.reach, nodes))
+        if guess is None:
+            return _NOTHING, OWN
+        return guess, SHARED if guess.shared else OWN
 
     def propose(self, budget: Budget) -> Draft:
         """The draft of the highest score; the stream itself does not move."""
         guess, source = self.guess(budget)
-        if not len(guess):
+        if guess is _NOTHING:
             return Draft.empty()
-        sources = np.full(len(guess), source, dtype=np.uint8)
-        return Draft(guess.tokens, guess.parents, guess.confidence, sources)
+        if self._lru and source == SHARED:
+            self._history.touch(self.namespace, guess.witness)
+        tokens = guess.tokens
+        sources = np.full(len(tokens), source, dtype=np.uint8)
+        return Draft(tokens, guess.parents, guess.confidence, sources)
 
     def observe(self, feedback: Feedback) -> None:
         """Append what was generated to both trees."""
-        tokens = feedback.tokens
-        if not len(tokens):
-            return
-        self._own.extend(self._own_sequence, tokens)
-        self._shared.extend(self._shared_sequence, tokens)
-        self._context = np.concatenate((self._context, tokens))[-self._kept :]
-        self._generated += len(tokens)
+        try:
+            self.native.observe(feedback.tokens)
+        except TypeError:  # no int32 array
+            self.native.observe(as_tokens(feedback.tokens))
+        except ValueError:
+            as_tokens(feedback.tokens)  # says what is wrong with an id
+            raise
 
     def close(self) -> None:
-        """Drop the request's own tree; its output stays in the shared one."""
-        if self._generated:
-            self._shared.finish(self._shared_sequence)
-        else:
-            self._shared.remove(self._shared_sequence)
-        self._own = SuffixTree(self._own.depth)
+        """End the request: its own tree is dropped, its output stays in the shared one."""
+        if self._open:
+            self._open = False
+            generated = self.native.generated
+            self.native.close()
+            self._history.end(self.sequence, generated)

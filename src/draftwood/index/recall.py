@@ -70,10 +70,11 @@ def namespace_key(namespace: str) -> int:
 class Recall:
     """History that requests share: a fixed number of tokens, the oldest overwritten by the newest.
 
-    max_tokens: slots, rounded down to a multiple of 64; a sequence takes up to 10 beside its tokens.
-    About 25 bytes a slot, all counted by `nbytes` and none added later.
+    max_tokens: slots, rounded down to a multiple of 64; a sequence takes up to 10 beside its
+    tokens. About 25 bytes a slot, all counted by `nbytes` and none added later.
 
-    Thread-safe; streams draft while others add. What is added in one namespace is drafted only there.
+    Thread-safe; streams draft while others add. What is added in one namespace is drafted only
+    there.
 
     Raises:
         InvalidOption: max_tokens outside [256, 2**31].
@@ -108,9 +109,7 @@ class Recall:
         )
         return recall
 
-    def add(
-        self, tokens: ArrayLike, *, context: ArrayLike = NO_TOKENS, namespace: str = ""
-    ) -> int:
+    def add(self, tokens: ArrayLike, *, context: ArrayLike = NO_TOKENS, namespace: str = "") -> int:
         """Add one sequence; returns its number, for `remove`.
 
         context: what stands before the tokens and is itself not drafted, such as the prompt.
@@ -126,7 +125,10 @@ class Recall:
         return sequence
 
     def remove(self, sequence: int) -> int:
-        """Blank a sequence, at once and for good; returns how many of its tokens were still held."""
+        """Blank a sequence, at once and for good.
+
+        Returns how many tokens that were, context that was repeated before them included.
+        """
         self._check_writable()
         return self._native.remove(sequence)
 
@@ -199,12 +201,12 @@ class RecallStream:
         self._native.observe(as_tokens(tokens))
 
     def close(self) -> None:
-        """Add what is left to shared history and give the memory back; a second call does nothing."""
+        """Share what is left and give the memory back; a second call does nothing."""
         self._native.close()
 
     @property
     def sequence(self) -> int:
-        """The number of the output in shared history, for `Recall.remove`; 0 while none is there."""
+        """The number of the output in shared history, for `Recall.remove`; 0: not there yet."""
         return self._native.sequence
 
     @property
@@ -232,9 +234,7 @@ def propose_all(
 ) -> Drafts:
     """Drafts of many different streams in one native call, on up to `threads` threads."""
     natives = [stream._native for stream in streams]
-    return Drafts(
-        *_native.propose_all(natives, nodes, nodes if reach is None else reach, threads)
-    )
+    return Drafts(*_native.propose_all(natives, nodes, nodes if reach is None else reach, threads))
 
 
 def observe_all(
@@ -247,9 +247,7 @@ def observe_all(
     offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in tokens], out=offsets[1:])
     joined = np.concatenate(tokens) if len(tokens) else NO_TOKENS
-    _native.observe_all(
-        [stream._native for stream in streams], as_tokens(joined), offsets, threads
-    )
+    _native.observe_all([stream._native for stream in streams], as_tokens(joined), offsets, threads)
 
 
 def _check_tokens(max_tokens: int) -> int:

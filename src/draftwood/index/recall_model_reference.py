@@ -1,8 +1,9 @@
 """What Recall's estimate learns, in slow Python; integers throughout, as in the native one.
 
-For every candidate token at a node, and for each source and level of match length, count the places
-that match at least so far: c go on with the token, d do not. A cell for (c, d) has learned how often
-such a token came next; a mixer adds the cells' log-odds with learned weights (PAQ; Mahoney 2005).
+For every candidate token at a node, and for each source and level of match length, count the
+places that match at least so far: c go on with the token, d do not. A cell for (c, d) has learned
+how often such a token came next; a mixer adds the cells' log-odds with learned weights (PAQ;
+Mahoney 2005).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 MASK = 2**32 - 1
 ONE = 65536
 LEAST, MOST = 16, ONE - 16
-LEVELS = (1, 2, 3, 4, 6, 8, 12, 16)
+LEVELS = (1, 2, 3, 5, 9, 16)
 """The least match length of each level."""
-INPUTS, ECHOES, BINS, ECHO_BITS = 16, 2, 33, 12
+INPUTS, ECHOES, ECHO_BITS = 2 * len(LEVELS), 2, 12
 BIAS = 77
 HEAVIEST = 2**24
 CURVE = (
@@ -119,6 +120,7 @@ class Model:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int, int, bool], Cell] = {}
+        # by: levels with evidence of each source, has the token the longest match, has it rivals
         self._weights: dict[tuple[int, int, bool, bool], list[int]] = {}
         self._refined = _Curves()
         self._settled = _Curves()
@@ -129,26 +131,21 @@ class Model:
 
         depth: tokens drafted above the node. last: the token before. path: the node's probability.
         """
-        slots = [p.source * 8 + level_of(p.length) for p in places]
-        reached = {  # slot -> the places that match at least so far
-            slot: [p for p, s in zip(places, slots, strict=True) if s // 8 == slot // 8 and s >= slot]
-            for slot in range(INPUTS)
-        }
+        reached = {slot: _at_least(slot, places) for slot in range(INPUTS)}
         active = [slot for slot in range(INPUTS) if reached[slot]]
-        top = [max((s % 8 for s in active if s // 8 == source), default=None) for source in (0, 1)]
-        best = max((s % 8 for s in active), default=-1)
+        own_levels = sum(slot < len(LEVELS) for slot in active)
+        known = (own_levels, len(active) - own_levels)
         tokens = list(dict.fromkeys(p.token for p in places))
         trials = []
         for token in tokens:
             longest = max(p.length for p in places if p.token == token)
             level = level_of(longest)
-            weights = self._weights_of(top[0], top[1], level == best, len(tokens) > 1)
+            weights = self._weights_of((*known, level + 1 == max(known), len(tokens) > 1))
             cells, inputs = {}, {}
             for slot in active:
                 at = reached[slot]
                 with_it = sum(p.token == token for p in at)
-                # the newest of the longest matches
-                newest = next(p for p, s in zip(places, slots, strict=True) if s == _top_slot(at))
+                newest = max(at, key=slot_of)  # the first of equals
                 cell = self._cell(slot, with_it, len(at) - with_it, newest.token == token)
                 cells[slot], inputs[slot] = cell, LOG_ODDS[cell.probability >> 4]
             echoes = self._echoes_of(token, last)
@@ -198,19 +195,15 @@ class Model:
         key = (slot, class_of(count), class_of(others), newest)
         if key not in self._cells:
             typical = (0, 100, 200, 350, 600, 1000, 1600, 2800)
-            escape = (400, 400, 150, 150, 60, 60, 60, 60)[slot % 8]
+            escape = (400, 400, 150, 100, 60, 60)[slot % len(LEVELS)]
             c, d = typical[key[1]], typical[key[2]]
             start = ONE * (c + 30 * newest + 2) // (c + d + escape)
             self._cells[key] = Cell(clamp(start, 200, 63500) << 6)
         return self._cells[key]
 
-    def _weights_of(
-        self, own: int | None, shared: int | None, longest: bool, many: bool
-    ) -> list[int]:
-        classes = (1, 2, 3, 3, 4, 4, 5, 5)
-        pair = [0 if level is None else classes[level] for level in (own, shared)]
+    def _weights_of(self, situation: tuple[int, int, bool, bool]) -> list[int]:
         start = [ONE * 3 // 10] * INPUTS + [ONE // 5] * ECHOES + [ONE * 3 // 10]
-        return self._weights.setdefault((pair[0], pair[1], longest, many), start)
+        return self._weights.setdefault(situation, start)
 
     def _echoes_of(self, token: int, last: int) -> list[Cell]:
         alone = token * 0x9E3779B1 & MASK
@@ -239,8 +232,15 @@ class _Curves:
         return said, bins[low + (part >= 64)]
 
 
-def _top_slot(places: list[Place]) -> int:
-    return max(p.source * 8 + level_of(p.length) for p in places)
+def slot_of(place: Place) -> int:
+    """The input that a place's source and level belong to."""
+    return place.source * len(LEVELS) + level_of(place.length)
+
+
+def _at_least(slot: int, places: list[Place]) -> list[Place]:
+    """The places of the slot's source that match at least as far as its level."""
+    same = [p for p in places if p.source == slot // len(LEVELS)]
+    return [p for p in same if slot_of(p) >= slot]
 
 
 def _sure(path: int) -> int:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from draftwood.draft import ROOT
 from draftwood.index.recall import OWN, SHARED, RecallPolicy, namespace_key
@@ -91,8 +94,12 @@ class Recall:
     @property
     def readable(self) -> range:
         """Positions that drafts may use: all but the oldest, which a writer may be overwriting."""
-        margin = min(max(self.capacity // 16, 128), 65536)
-        return range(max(0, len(self.cells) - (self.capacity - margin)), len(self.cells))
+        return range(max(0, len(self.cells) - (self.capacity - self.margin)), len(self.cells))
+
+    @property
+    def margin(self) -> int:
+        """How many of the oldest cells are left alone, and the longest part of a sequence."""
+        return min(max(self.capacity // 16, 128), 65536)
 
     def begin(self) -> int:
         """A number for a sequence that is to be added."""
@@ -100,20 +107,26 @@ class Recall:
         return self.sequences
 
     def extend(self, sequence: int, name: int, context: list[int], tokens: list[int]) -> range:
-        """Add a part of a sequence; the positions that it takes."""
-        first = len(self.cells)
-        if first % BLOCK and self.owners[-1] != name:
+        """Add to a sequence, in parts no longer than the margin; the positions that it takes."""
+        first, text, done = len(self.cells), context + tokens, len(context)
+        while True:
+            upto = min(len(text), done + self.margin - 2 - OVERLAP)
+            self._extend_part(sequence, name, text[:done][-OVERLAP:], text[done:upto])
+            done = upto
+            if done >= len(text):
+                return range(first, len(self.cells))
+
+    def _extend_part(self, sequence: int, name: int, before: list[int], tokens: list[int]) -> None:
+        if len(self.cells) % BLOCK and self.owners[-1] != name:
             while len(self.cells) % BLOCK:
                 self._put(BLANK, self.owners[-1])
         start = len(self.cells)
-        before = context[-OVERLAP:]
         for token in [BLANK, BLANK, *before]:  # two marks, which hold the number
             self._put(token, name)
         for i, token in enumerate(tokens):
             self.chains.add(len(self.cells), before + tokens[:i], salt_of(name))
             self._put(token, name)
         self.parts.append((sequence, range(start, len(self.cells))))
-        return range(first, len(self.cells))
 
     def add(
         self, tokens: list[int], *, context: list[int] | None = None, namespace: str = ""
@@ -125,12 +138,21 @@ class Recall:
 
     def remove(self, sequence: int) -> int:
         """Blank a sequence; returns how many tokens were held."""
-        return self._blank([p for s, part in self.parts if s == sequence for p in part])
+        held = [(s, part) for s, part in self.parts if part.start >= self._oldest]
+        named = min((part.start for _, part in held), default=len(self.cells))
+        self._blank(range(self._oldest, named))  # lost its number, and is out of reach
+        return self._blank([position for s, part in held if s == sequence for position in part])
 
     def remove_namespace(self, namespace: str) -> int:
         """Blank a namespace; returns how many tokens were held."""
         key = namespace_key(namespace)
-        return self._blank([p for p in range(len(self.cells)) if self.owner(p) == key])
+        held = range(self._oldest, len(self.cells))
+        return self._blank([position for position in held if self.owner(position) == key])
+
+    @property
+    def _oldest(self) -> int:
+        """The first block that is held in full."""
+        return -(-max(0, len(self.cells) - self.capacity) // BLOCK) * BLOCK
 
     def owner(self, position: int) -> int:
         """The key of the namespace that a position belongs to."""
@@ -141,8 +163,8 @@ class Recall:
             self.owners.append(name)
         self.cells.append(token)
 
-    def _blank(self, positions: list[int]) -> int:
-        held = [p for p in positions if p >= len(self.cells) - self.capacity and self.cells[p] >= 0]
+    def _blank(self, positions: Iterable[int]) -> int:
+        held = [position for position in positions if self.cells[position] >= 0]
         for position in held:
             self.cells[position] = BLANK
         return len(held)
@@ -187,7 +209,7 @@ class RecallStream:
         self.nodes, self.first = [], []
         if not reach:
             return []
-        floor = int(min(max(float(_float32(self.policy.floor)), 0.0), 1.0) * 4294967295.0)
+        floor = int(min(max(float(np.float32(self.policy.floor)), 0.0), 1.0) * 4294967295.0)
         heap: list[tuple[int, int, int, int, Trial]] = []
 
         def expand(parent: int, depth: int, path: int, places: list[Place]) -> list[Trial]:
@@ -314,9 +336,3 @@ def _match(cells: list[int], position: int, context: list[int], readable: range)
 
 def _last(text: list[int]) -> int:
     return text[-1] if text else -1
-
-
-def _float32(value: float) -> float:
-    import numpy as np
-
-    return float(np.float32(value))

@@ -9,18 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from draftwood import _native
-from draftwood.draft import as_tokens
+from draftwood.draft import MAX_TOKEN, TokenIds, as_tokens
 from draftwood.errors import InvalidOption, UnknownSequence
 
 Mode = Literal["linear", "tree"]
 Counts = Literal["code", "paper"]
-Guess = _native.Draft
-"""A native draft: `tokens`, `parents`, `confidence`, `probability` ([n]), `score`, `match`."""
+Guess = _native.SuffixDraft
+"""A native draft: `tokens`, `parents`, `confidence`, `probability` ([n]), `score`, `match`.
+
+`witness`: a sequence that says the match and the path to the last node; -1: none that is left.
+"""
 
 MIN_DEPTH, MAX_DEPTH = 2, 4096
+COMPACT_WORK = 20_000
+"""Records that one call of `SuffixTree.compact` looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +94,11 @@ class SuffixTree:
     """
 
     def __init__(self, depth: int = 64) -> None:
-        self._tree = _native.SuffixTree(check_depth(depth))
+        self.native = _native.SuffixTree(check_depth(depth))
 
     def begin(self, tokens: ArrayLike = ()) -> int:
         """A new sequence, which begins with `tokens`; returns its number, never given out twice."""
-        sequence = self._tree.begin()
+        sequence = self.native.begin()
         self.extend(sequence, tokens)
         return sequence
 
@@ -105,7 +111,7 @@ class SuffixTree:
         """
         ids = as_tokens(tokens)
         try:
-            self._tree.extend(sequence, ids)
+            self.native.extend(sequence, ids)
         except IndexError:
             raise UnknownSequence(sequence) from None
 
@@ -116,7 +122,7 @@ class SuffixTree:
             UnknownSequence: a number that no sequence of this tree has.
         """
         try:
-            self._tree.finish(sequence)
+            self.native.finish(sequence)
         except IndexError:
             raise UnknownSequence(sequence) from None
 
@@ -127,7 +133,7 @@ class SuffixTree:
             UnknownSequence: a number that no sequence of this tree has.
         """
         try:
-            self._tree.remove(sequence)
+            self.native.remove(sequence)
         except IndexError:
             raise UnknownSequence(sequence) from None
 
@@ -144,39 +150,72 @@ class SuffixTree:
         Of suffixes, only those shorter than the depth are looked for. Of equal scores the longer
         match wins. nodes: drafted tokens in all. reach: tokens on one path (None: as `nodes`).
         """
-        ids = as_tokens(context)
         native = policy.native() if isinstance(policy, SuffixPolicy) else policy
-        return self._tree.speculate(ids, native, nodes, nodes if reach is None else reach)
+        reach = nodes if reach is None else reach
+        if isinstance(context, np.ndarray):
+            try:  # no look at the ids: one that is none matches nothing
+                return self.native.speculate(context, native, nodes, reach)
+            except TypeError:
+                pass  # no contiguous int32 array
+        return self.native.speculate(as_tokens(context), native, nodes, reach)
 
     def count(self, pattern: ArrayLike) -> int:
         """How many suffixes begin with `pattern`; 0 for one longer than the depth."""
-        return self._tree.count(as_tokens(pattern))
+        return self.native.count(as_tokens(pattern))
+
+    def extents(self) -> dict[int, int]:
+        """Each sequence and how many tokens it has, all at one instant."""
+        flat = self.native.extents().tolist()
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def text(self, sequence: int, *, most: int = MAX_TOKEN) -> TokenIds:
+        """int32 [n]: the first tokens of a sequence, at most so many.
+
+        Raises:
+            UnknownSequence: a number that no sequence of this tree has.
+        """
+        try:
+            return self.native.text(sequence, most)
+        except IndexError:
+            raise UnknownSequence(sequence) from None
+
+    def compact(self) -> bool:
+        """Do a share of the work that gives unused memory back; whether nothing is left to do.
+
+        One call takes a millisecond or two. It is begun once a quarter of the memory lies idle.
+        """
+        return self.native.compact(COMPACT_WORK)
 
     def check(self) -> str:
         """Walk the whole tree: "" where its invariants hold, else the first that does not."""
-        return self._tree.check()
+        return self.native.check()
 
     @property
     def depth(self) -> int:
         """Tokens of a suffix that are kept."""
-        return self._tree.depth
+        return self.native.depth
 
     @property
     def tokens(self) -> int:
         """Tokens in all sequences."""
-        return self._tree.tokens
+        return self.native.tokens
 
     @property
     def sequences(self) -> int:
         """Sequences in the tree."""
-        return self._tree.sequences
+        return self.native.sequences
 
     @property
     def nodes(self) -> int:
         """Records of the tree; a suffix that occurs once needs none."""
-        return self._tree.nodes
+        return self.native.nodes
+
+    @property
+    def idle(self) -> int:
+        """Those of `nbytes` that nothing uses: the tree grows into them first."""
+        return self.native.idle
 
     @property
     def nbytes(self) -> int:
         """Bytes held, to the byte of what was asked of the allocator."""
-        return self._tree.nbytes
+        return self.native.nbytes

@@ -109,7 +109,9 @@ class Trace:
                         else:
                             self._skip(line.number, "the prompt has 0 tokens; record at least one")
         except OSError as error:
-            raise TraceError(f"cannot read {self.path}: {error.strerror or error}") from None
+            raise TraceError(
+                f"cannot read {self.path} ({error.strerror or error}); give a JSONL file, plain, .gz or .zst"
+            ) from None
 
     def _lines(self, stream: Iterable[bytes]) -> Iterator[_Line]:
         """The lines that hold a record; the others are reported."""

@@ -1,0 +1,138 @@
+// Recall under threads and sanitizers: every draft is a true continuation of what was said,
+// whatever writes and removes meanwhile. What drafts hold exactly, the Python twin says.
+
+#include "draftwood/recall.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace draftwood;
+
+#define EXPECT(condition)                                                           \
+  do {                                                                              \
+    if (!(condition)) {                                                             \
+      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                                 \
+    }                                                                               \
+  } while (false)
+
+constexpr Token kModulus = 1000;
+
+/// `count` numbers upwards from `start`, modulo 1000.
+std::vector<Token> run(Token start, int count) {
+  std::vector<Token> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back((start + i) % kModulus);
+  return tokens;
+}
+
+/// Every path counts upwards, as all that was ever said does.
+void expect_run(const RecallDraft& draft, Token last) {
+  for (std::size_t i = 0; i < draft.tokens.size(); ++i) {
+    EXPECT(draft.parents[i] < static_cast<std::int32_t>(i));
+    const Token before =
+        draft.parents[i] == kRoot ? last : draft.tokens[static_cast<std::size_t>(draft.parents[i])];
+    EXPECT(draft.tokens[i] == (before + 1) % kModulus);
+    EXPECT(draft.confidence[i] > 0 && draft.confidence[i] < 1);
+  }
+}
+
+void streams_draft_true_continuations_while_others_write_and_remove() {
+  const auto shared = std::make_shared<Recall>(4096);
+  std::atomic<bool> stop = false;
+  std::atomic<std::size_t> drafted = 0;
+  std::vector<std::thread> readers;
+  for (unsigned seed = 0; seed < 3; ++seed) {
+    readers.emplace_back([&, seed] {
+      std::mt19937 random(seed);
+      while (!stop) {
+        const auto start = static_cast<Token>(random() % kModulus);
+        RecallStream stream(shared, run(start, 5), 7, RecallPolicy{});
+        for (Token at = start + 5; at < start + 40; at += 3) {
+          const RecallDraft& draft = stream.propose(16, 16);
+          expect_run(draft, (at - 1) % kModulus);
+          drafted += draft.tokens.size();
+          stream.observe(run(at % kModulus, 3));
+        }
+        stream.close();
+      }
+    });
+  }
+  for (Token i = 0; i < 3000 || drafted == 0; ++i) {
+    const Recall::Sequence sequence = shared->begin();
+    shared->add(sequence, 7, {}, run(i * 7 % kModulus, 100));
+    if (i % 50 == 0) shared->remove(sequence);
+    if (i % 400 == 0) shared->remove_namespace(7);
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+}
+
+void a_batch_uses_many_threads() {
+  const auto shared = std::make_shared<Recall>(8192);
+  shared->add(shared->begin(), 1, {}, run(0, 2000));
+  std::vector<std::unique_ptr<RecallStream>> owned;
+  std::vector<RecallStream*> streams;
+  for (Token i = 0; i < 64; ++i) {
+    owned.push_back(std::make_unique<RecallStream>(shared, run(i * 11, 6), 1, RecallPolicy{}));
+    streams.push_back(owned.back().get());
+  }
+  for (Token step = 0; step < 20; ++step) {
+    propose_all(streams, 8, 8, 4);
+    std::vector<std::vector<Token>> said;
+    for (Token i = 0; i < 64; ++i) said.push_back(run(i * 11 + 6 + step * 2, 2));
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      EXPECT(!streams[i]->last().tokens.empty());
+      expect_run(streams[i]->last(), (said[i][0] + kModulus - 1) % kModulus);
+    }
+    const std::vector<std::span<const Token>> parts(said.begin(), said.end());
+    observe_all(streams, parts, 4);
+  }
+}
+
+void any_bytes_behind_a_header_are_safe() {
+  std::string folder = (std::filesystem::temp_directory_path() / "recall-XXXXXX").string();
+  EXPECT(::mkdtemp(folder.data()) != nullptr);
+  const std::string path = folder + "/history.recall";
+  std::mt19937 random(1);
+  for (int round = 0; round < 20; ++round) {
+    std::filesystem::remove(path);
+    Recall::open(path, true, 1024, {})->add(1, 0, {}, run(0, 900));
+    std::FILE* file = std::fopen(path.c_str(), "r+b");
+    EXPECT(file != nullptr);
+    const auto size = static_cast<long>(std::filesystem::file_size(path));
+    for (int i = 0; i < 4000; ++i) {
+      std::fseek(file, 4096 + static_cast<long>(random() % static_cast<unsigned>(size - 4096)),
+                 SEEK_SET);
+      std::fputc(static_cast<int>(random() & 255), file);
+    }
+    std::fclose(file);
+    const std::shared_ptr<Recall> shared = Recall::open(path, true, 1024, {});
+    for (Token i = 0; i < 60; ++i) {
+      RecallStream stream(shared, run(i * 13 % kModulus, 20), 0, RecallPolicy{});
+      EXPECT(stream.propose(32, 32).tokens.size() <= 32);
+      stream.observe(run(5, 40));
+      stream.close();
+    }
+    shared->remove(3);
+  }
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+
+int main() {
+  streams_draft_true_continuations_while_others_write_and_remove();
+  a_batch_uses_many_threads();
+  any_bytes_behind_a_header_are_safe();
+  std::puts("recall: all tests passed");
+}
