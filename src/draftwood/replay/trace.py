@@ -110,7 +110,8 @@ class Trace:
                             self._skip(line.number, "the prompt has 0 tokens; record at least one")
         except OSError as error:
             raise TraceError(
-                f"cannot read {self.path} ({error.strerror or error}); give a JSONL file, plain, .gz or .zst"
+                f"cannot read {self.path} ({error.strerror or error}); "
+                "give a JSONL file, plain, .gz or .zst"
             ) from None
 
     def _lines(self, stream: Iterable[bytes]) -> Iterator[_Line]:
