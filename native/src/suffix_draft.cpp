@@ -28,6 +28,42 @@ struct Candidate {
   std::uint32_t rank;
 };
 
+/// Moves `value` from `hole` up a binary heap of most probable first. With pop() below this is the
+/// algorithm of libstdc++'s std::priority_queue step by step, written out so that equally probable
+/// nodes come in the same order on every platform: the one in which the released code has them.
+void rise(std::vector<Candidate>& heap, std::size_t hole, const Candidate& value) {
+  while (hole > 0) {
+    const std::size_t parent = (hole - 1) / 2;
+    if (!(heap[parent].probability < value.probability)) break;
+    heap[hole] = heap[parent];
+    hole = parent;
+  }
+  heap[hole] = value;
+}
+
+/// Takes the most probable out: the hole sinks to a leaf along the better children, then the last
+/// element rises from there.
+Candidate pop(std::vector<Candidate>& heap) {
+  const Candidate best = heap.front();
+  const Candidate last = heap.back();
+  heap.pop_back();
+  const std::size_t size = heap.size();
+  if (size == 0) return best;
+  std::size_t hole = 0;
+  while (2 * hole + 2 < size) {
+    std::size_t next = 2 * hole + 2;
+    if (heap[next].probability < heap[next - 1].probability) --next;
+    heap[hole] = heap[next];
+    hole = next;
+  }
+  if (2 * hole + 2 == size) {
+    heap[hole] = heap[size - 1];
+    hole = size - 1;
+  }
+  rise(heap, hole, last);
+  return best;
+}
+
 /// A draft in the making.
 struct Sketch {
   std::vector<Candidate> nodes;
@@ -72,6 +108,7 @@ class Drawing {
   [[nodiscard]] bool wins(float score, std::uint32_t match) const;
   void group(std::uint32_t longest, std::uint32_t shortest, const Place& place);
   [[nodiscard]] bool settled(std::uint32_t match, std::size_t count) const;
+  [[nodiscard]] bool touches_end(std::uint32_t match, std::size_t count) const;
   void consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
                 bool redraw);
   SuffixDraft finish();
@@ -192,7 +229,8 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
     const std::size_t nodes = std::min<std::size_t>(most(match), sketch_.nodes.size());
     const float score = sketch_.score(nodes);
     if (match == shortest || settled(match, nodes)) {
-      const bool redraw = match != shortest && tree_.removals && !linear();
+      const bool redraw =
+          match != shortest && !linear() && (tree_.removals || touches_end(match, nodes));
       consider(match, score, sketch_, nodes, redraw);
     } else if (wins(linear() ? static_cast<float>(most(match)) * first.probability * margin : score,
                     match)) {
@@ -213,6 +251,16 @@ bool Drawing::settled(std::uint32_t match, std::size_t count) const {
   return std::all_of(sketch_.nodes.begin(),
                      sketch_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
                      [&](const Candidate& node) { return node.depth <= deepest; });
+}
+
+/// Whether one of the first `count` nodes of the group's sketch is the last that this longer match
+/// sees: behind it the sketch goes on, and that may put equals in another order.
+bool Drawing::touches_end(std::uint32_t match, std::size_t count) const {
+  const std::uint32_t shortest = sketch_.nodes.empty() ? match : sketch_.nodes[0].depth - 1;
+  const std::uint32_t deepest = tree_.depth - (match - shortest);
+  return std::any_of(sketch_.nodes.begin(),
+                     sketch_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
+                     [&](const Candidate& node) { return node.depth >= deepest; });
 }
 
 void Drawing::consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
@@ -282,31 +330,54 @@ void Drawing::chain(const Candidate& first, std::uint32_t count, Sketch& sketch)
 }
 
 void Drawing::tree(const Candidate& first, std::uint32_t count, Sketch& sketch) {
-  const auto worse = [](const Candidate& a, const Candidate& b) {
-    return a.probability != b.probability ? a.probability < b.probability : a.parent > b.parent;
-  };
+  // What waits in the heap, and in which order it goes in and out, is as in the released code, since
+  // that decides among equals: the tokens of a label one by one, then the label's end (no token),
+  // then all children at once.
   const auto push = [&](const Candidate& candidate) {
-    if (candidate.probability < policy_.floor) return;
     heap_.push_back(candidate);
-    std::push_heap(heap_.begin(), heap_.end(), worse);
+    rise(heap_, heap_.size() - 1, candidate);
+  };
+  const auto end_of = [&](Candidate label, RecordId record) {
+    label.token = -1;
+    label.siblings = record;
+    return label;
   };
   const std::uint32_t deepest = first.depth - 1 + static_cast<std::uint32_t>(reach_);
   heap_.clear();
-  push(first);
+  if (first.siblings == kNone) {
+    push(first);
+  } else {
+    Candidate end = end_of(first, first.siblings);
+    end.probability = 1.0F;
+    end.depth = first.depth - 1;
+    push(end);
+  }
   while (!heap_.empty() && sketch.nodes.size() < count) {
-    std::pop_heap(heap_.begin(), heap_.end(), worse);
-    const Candidate best = heap_.back();
-    heap_.pop_back();
-    const auto node = static_cast<std::int32_t>(sketch.nodes.size());
-    sketch.add(best);
-    // One sibling at a time waits in the heap: those behind it are no more probable.
-    if (best.siblings != kNone && best.rank + 1 < tree_.records[best.siblings].children.size()) {
-      const auto parent = static_cast<std::size_t>(best.parent);
-      const float above = best.parent == kRoot ? 1.0F : sketch.nodes[parent].probability;
-      push(child(best.siblings, best.rank + 1, above, best.parent, best.depth));
+    const Candidate best = pop(heap_);
+    if (best.token >= 0) {
+      const auto node = static_cast<std::int32_t>(sketch.nodes.size());
+      sketch.add(best);
+      Candidate next = best;
+      next.parent = node;
+      const bool inside = is_leaf(best.ref) || best.inside + 1 < tree_.records[best.ref].length;
+      if (best.depth >= deepest || best.depth >= tree_.depth) {
+        push(end_of(next, kNone));
+      } else if (!inside) {
+        push(end_of(next, best.ref));
+      } else if (follow(best, node, next)) {
+        push(next);
+      } else {
+        push(end_of(next, kNone));
+      }
+    } else if (best.siblings != kNone) {
+      const std::uint32_t children = tree_.records[best.siblings].children.size();
+      for (std::uint32_t rank = 0; rank < children; ++rank) {
+        const Candidate next =
+            child(best.siblings, rank, best.probability, best.parent, best.depth + 1);
+        if (next.probability < policy_.floor) break;
+        push(next);
+      }
     }
-    Candidate next;
-    if (best.depth < deepest && follow(best, node, next)) push(next);
   }
 }
 

@@ -89,7 +89,7 @@ class SuffixTree {
   /// Children are ordered by count. Among equals the order is that of the released code: a child
   /// that gains a count moves in front of those it leaves behind, and in front of those it
   /// joins only if it stood first before; one that loses a count stands first of those it joins.
-  /// In a kTree draft, among equally probable nodes the one whose parent stands first comes first.
+  /// Equally probable nodes of a kTree draft come in the order of the released code's heap.
   [[nodiscard]] SuffixDraft speculate(std::span<const Token> context, const SuffixPolicy& policy,
                                       std::int32_t nodes, std::int32_t reach,
                                       float above = 0.0F) const;

@@ -13,7 +13,7 @@ joined.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from draftwood.index.suffix_tree import SuffixPolicy
 
 Tokens = tuple[int, ...]
 ONE = np.float32(1)
+END: Tokens = (-1,)  # a string that nothing follows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,16 +41,16 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token that may be drafted next, below the draft's node `parent`."""
+    """A token that may be drafted next, below the draft's node `parent`.
+
+    ends: no token, but the place behind `string`, where it is decided what may follow.
+    """
 
     probability: np.float32
     confidence: np.float32
     parent: int
     string: Tokens  # match, path and the token itself
-
-    def __lt__(self, other: Candidate) -> bool:
-        """Whether the other is to be drafted first."""
-        return (self.probability, -self.parent) < (other.probability, -other.parent)
+    ends: bool = False
 
 
 class SuffixTree:
@@ -159,25 +160,41 @@ class SuffixTree:
     ) -> list[Candidate]:
         """The most probable nodes below `string`, best first: a chain or a tree."""
         drawn: list[Candidate] = []
-        waiting = self._below(string, ONE, ROOT, policy) if reach > 0 else []
+        waiting: list[Candidate] = []
+        _push(waiting, self._onward(Candidate(ONE, ONE, ROOT, string), reach > 0))
         while waiting and len(drawn) < limit:
-            best = max(waiting)  # of equals the first: siblings keep their order
-            waiting.remove(best)
+            best = _pop(waiting)
+            if best.ends:
+                for child in self._below(best.string, best.probability, best.parent, policy):
+                    _push(waiting, child)
+                continue
             drawn.append(best)
-            if len(best.string) - len(string) < reach:
-                waiting += self._below(best.string, best.probability, len(drawn) - 1, policy)
+            behind = replace(best, parent=len(drawn) - 1)
+            _push(waiting, self._onward(behind, len(best.string) - len(string) < reach))
         return drawn
+
+    def _onward(self, last: Candidate, further: bool) -> Candidate:
+        """What waits behind `last`: the one token that always follows, else the place itself.
+
+        further: whether anything may be drafted there at all.
+        """
+        children = self.children[last.string] if further else []
+        if len(children) == 1:
+            only = (*last.string, children[0])
+            if self.counts[only] == self.counts[last.string]:
+                return replace(last, string=only, confidence=ONE)
+        return replace(last, string=last.string if further else END, ends=True)
 
     def _below(
         self, string: Tokens, above: np.float32, parent: int, policy: SuffixPolicy
     ) -> list[Candidate]:
         """What may follow `string`, whose own probability is `above`."""
-        children = self.children[string]
+        children = self.children.get(string, [])
+        of = np.float32(self.count(string))
+        if policy.counts == "paper":
+            of = np.float32(sum(self.counts[(*string, child)] for child in children))
         if policy.mode == "linear":
             children = children[:1]
-        of = np.float32(self.counts[string])
-        if policy.counts == "paper":
-            of = np.float32(sum(self.counts[(*string, child)] for child in self.children[string]))
         candidates = []
         for child in children:
             count = np.float32(self.counts[(*string, child)])
@@ -188,6 +205,40 @@ class SuffixTree:
             if probability >= np.float32(policy.floor):
                 candidates.append(Candidate(probability, share, parent, (*string, child)))
         return candidates
+
+
+def _push(heap: list[Candidate], item: Candidate) -> None:
+    """Add to a binary heap, the most probable first; which equal one is first is up to the heap.
+
+    With `_pop` this is C++'s std::priority_queue as the released code uses it, step by step.
+    """
+    heap.append(item)
+    _rise(heap, len(heap) - 1, item)
+
+
+def _pop(heap: list[Candidate]) -> Candidate:
+    """Take out the first: the hole sinks along the better children, then the last rises there."""
+    best, last = heap[0], heap.pop()
+    if not heap:
+        return best
+    hole = 0
+    while 2 * hole + 2 < len(heap):
+        left, right = 2 * hole + 1, 2 * hole + 2
+        better = left if heap[right].probability < heap[left].probability else right
+        heap[hole] = heap[better]
+        hole = better
+    if 2 * hole + 2 == len(heap):
+        heap[hole] = heap[-1]
+        hole = len(heap) - 1
+    _rise(heap, hole, last)
+    return best
+
+
+def _rise(heap: list[Candidate], hole: int, item: Candidate) -> None:
+    while hole and heap[(hole - 1) // 2].probability < item.probability:
+        heap[hole] = heap[(hole - 1) // 2]
+        hole = (hole - 1) // 2
+    heap[hole] = item
 
 
 def _guess(drawn: list[Candidate], match: int) -> Guess:
