@@ -44,16 +44,20 @@ Array<T> array(std::vector<T>& values, nb::handle owner) {
   return Array<T>(values.data(), {values.size()}, owner);
 }
 
-/// A getter of one of a draft's arrays. Most contexts are unknown: their empty arrays are all one.
+/// A getter of one of a draft's arrays. Most contexts are unknown: their empty arrays are all one,
+/// made when first asked for, since the extension must load without numpy where its stub is made.
 template <class T>
 auto field(std::vector<T> Draft::* member) {
-  static T nothing[1];
-  static const nb::handle empty =
-      nb::cast(Array<T>(nothing, {0}, nb::none()), nb::rv_policy::reference).release();
   return [member](nb::handle_t<Draft> self) -> nb::object {
+    static T nothing[1];
+    static nb::handle empty;  // the GIL guards it
     std::vector<T>& values = nb::cast<Draft&>(self).*member;
-    if (values.empty()) return nb::borrow(empty);
-    return nb::cast(array(values, self));
+    if (!values.empty()) return nb::cast(array(values, self));
+    if (!empty.is_valid()) {
+      empty =
+          nb::cast(Array<T>(nothing, {0}, nb::none()), nb::rv_policy::reference).release();
+    }
+    return nb::borrow(empty);
   };
 }
 
