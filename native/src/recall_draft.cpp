@@ -52,9 +52,14 @@ void Sketch::gather(const View& view, std::span<const Token> context) {
         at[k] = 0;
         continue;
       }
+      const std::uint32_t link = peek(ring.records[slot].link[k]);
+      if (link == kUnnamed) {  // overwritten by context, which is compared with and never drafted
+        at[k] = 0;
+        continue;
+      }
       age[k] = slot_age;
       found[k][count[k]++] = slot;
-      at[k] = peek(ring.records[slot].link[k]);
+      at[k] = link;
       ++open;
     }
     if (open == 0) break;

@@ -28,6 +28,9 @@ inline constexpr std::array<std::uint32_t, kOrders> kOrder = {1, 2, 4};
 inline constexpr std::uint32_t kLongest = 4;
 inline constexpr std::uint32_t kMatchCap = 16;  ///< tokens of context that are compared at most
 
+/// In a link: no chain names the record, though a head that is older than it may still lead there.
+inline constexpr std::uint32_t kUnnamed = 0xFFFFFFFF;
+
 using Hashes = std::array<std::uint32_t, kOrders>;
 
 struct Record {
@@ -82,7 +85,7 @@ struct Ring {
   /// Puts a token that no chain names: context only, or a mark.
   void mark(std::uint32_t slot, Token token) const noexcept {
     poke(records[slot].token, token);
-    for (std::uint32_t& link : records[slot].link) poke(link, 0U);
+    for (std::uint32_t& link : records[slot].link) poke(link, kUnnamed);
   }
 };
 
