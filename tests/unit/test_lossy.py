@@ -72,7 +72,7 @@ def test_top_beta_wants_both_a_rank_and_a_small_gap():
     }
 
 
-# Of equal siblings greedy follows the first and a lossy rule whichever leads further: no twins here.
+# Of equal siblings greedy follows the first, a lossy rule whichever leads further: no twins here.
 @given(drafts(12, max_nodes=10, distinct=True), st.integers(0, 50))
 def test_the_best_one_is_greedy(draft, seed):
     rows = ToyTarget(hash_model(seed=seed)).open(PROMPT).score(draft)
