@@ -60,21 +60,27 @@ def as_tokens(values: ArrayLike, *, vocab_size: int | None = None) -> TokenIds:
 class Budget:
     """What a draft may cost at most.
 
-    nodes: drafted tokens in all. depth: tokens on one path (None: as `nodes`).
+    nodes: drafted tokens in all. depth: tokens on one path (None: as `nodes`). floor: in [0, 1],
+    what a node must be worth, its probability of acceptance (the product of confidences down the
+    path): drafters need not look for less likely ones. A hint: no draft is wrong that has some.
     """
 
     nodes: int = 32
     depth: int | None = None
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.nodes < 0:
             raise InvalidOption(f"budget of {self.nodes} nodes is negative; use 0 for no draft")
         if self.depth is not None and self.depth < 0:
             raise InvalidOption(f"budget depth {self.depth} is negative; use 0 for no draft")
+        if not 0.0 <= self.floor <= 1.0:
+            raise InvalidOption(f"budget floor {self.floor} is no probability; use 0 to 1")
 
     def within(self, depth: int) -> Budget:
         """The same budget, at most `depth` (>= 0) tokens deep."""
-        return Budget(self.nodes, depth if self.depth is None else min(self.depth, depth))
+        depth = depth if self.depth is None else min(self.depth, depth)
+        return Budget(self.nodes, depth, self.floor)
 
     @property
     def reach(self) -> int:

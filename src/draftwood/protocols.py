@@ -84,6 +84,67 @@ class Drafter(Protocol):
         """A stream that stands behind `prompt`; what it learns stays within `namespace`."""
 
 
+@runtime_checkable
+class BatchDrafter(Drafter, Protocol):
+    """A drafter that serves many of its streams in one call, as native code does with threads.
+
+    Each call equals the streams' own `propose` and `observe`, one after the other.
+    """
+
+    def propose_all(self, streams: Sequence[Any], budgets: Sequence[Budget]) -> list[Draft]:
+        """A draft for each stream (of this drafter, no stream twice), within its own budget."""
+
+    def observe_all(self, streams: Sequence[Any], feedback: Sequence[Feedback]) -> None:
+        """Move each stream past what it is told."""
+
+
+class DraftSeat(Protocol):
+    """One sequence in a small model: the cache behind its context, and nodes drafted below it.
+
+    Nodes are numbered from 0 in the order in which they were added since the last `keep`. Used by
+    one thread at a time.
+    """
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that still fit behind the context; None: no limit."""
+
+    @property
+    def passes(self) -> int:
+        """Passes of the model so far, the prompt's included."""
+
+    def root(self) -> NDArray[np.float32]:
+        """float32 [V]: log-probabilities after the context; one pass over what is not cached."""
+
+    def expand(self, tokens: TokenIds, parents: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Add m nodes in one pass; float32 [m, V]: log-probabilities after each of them.
+
+        parents: int32 [m], ROOT or a node added in an earlier call. A node sees the context and its
+        ancestors only. Call `root` first: it brings the cache up to the context.
+        """
+
+    def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
+        """Put `tokens` behind the context and forget all nodes but those on `path`.
+
+        path: int32 [k], nodes from the context down that hold the first k of `tokens`, so that
+        nothing accepted is computed again; it may be shorter than what was accepted.
+        """
+
+    def close(self) -> None:
+        """Give the cache back; the seat is not used again."""
+
+
+class DraftModel(Protocol):
+    """A small language model that drafts. Shared by all sequences; seats may live side by side."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V, of its rows."""
+
+    def open(self, prompt: TokenIds) -> DraftSeat:
+        """A seat behind `prompt`."""
+
+
 class Seat(Protocol):
     """One sequence in the target: committed tokens and the cache behind them."""
 

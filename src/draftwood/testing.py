@@ -155,6 +155,67 @@ def hash_model(vocab_size: int = len(WORDS), *, order: int = 3, seed: int = 0) -
     return row
 
 
+class ToyDraftModel:
+    """A `DraftModel` from a function: log-softmax of `row(context and path)`; caches nothing.
+
+    It refuses what a real one could not do: parents that are not there, `expand` before `root`.
+    """
+
+    def __init__(self, row: Row, vocab_size: int = len(WORDS)) -> None:
+        self.row, self.vocab_size = row, vocab_size
+
+    def open(self, prompt: TokenIds) -> ToyDraftSeat:
+        """A seat behind `prompt`."""
+        return ToyDraftSeat(self.row, tuple(prompt.tolist()))
+
+
+class ToyDraftSeat:
+    """One sequence of a ToyDraftModel. `rows` counts the nodes that were passed through it."""
+
+    room: int | None = None
+
+    def __init__(self, row: Row, context: tuple[int, ...]) -> None:
+        self.context, self.passes, self.rows = context, 0, 0
+        self._row = row
+        self._nodes: list[tuple[int, ...]] = []
+        self._ready = False
+
+    def root(self) -> NDArray[np.float32]:
+        """The row after the context."""
+        self.passes += not self._ready
+        self._ready = True
+        return self._log_row(self.context)
+
+    def expand(self, tokens: TokenIds, parents: NDArray[np.int32]) -> NDArray[np.float32]:
+        """A row after each new node."""
+        if not self._ready:
+            raise ValueError("expand before root: the cache does not reach the context yet")
+        known = len(self._nodes)
+        for token, parent in zip(tokens.tolist(), parents.tolist(), strict=True):
+            if not ROOT <= parent < known:
+                raise ValueError(f"parent {parent} is not one of {known} nodes of earlier calls")
+            above = self.context if parent == ROOT else self._nodes[parent]
+            self._nodes.append((*above, token))
+        self.passes += 1
+        self.rows += len(tokens)
+        return np.stack([self._log_row(path) for path in self._nodes[known:]])
+
+    def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
+        """Move on."""
+        grown = (*self.context, *tokens.tolist())
+        if len(path) and self._nodes[int(path[-1])] != grown[: len(self.context) + len(path)]:
+            raise ValueError("the path does not hold the first of the tokens")
+        self.context, self._nodes, self._ready = grown, [], False
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _log_row(self, prefix: tuple[int, ...]) -> NDArray[np.float32]:
+        row = np.asarray(self._row(prefix), dtype=np.float64)
+        row -= row.max()
+        return np.asarray(row - np.log(np.exp(row).sum()), dtype=np.float32)
+
+
 def greedy_text(row: Row, prompt: Sequence[int], count: int) -> list[int]:
     """The `count` likeliest tokens after `prompt`, one after the other: what must come out."""
     prefix = list(prompt)
