@@ -57,7 +57,7 @@ class Recipe:
 
 ROLES: Final = {
     "target": Recipe(),
-    "drafter": Recipe(width=48, layers=2, heads=2, inner=128),
+    "drafter": Recipe(steps=6000, width=56, layers=2, heads=2, inner=128),
 }
 
 
