@@ -71,19 +71,6 @@ Header read_header(std::span<const std::byte> start, std::uint64_t file_bytes) {
   return header;
 }
 
-HistoryInfo info_of(const Header& header) {
-  HistoryInfo info;
-  info.major = header.major;
-  info.minor = header.minor;
-  info.bytes = header.bytes;
-  info.sequences = header.sequences;
-  info.tokens = header.tokens;
-  info.namespaces = header.namespaces;
-  info.token_limit = header.token_limit;
-  info.fingerprint = header.fingerprint;
-  return info;
-}
-
 /// Does `work`; a fault found in it is told with the file's path.
 template <typename Work>
 auto naming(const std::string& path, const Work& work) {
@@ -152,7 +139,7 @@ class HistoryParser {
 
   HistoryView parse() {
     place_sections();
-    view_.info_ = info_of(header_);
+    view_.info_ = history::info_of(header_);
     view_.tokens_ = array<Token>(0);
     view_.offsets_ = array<std::uint64_t>(1);
     view_.times_ = array<std::int64_t>(2);
@@ -382,7 +369,7 @@ std::shared_ptr<const History> History::map(const std::string& path, HistoryChec
     bytes = {static_cast<const std::byte*>(address), history->bytes_};
   }
   if (expected) {  // before the rest: another tokenizer's file need not be read through
-    const HistoryInfo info = info_of(read_header(bytes, bytes.size()));
+    const HistoryInfo info = history::info_of(read_header(bytes, bytes.size()));
     if (info.fingerprint != *expected) fail_fingerprint(info.fingerprint, *expected);
   }
   history->view_ = HistoryView::parse(bytes, check);
@@ -405,7 +392,7 @@ HistoryInfo read_history_info(const std::string& path) {
       if (count == 0) break;
       got += static_cast<std::size_t>(count);
     }
-    return info_of(read_header(std::span(start).first(got), file.bytes()));
+    return history::info_of(read_header(std::span(start).first(got), file.bytes()));
   });
 }
 

@@ -76,6 +76,20 @@ inline std::uint32_t checksum_of(const Header& header) {
   return crc32c(bytes_of(header).first(offsetof(Header, header_checksum)));
 }
 
+/// What a header says to those who ask.
+inline HistoryInfo info_of(const Header& header) {
+  HistoryInfo info;
+  info.major = header.major;
+  info.minor = header.minor;
+  info.bytes = header.bytes;
+  info.sequences = header.sequences;
+  info.tokens = header.tokens;
+  info.namespaces = header.namespaces;
+  info.token_limit = header.token_limit;
+  info.fingerprint = header.fingerprint;
+  return info;
+}
+
 /// What crc32c() gives on a processor without the instruction.
 std::uint32_t crc32c_by_table(std::span<const std::byte> bytes, std::uint32_t before = 0);
 

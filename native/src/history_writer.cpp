@@ -193,16 +193,7 @@ HistoryInfo HistoryWriter::finish() {
     file_ = -1;
     sync_directory(directory_of(path_));
 
-    HistoryInfo info;
-    info.major = header.major;
-    info.minor = header.minor;
-    info.bytes = header.bytes;
-    info.sequences = header.sequences;
-    info.tokens = header.tokens;
-    info.namespaces = header.namespaces;
-    info.token_limit = header.token_limit;
-    info.fingerprint = header.fingerprint;
-    return info;
+    return history::info_of(header);
   } catch (...) {
     abandon();
     throw;

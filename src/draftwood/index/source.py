@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from draftwood.draft import TokenIds, as_tokens
-from draftwood.errors import InvalidTokens, MissingExtra, SourceError
+from draftwood.errors import InvalidTokens, SourceError
+from draftwood.index.packed import damage, unpacked
 from draftwood.index.store import Entry
 
 Encode = Callable[[Sequence[str]], Sequence[TokenIds]]
 """Text to token ids, as `TraceTokenizer.encode`."""
-
-
-def open_lines(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed where its name ends in .gz or .zst.
-
-    Raises:
-        MissingExtra: a .zst file, and zstandard is not installed.
-    """
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        try:
-            import zstandard
-        except ImportError:
-            raise MissingExtra(
-                f"{path} needs the zstandard package; install draftwood[replay]"
-            ) from None
-        reader = zstandard.ZstdDecompressor().stream_reader
-        # The package's reader gives no lines, and by itself stops behind the first frame.
-        return io.BufferedReader(reader(path.open("rb"), read_across_frames=True, closefd=True))
-    return path.open("rb")
 
 
 def is_export(path: Path) -> bool:
@@ -110,11 +87,11 @@ def text_file(path: Path, encode: Encode | None) -> TokenIds:
             f"{path} is read as text; pass --tokenizer with a tokenizer.json or a model folder"
         )
     try:
-        with open_lines(path) as file:
-            text = file.read().decode()
+        with path.open("rb") as file:
+            text = unpacked(file, path).read().decode()
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is no UTF-8 text ({error}); convert it") from None
-    except _damage() as error:
+    except damage() as error:
         raise SourceError(f"{path} is damaged ({error}); copy it again") from None
     return encode([text])[0]
 
@@ -123,24 +100,14 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that hold anything, with their numbers."""
     number = 0
     try:
-        with open_lines(path) as file:
-            for number, raw in enumerate(file, 1):
+        with path.open("rb") as file:
+            for number, raw in enumerate(unpacked(file, path), 1):
                 if raw.strip():
                     yield number, raw
-    except _damage() as error:
+    except damage() as error:
         raise SourceError(
             f"{path}:{number + 1}: the file is damaged from here on ({error}); copy it again"
         ) from None
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """What a damaged compressed file raises."""
-    errors: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
-    try:
-        from zstandard import ZstdError
-    except ImportError:
-        return errors
-    return (*errors, ZstdError)
 
 
 def _entry(line: Any, vocab_size: int | None) -> Entry:

@@ -10,10 +10,7 @@ A record is one model call, one JSON object a line:
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +20,8 @@ from typing import IO, Any
 import numpy as np
 
 from draftwood.draft import TokenIds, as_tokens
-from draftwood.errors import InvalidTokens, MissingExtra, TraceError
+from draftwood.errors import InvalidTokens, TraceError
+from draftwood.index.packed import damage, unpacked
 from draftwood.replay.tokenizer import TraceTokenizer
 
 _BATCH = 128
@@ -100,7 +98,7 @@ class Trace:
         try:
             with self.path.open("rb") as self._file:
                 self._size = self.path.stat().st_size
-                lines = self._lines(_decompressed(self._file, self.path))
+                lines = self._lines(unpacked(self._file, self.path))
                 while batch := list(islice(lines, _BATCH)):
                     for line, prompt, response in self._tokenized(batch):
                         record = _served(line, prompt, response, sessions)
@@ -126,7 +124,7 @@ class Trace:
                     yield _parse(number, raw, vocab_size)
                 except (TraceError, InvalidTokens) as error:
                     self._skip(number, str(error))
-        except (EOFError, gzip.BadGzipFile, zlib.error, _zstd_error()) as error:
+        except damage() as error:
             self._skip(number + 1, f"the file is damaged from here on ({error}); copy it again")
 
     def _tokenized(self, lines: list[_Line]) -> Iterator[tuple[_Line, TokenIds, TokenIds]]:
@@ -199,28 +197,3 @@ def _content(record: dict[str, Any], name: str, vocab_size: int | None) -> str |
         return as_tokens(value, vocab_size=vocab_size)
     except (ValueError, OverflowError) as error:  # ragged lists are a ValueError of numpy
         raise TraceError(f"{name}: {error}") from None
-
-
-def _decompressed(file: IO[bytes], path: Path) -> Iterable[bytes]:
-    """The lines of the file, unpacked as its name says."""
-    if path.suffix == ".gz":
-        return gzip.GzipFile(fileobj=file)
-    if path.suffix == ".zst":
-        try:
-            import zstandard
-        except ImportError:
-            raise MissingExtra(
-                f"{path} needs the zstandard package; install draftwood[replay]"
-            ) from None
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return io.BufferedReader(reader)
-    return file
-
-
-def _zstd_error() -> type[Exception]:
-    try:
-        from zstandard import ZstdError
-    except ImportError:
-        return EOFError
-    error: type[Exception] = ZstdError
-    return error
