@@ -1,84 +1,28 @@
-"""What both suffix trees cost: FIELD by field, interleaved in one run, medians of ratios.
+"""What both suffix trees cost: appending, drafting, evicting, interleaved in one run.
 
 Times are CPU times of the calling thread, so that a busy machine spoils them little; of a decode
-step, where several threads may work, wall clock. Ratios are peer / ours: above 1, ours is better.
+step (`peer_requests`), where several threads may work, wall clock.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
-from time import perf_counter_ns, thread_time_ns
 
 import numpy as np
 from arctic_inference.suffix_decoding import SuffixDecodingCache
-from arctic_inference.suffix_decoding.cache import SuffixTree as PeerTree
-from peer_sides import RELEASED, OurRequest, Ours, Peer, PeerRequest
+from peer_sides import RELEASED, PeerRequest
+from peer_table import Row, Table, thread_us
 
 from draftwood.draft import Budget, TokenIds
 from draftwood.drafters.suffix import SuffixDrafter
-from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
+from draftwood.index.suffix_tree import SuffixPolicy
 
-POLICY = SuffixPolicy().native()
+POLICY = SuffixPolicy().native(witness=False)
 _CHUNK = 20_000
 """Tokens that one side appends before the other takes its turn."""
-
-
-@dataclass(slots=True)
-class Row:
-    """One line of the table: values of both sides in `unit`, and peer / ours."""
-
-    what: str
-    unit: str
-    ours: float
-    peer: float
-    ratio: float
-
-    @classmethod
-    def of(cls, what: str, unit: str, ours: Sequence[float], peer: Sequence[float]) -> Row:
-        """Medians of both sides, and the median of the ratios pair by pair."""
-        ratios = [p / max(o, 1e-12) for o, p in zip(ours, peer, strict=True)]
-        return cls(what, unit, median(ours), median(peer), median(ratios))
-
-    @classmethod
-    def at(cls, what: str, unit: str, share: float, ours: list[float], peer: list[float]) -> Row:
-        """A quantile of both sides, and its ratio."""
-        o, p = (float(np.quantile(side, share)) for side in (ours, peer))
-        return cls(what, unit, o, p, p / max(o, 1e-12))
-
-
-@dataclass(slots=True)
-class Table:
-    """All rows at one depth and number of stored tokens."""
-
-    depth: int
-    tokens: int
-    rows: dict[str, Row] = field(default_factory=dict)
-
-    def add(self, key: str, row: Row) -> None:
-        """Keep a row under a key for the JSON object."""
-        self.rows[key] = row
-
-
-def thread_us(work: Callable[[], object]) -> float:
-    """Microseconds of this thread's CPU time."""
-    start = thread_time_ns()
-    work()
-    return (thread_time_ns() - start) / 1e3
-
-
-def wall_us(work: Callable[[], object]) -> float:
-    """Microseconds of wall clock."""
-    start = perf_counter_ns()
-    work()
-    return (perf_counter_ns() - start) / 1e3
+_LONG = 32_000
+"""Tokens of the long response that is evicted."""
 
 
 class Trees:
@@ -121,6 +65,21 @@ class Trees:
         return thread_us(lambda: self.ours.remove(mine)), thread_us(
             lambda: self.peer.remove(theirs)
         )
+
+    def evict_long(self, text: TokenIds) -> tuple[list[float], float]:
+        """Store a long response and evict it: milliseconds of each of our calls, and the peer's."""
+        self.append([text])
+        mine, theirs = self.ids.pop()
+        self.texts.pop()
+        out = [False]
+
+        def share() -> None:
+            out[0] = self.ours.evict(mine)
+
+        shares = []
+        while not out[0]:
+            shares.append(thread_us(share) / 1e3)
+        return shares, thread_us(lambda: self.peer.remove(theirs)) / 1e3
 
 
 def measure(
@@ -244,12 +203,20 @@ def _window(random: np.random.Generator, texts: Sequence[TokenIds], size: int) -
 
 
 def _evict(table: Table, trees: Trees, oldest: int = 150, longest: int = 15) -> None:
-    """The oldest responses one by one, then the longest ones."""
+    """The oldest responses one by one, then the longest ones; then a longer one share by share."""
     times = [trees.evict() for _ in range(oldest)]
     times += [trees.evict(_longest(trees.texts)) for _ in range(longest)]
     ours, peer = ([each / 1e3 for each in side] for side in zip(*times, strict=True))
     table.add("evict", Row.of("evict one response, p50", "ms", ours, peer))
     table.add("evict_worst", Row.at("evict one response, worst", "ms", 1.0, ours, peer))
+    shares, whole = trees.evict_long(np.concatenate(trees.texts[: _reaching(trees.texts, _LONG)]))
+    row = Row.at("evict 32 k tokens, longest call", "ms", 1.0, shares, [whole])
+    table.add("evict_long", row)
+
+
+def _reaching(texts: Sequence[TokenIds], tokens: int) -> int:
+    """How many texts it takes to have so many tokens."""
+    return int(np.searchsorted(np.cumsum([len(text) for text in texts]), tokens)) + 1
 
 
 def _longest(texts: Sequence[TokenIds]) -> int:
@@ -265,124 +232,3 @@ def _append_when_full(table: Table, trees: Trees, texts: Sequence[TokenIds]) -> 
         ours.append(out[0] / len(text) + into[0])
         peer.append(out[1] / len(text) + into[1])
     table.add("append_full", Row.of("append once full, a token", "us", ours, peer))
-
-
-# --- Requests ---------------------------------------------------------------------------------
-
-
-def measure_requests(
-    texts: Sequence[TokenIds], *, depth: int, tokens: int, progress: Callable[[str], None]
-) -> Table:
-    """Opening, closing and decoding beside `tokens` of stored responses."""
-    table = Table(depth, tokens)
-    ours, peer = Ours(depth), Peer(depth)
-    progress(f"depth {depth}: requests beside {tokens:,} tokens")
-    rest = iter(texts)
-    stored = 0
-    for text in rest:
-        for side in (ours, peer):
-            request = side.open(text[:1])
-            request.append(text)
-            request.close()
-        stored += len(text)
-        if stored >= tokens:
-            break
-    flat = np.concatenate(list(rest) or list(texts))
-    for size in (32_000, 128_000):
-        prompt = np.resize(flat, size).astype(np.int32)
-        _open_and_close(table, ours, peer, prompt, size // 1000)
-    for batch in (1, 256):
-        _decode_steps(table, ours, peer, flat, batch)
-    return table
-
-
-def _open_and_close(table: Table, ours: Ours, peer: Peer, prompt: TokenIds, size: int) -> None:
-    opening, closing = ([], []), ([], [])
-    for _ in range(5):
-        for at, side in enumerate((ours, peer)):
-            held: list[OurRequest | PeerRequest] = []
-            opening[at].append(thread_us(lambda: held.append(side.open(prompt))) / 1e3)  # noqa: B023
-            closing[at].append(thread_us(lambda: held.pop().close()) / 1e3)  # noqa: B023
-    table.add(f"open_{size}k", Row.of(f"open with a {size} k-token prompt", "ms", *opening))
-    table.add(f"close_{size}k", Row.of(f"close with a {size} k-token prompt", "ms", *closing))
-
-
-def _decode_steps(table: Table, ours: Ours, peer: Peer, flat: TokenIds, batch: int) -> None:
-    """Steps of a batch of requests: two tokens each, then a draft each."""
-    prompt, steps = 400, 60 if batch == 1 else 12
-    depth = peer.depth
-    starts = np.linspace(0, len(flat) - prompt - 2 * steps - 1, batch).astype(int)
-    texts = [flat[at : at + prompt + 2 * steps] for at in starts]
-    mine = [ours.open(text[:prompt]) for text in texts]
-    theirs = [peer.open(text[:prompt]) for text in texts]
-
-    def our_step(at: int) -> None:
-        if batch == 1:
-            mine[0].append(texts[0][at - 2 : at])
-            mine[0].draft()
-        else:
-            ours.step(mine, [text[at - 2 : at] for text in texts])
-
-    def peer_step(at: int) -> None:
-        for request, text in zip(theirs, texts, strict=True):
-            request.append(text[at - 2 : at])
-        for request, text in zip(theirs, texts, strict=True):
-            request.draft(text[at - depth : at], RELEASED)
-
-    times: tuple[list[float], list[float]] = ([], [])
-    for step in range(1, steps + 1):
-        at = prompt + 2 * step
-        times[0].append(wall_us(lambda: our_step(at)) / 1e3)  # noqa: B023
-        times[1].append(wall_us(lambda: peer_step(at)) / 1e3)  # noqa: B023
-    for request in (*mine, *theirs):
-        request.close()
-    table.add(f"batch{batch}", Row.of(f"decode step, batch {batch}", "ms", *times))
-
-
-# --- Memory -----------------------------------------------------------------------------------
-
-
-def memory(texts: Sequence[TokenIds], *, depth: int, tokens: int) -> Row:
-    """Resident bytes a stored token; each side in a process of its own."""
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "texts.npz"
-        lengths = np.cumsum([len(text) for text in texts])
-        keep = int(np.searchsorted(lengths, tokens)) + 1
-        np.savez(path, flat=np.concatenate(texts[:keep]), ends=lengths[:keep])
-        for side in ("ours", "peer"):
-            command = [sys.executable, __file__, side, str(depth), str(path)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found[side] = json.loads(done.stdout)
-    return Row(
-        "resident memory a stored token",
-        "bytes",
-        found["ours"],
-        found["peer"],
-        found["peer"] / found["ours"],
-    )
-
-
-def _resident() -> int:
-    """Resident bytes of this process that no file backs."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("no RssAnon in /proc/self/status; run this on Linux")
-
-
-def _store_and_report(side: str, depth: int, path: Path) -> None:
-    with np.load(path) as file:
-        texts = np.split(file["flat"], file["ends"][:-1])
-    tree = SuffixTree(depth) if side == "ours" else PeerTree(depth)
-    before = _resident()
-    for number, text in enumerate(texts):
-        if isinstance(tree, SuffixTree):
-            tree.finish(tree.begin(text))
-        else:
-            tree.extend_ndarray(number, text)
-    print(json.dumps((_resident() - before) / sum(map(len, texts))))
-
-
-if __name__ == "__main__":
-    _store_and_report(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

@@ -15,6 +15,7 @@ from arctic_inference.suffix_decoding import SuffixDecodingCache
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.drafters.suffix import SuffixDrafter, SuffixStream
+from draftwood.index.suffix_tree import Mode
 from draftwood.protocols import Feedback, Verdict
 
 
@@ -22,7 +23,7 @@ from draftwood.protocols import Feedback, Verdict
 class Setting:
     """One policy in the words of both: MAX_SPEC(p) = alpha * p + offset, at most `nodes`."""
 
-    mode: str = "linear"
+    mode: Mode = "linear"
     alpha: float = 1.0
     offset: float = 0.0
     floor: float = 0.1
@@ -118,7 +119,7 @@ class Ours:
         """One decode step of a batch: each request's new tokens, then a draft each."""
         streams = [request.stream for request in requests]
         self.drafter.observe_all(streams, [_feedback(each) for each in tokens])
-        return self.drafter.propose_all(streams, self._budget)
+        return self.drafter.propose_all(streams, [self._budget] * len(streams))
 
 
 class OurRequest:
@@ -134,7 +135,7 @@ class OurRequest:
 
     def guess(self) -> Guess:
         """The same as a value to compare."""
-        best, _ = self.stream.guess(self._budget)
+        best = self.stream.guess(self._budget)
         return Guess(
             best.tokens.tolist(),
             best.parents.tolist(),

@@ -12,8 +12,9 @@ the virtual environment must be active, since the build asks CMake for its Pytho
 
 It prints tables, then (with --json) one JSON object as its last line: `contexts` compared and
 `equal_drafts` among them; ratios peer / ours under `d24` and `d64`, each the lower of the sizes
-stored; our `batch256_ms`, `prompt128k_open_ms`, `prompt128k_close_ms`, `worst_evict_ms`, each the
-worst of the depths and sizes. `settings`, `tables` and `provenance` hold the rest.
+stored; our `batch256_ms`, `prompt128k_open_ms`, `prompt128k_close_ms`, `worst_evict_ms` (a whole
+response of the traces), `worst_evict_call_ms` (the longest call while one of 32 k tokens leaves),
+each the worst of the depths and sizes. `settings`, `tables` and `provenance` hold the rest.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer_cost import Table, measure, measure_requests, memory
+from peer_cost import measure
 from peer_equal import EXPLAINED, SETTINGS, Comparison, compare, compare_evicting
+from peer_memory import memory
+from peer_requests import measure_requests
+from peer_table import Table
 
 from draftwood.draft import TokenIds
 from draftwood.provenance import provenance
@@ -52,7 +57,7 @@ def main() -> None:
     options = _options()
     tokenizer = TraceTokenizer.load(options.tokenizer)
     traces = {path.name.split(".")[0]: path for path in options.traces}
-    equal = _equality(traces, tokenizer, options.contexts)
+    equal = _equality(traces, options.tokenizer, options.contexts, options.jobs)
     for line in _told(equal):
         print(line)
     tables: list[Table] = []
@@ -81,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--sizes", nargs="*", type=int, default=[1_000_000, 5_000_000], help="tokens to store"
     )
+    parser.add_argument("--jobs", type=int, default=2, help="processes that compare drafts")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--out", type=Path, help="write the JSON object to this file, too")
     return parser.parse_args()
@@ -91,29 +97,34 @@ def _say(text: str) -> None:
 
 
 def _equality(
-    traces: dict[str, Path], tokenizer: TraceTokenizer, contexts: int
+    traces: dict[str, Path], tokenizer: Path, contexts: int, jobs: int
 ) -> dict[str, Comparison]:
-    """Every trace at both depths, until so many contexts are compared; the same share of each."""
-    found: dict[str, Comparison] = {}
-    total = 0
+    """Every trace at both depths, the same share of the contexts each; in `jobs` processes."""
     turns = [(name, depth) for name in traces for depth in DEPTHS]
-    for at, (name, depth) in enumerate(turns):
-        share = -(-(contexts - total) // (len(turns) - at))
-        records = Trace(traces[name], tokenizer, problem=_say)
-        compared = compare(name, _enough(records, share), depth=depth, contexts=share)
-        found[f"{name} d{depth}"] = compared
-        total += compared.contexts
-        _say(f"{name}, depth {depth}: {compared.contexts:,} contexts, {dict(compared.kinds)}")
-    for name, depth in turns[:EVICTING]:
-        records = _enough(Trace(traces[name], tokenizer, problem=_say), contexts // 10)
-        texts = [record.response for record in records]
-        compared = compare_evicting(name, texts, depth=depth, contexts=contexts // 20)
-        found[f"{name} d{depth}, evicting"] = compared
-        _say(f"{name}, depth {depth}, evicting: {dict(compared.kinds)}")
+    share = -(-contexts // len(turns))
+    work = [(name, traces[name], depth, share, False) for name, depth in turns]
+    work += [(name, traces[name], depth, contexts // 20, True) for name, depth in turns[:EVICTING]]
+    found: dict[str, Comparison] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        for name, compared in pool.map(_compared, repeat(tokenizer), work):
+            found[name] = compared
+            _say(f"{name}: {compared.contexts:,} contexts, {dict(compared.kinds)}")
     return found
 
 
-def _enough(records: Iterator[Record] | Trace, contexts: int) -> list[Record]:
+def _compared(tokenizer: Path, work: tuple[str, Path, int, int, bool]) -> tuple[str, Comparison]:
+    """One trace at one depth; with old responses leaving the trees, or with all kept."""
+    name, path, depth, contexts, evicting = work
+    trace = Trace(path, TraceTokenizer.load(tokenizer), problem=_say)
+    if not evicting:
+        records = _enough(trace, contexts)
+        return f"{name} d{depth}", compare(name, records, depth=depth, contexts=contexts)
+    texts = [record.response for record in _enough(trace, 2 * contexts)]
+    compared = compare_evicting(name, texts, depth=depth, contexts=contexts)
+    return f"{name} d{depth}, evicting", compared
+
+
+def _enough(records: Iterable[Record], contexts: int) -> list[Record]:
     """Records with some more steps than `contexts`: a step generates 2.5 tokens on average."""
     taken: list[Record] = []
     tokens = 0
@@ -202,6 +213,7 @@ def _summary(equal: dict[str, Comparison], tables: list[Table]) -> dict[str, Any
             "prompt128k_open_ms": "open_128k",
             "prompt128k_close_ms": "close_128k",
             "worst_evict_ms": "evict_worst",
+            "worst_evict_call_ms": "evict_long",
         }.items():
             result[key] = round(max(t.rows[row].ours for t in tables if row in t.rows), 3)
         result["tables"] = [asdict(table) for table in tables]

@@ -19,6 +19,7 @@ using namespace nb::literals;
 
 using draftwood::Draft;
 using draftwood::Recall;
+using draftwood::RecallBudget;
 using draftwood::RecallDraft;
 using draftwood::RecallError;
 using draftwood::RecallFault;
@@ -32,6 +33,9 @@ namespace {
 /// Token ids as they come from draftwood.as_tokens(): borrowed, never converted.
 using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Offsets = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+/// A value for each stream.
+template <class T>
+using Each = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Unlocked = nb::call_guard<nb::gil_scoped_release>;
 
 std::span<const Token> view(const Tokens& tokens) {
@@ -183,11 +187,12 @@ void bind_recall(nb::module_& module) {
           "share"_a)
       .def(
           "propose",
-          [](RecallStream& self, std::uint32_t nodes, std::uint32_t reach) {
+          [](RecallStream& self, std::uint32_t nodes, std::uint32_t reach, float floor) {
             const nb::gil_scoped_release unlocked;
-            return RecallDraft(self.propose(nodes, reach));
+            return RecallDraft(self.propose({nodes, reach, floor}));
           },
-          "nodes"_a, "reach"_a, "At most `nodes` nodes, no path longer than `reach`.")
+          "nodes"_a, "reach"_a, "floor"_a = 0.0F,
+          "At most `nodes` nodes, no path longer than `reach`, none less likely than `floor`.")
       .def(
           "observe",
           [](RecallStream& self, const Tokens& tokens) {
@@ -202,15 +207,23 @@ void bind_recall(nb::module_& module) {
 
   module.def(
       "propose_all",
-      [](const Streams& streams, std::uint32_t nodes, std::uint32_t reach, std::uint32_t threads) {
+      [](const Streams& streams, const Each<std::uint32_t>& nodes, const Each<std::uint32_t>& reach,
+         const Each<float>& floor, std::uint32_t threads) {
         const std::vector<RecallStream*> all = streams_of(streams);
+        if (nodes.size() != all.size() || reach.size() != all.size() || floor.size() != all.size())
+          throw std::invalid_argument("nodes, reach and floor: one a stream");
+        std::vector<RecallBudget> budgets;
+        budgets.reserve(all.size());
+        for (std::size_t i = 0; i < all.size(); ++i) {
+          budgets.push_back({nodes.data()[i], reach.data()[i], floor.data()[i]});
+        }
         {
           const nb::gil_scoped_release unlocked;
-          draftwood::propose_all(all, nodes, reach, threads);
+          draftwood::propose_all(all, budgets, threads);
         }
         return joined(all);
       },
-      "streams"_a, "nodes"_a, "reach"_a, "threads"_a,
+      "streams"_a, "nodes"_a.noconvert(), "reach"_a.noconvert(), "floor"_a.noconvert(), "threads"_a,
       "Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].");
   module.def(
       "observe_all",

@@ -10,9 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "../src/thread_pool.h"
 #include "draftwood/suffix_stream.h"
 #include "draftwood/suffix_tree.h"
+#include "draftwood/thread_pool.h"
+#include "numpy_array.h"
+#include "token_view.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -26,36 +28,23 @@ using draftwood::SuffixStream;
 using draftwood::SuffixTree;
 using draftwood::ThreadPool;
 using draftwood::Token;
+using draftwood::TokenView;
 
 namespace {
-
-/// Token ids as they come from draftwood.as_tokens(): borrowed, never converted.
-using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-std::span<const Token> view(const Tokens& tokens) {
-  return {tokens.data(), tokens.size()};
-}
 
 template <class T>
 using Array = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
 
-template <class T>
-Array<T> array(std::vector<T>& values, nb::handle owner) {
-  return Array<T>(values.data(), {values.size()}, owner);
-}
-
-/// A getter of one of a draft's arrays. Most contexts are unknown: their empty arrays are all one,
-/// made when first asked for, since the extension must load without numpy where its stub is made.
+/// A getter of one of a draft's arrays. Most contexts are unknown: their empty arrays are all one.
 template <class T>
 auto field(std::vector<T> Draft::* member) {
   return [member](nb::handle_t<Draft> self) -> nb::object {
     static T nothing[1];
     static nb::handle empty;  // the GIL guards it
-    std::vector<T>& values = nb::cast<Draft&>(self).*member;
-    if (!values.empty()) return nb::cast(array(values, self));
+    std::vector<T>& values = nb::inst_ptr<Draft>(self)->*member;
+    if (!values.empty()) return draftwood::numpy::view(std::span<T>(values), self);
     if (!empty.is_valid()) {
-      empty =
-          nb::cast(Array<T>(nothing, {0}, nb::none()), nb::rv_policy::reference).release();
+      empty = draftwood::numpy::view(std::span<T>(nothing, 0), nb::none()).release();
     }
     return nb::borrow(empty);
   };
@@ -82,9 +71,9 @@ std::span<const T> view_all(const Flat<T>& array, std::size_t size, const char* 
 }
 
 using Streams = nb::typed<nb::list, SuffixStream>;
-using Joined =
-    nb::typed<nb::tuple, Array<Token>, Array<std::int32_t>, Array<float>, Array<std::int64_t>,
-              Array<std::uint8_t>, Array<std::int64_t>>;
+/// What a draft is made of: tokens, parents, confidence, source [n], and the draft's witness.
+using Parts = nb::typed<nb::tuple, Array<Token>, Array<std::int32_t>, Array<float>,
+                        Array<std::uint8_t>, std::int64_t>;
 
 std::vector<SuffixStream*> streams_of(const Streams& streams) {
   std::vector<SuffixStream*> all;
@@ -93,31 +82,21 @@ std::vector<SuffixStream*> streams_of(const Streams& streams) {
   return all;
 }
 
-/// Drafts end to end: tokens, parents, confidence, offsets [n + 1], shared [n], witness [n].
-Joined joined(const std::vector<SuffixDraft>& drafts) {
-  std::vector<std::int64_t> offsets{0};
-  std::vector<std::uint8_t> shared;
-  std::vector<std::int64_t> witness;
-  for (const SuffixDraft& draft : drafts) {
-    offsets.push_back(offsets.back() + static_cast<std::int64_t>(draft.tokens.size()));
-    shared.push_back(draft.shared ? 1 : 0);
-    witness.push_back(draft.witness);
-  }
-  const auto total = static_cast<std::size_t>(offsets.back());
-  std::vector<Token> tokens;
-  std::vector<std::int32_t> parents;
-  std::vector<float> confidence;
-  tokens.reserve(total);
-  parents.reserve(total);
-  confidence.reserve(total);
-  for (const SuffixDraft& draft : drafts) {
-    tokens.insert(tokens.end(), draft.tokens.begin(), draft.tokens.end());
-    parents.insert(parents.end(), draft.parents.begin(), draft.parents.end());
-    confidence.insert(confidence.end(), draft.confidence.begin(), draft.confidence.end());
-  }
-  return Joined(nb::make_tuple(owned(std::move(tokens)), owned(std::move(parents)),
-                        owned(std::move(confidence)), owned(std::move(offsets)),
-                        owned(std::move(shared)), owned(std::move(witness))));
+constexpr std::size_t kMostNodes = 1U << 15U;
+
+/// A draft's parts; nothing where it has no nodes. `owner` keeps the draft.
+std::optional<Parts> parts(SuffixDraft& draft, nb::handle owner) {
+  static const std::vector<std::uint8_t> sources[] = {std::vector<std::uint8_t>(kMostNodes, 0),
+                                                      std::vector<std::uint8_t>(kMostNodes, 1)};
+  const std::size_t size = draft.tokens.size();
+  if (size > kMostNodes) throw std::length_error("a draft of more than 2^15 nodes");
+  if (size == 0) return std::nullopt;
+  using draftwood::numpy::view;
+  const std::span<const std::uint8_t> source(sources[draft.shared ? 1 : 0].data(), size);
+  return Parts(nb::make_tuple(view(std::span(draft.tokens), owner),
+                              view(std::span(draft.parents), owner),
+                              view(std::span(draft.confidence), owner), view(source, nb::none()),
+                              draft.witness));
 }
 
 void bind_stream(nb::module_& module) {
@@ -130,27 +109,34 @@ void bind_stream(nb::module_& module) {
                            "One request: its own tree, and its place in the shared one.")
       .def(
           "__init__",
-          [](SuffixStream* self, std::shared_ptr<SuffixTree> shared, const Tokens& prompt,
+          [](SuffixStream* self, std::shared_ptr<SuffixTree> shared, const TokenView& prompt,
              const SuffixPolicy& policy) {
-            const std::span<const Token> ids = view(prompt);
+            const std::span<const Token> ids = prompt.ids;
             const nb::gil_scoped_release unlocked;
             new (self) SuffixStream(std::move(shared), ids, policy);
           },
           "shared"_a, "prompt"_a.noconvert(), "policy"_a)
       .def(
           "propose",
-          [](const SuffixStream& self, std::int32_t nodes,
-             std::int32_t reach) -> std::optional<SuffixDraft> {
-            const nb::gil_scoped_release unlocked;
-            SuffixDraft draft = self.propose(nodes, reach);
-            if (draft.tokens.empty()) return std::nullopt;
-            return draft;
+          [](const SuffixStream& self, std::int32_t nodes, std::int32_t reach, float floor) {
+            SuffixDraft draft;
+            {
+              const nb::gil_scoped_release unlocked;
+              draft = self.propose(nodes, reach, floor);
+            }
+            if (draft.tokens.empty()) return std::optional<Parts>();
+            const nb::object owner = nb::cast(std::move(draft));
+            return parts(nb::cast<SuffixDraft&>(owner), owner);
           },
-          "nodes"_a, "reach"_a, "The better of the two trees' drafts; None where both are empty.")
+          "nodes"_a, "reach"_a, "floor"_a,
+          "The better of the two trees' drafts as tokens, parents, confidence, source [n] and its "
+          "witness; None where both are empty.")
+      .def("guess", &SuffixStream::propose, "nodes"_a, "reach"_a, "floor"_a, Unlocked(),
+           "The better of the two trees' drafts.")
       .def(
           "observe",
-          [](SuffixStream& self, const Tokens& tokens) {
-            const std::span<const Token> ids = view(tokens);
+          [](SuffixStream& self, const TokenView& tokens) {
+            const std::span<const Token> ids = tokens.ids;
             const nb::gil_scoped_release unlocked;
             self.observe(ids);
           },
@@ -162,26 +148,35 @@ void bind_stream(nb::module_& module) {
 
   module.def(
       "suffix_propose_all",
-      [](const Streams& streams, const Tokens& nodes, const Tokens& reach, ThreadPool& pool) {
+      [](const Streams& streams, const Flat<Token>& nodes, const Flat<Token>& reach,
+         const Flat<float>& floors, ThreadPool& pool) {
         const std::vector<SuffixStream*> all = streams_of(streams);
         const auto most = view_all<Token>(nodes, all.size(), "nodes: one a stream");
         const auto deepest = view_all<Token>(reach, all.size(), "reach: one a stream");
-        std::vector<SuffixDraft> drafts;
+        const auto floor = view_all<float>(floors, all.size(), "floors: one a stream");
+        auto drafts = std::make_unique<std::vector<SuffixDraft>>();
         {
           const nb::gil_scoped_release unlocked;
-          drafts = draftwood::propose_all(all, most, deepest, pool);
+          *drafts = draftwood::propose_all(all, most, deepest, floor, pool);
         }
-        return joined(drafts);
+        std::vector<SuffixDraft>& kept = *drafts;
+        const nb::capsule owner(drafts.release(), [](void* p) noexcept {
+          delete static_cast<std::vector<SuffixDraft>*>(p);
+        });
+        nb::typed<nb::list, std::optional<Parts>> found;
+        for (SuffixDraft& draft : kept) found.append(parts(draft, owner));
+        return found;
       },
-      "streams"_a, "nodes"_a.noconvert(), "reach"_a.noconvert(), "pool"_a,
-      "Drafts end to end: tokens, parents, confidence, offsets [n + 1], shared [n], witness [n].");
+      "streams"_a, "nodes"_a.noconvert(), "reach"_a.noconvert(), "floors"_a.noconvert(), "pool"_a,
+      "What `propose` gives for each stream: one call, many threads.");
   module.def(
       "suffix_observe_all",
-      [](const Streams& streams, const Tokens& tokens, const Flat<std::int64_t>& offsets, ThreadPool& pool) {
+      [](const Streams& streams, const TokenView& tokens, const Flat<std::int64_t>& offsets,
+         ThreadPool& pool) {
         const std::vector<SuffixStream*> all = streams_of(streams);
         const auto at =
             view_all<std::int64_t>(offsets, all.size() + 1, "offsets: one a stream, and the end");
-        const std::span<const Token> ids = view(tokens);
+        const std::span<const Token> ids = tokens.ids;
         std::vector<std::span<const Token>> parts;
         parts.reserve(all.size());
         for (std::size_t i = 0; i < all.size(); ++i) {
@@ -228,11 +223,13 @@ void bind_suffix_tree(nb::module_& module) {
   nb::class_<SuffixPolicy>(module, "SuffixPolicy", "How a context is continued.")
       .def(
           "__init__",
-          [](SuffixPolicy* self, float alpha, float offset, float floor, bool tree, bool paper) {
+          [](SuffixPolicy* self, float alpha, float offset, float floor, bool tree, bool paper,
+             bool witness) {
             new (self) SuffixPolicy{alpha, offset, floor, tree ? Shape::kTree : Shape::kLinear,
-                                    paper ? Counts::kPaper : Counts::kCode};
+                                    paper ? Counts::kPaper : Counts::kCode, witness};
           },
-          nb::kw_only(), "alpha"_a, "offset"_a, "floor"_a, "tree"_a, "paper"_a);
+          nb::kw_only(), "alpha"_a, "offset"_a, "floor"_a, "tree"_a, "paper"_a,
+          "witness"_a);
 
   using Unlocked = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<SuffixTree>(module, "SuffixTree",
@@ -241,8 +238,8 @@ void bind_suffix_tree(nb::module_& module) {
       .def("begin", &SuffixTree::begin, "Open an empty sequence; returns its number.")
       .def(
           "extend",
-          [](SuffixTree& self, SuffixTree::Sequence sequence, const Tokens& tokens) {
-            const std::span<const Token> ids = view(tokens);
+          [](SuffixTree& self, SuffixTree::Sequence sequence, const TokenView& tokens) {
+            const std::span<const Token> ids = tokens.ids;
             const nb::gil_scoped_release unlocked;
             self.extend(sequence, ids);
           },
@@ -252,11 +249,13 @@ void bind_suffix_tree(nb::module_& module) {
       .def("compact", &SuffixTree::compact, "work"_a, Unlocked(),
            "Look at about so many records to give memory back; True where nothing is left to do.")
       .def("remove", &SuffixTree::remove, "sequence"_a, Unlocked(), "Take a sequence out.")
+      .def("evict", &SuffixTree::evict, "sequence"_a, "work"_a, Unlocked(),
+           "Take about `work` suffixes of a sequence out; True when all are.")
       .def(
           "speculate",
-          [](const SuffixTree& self, const Tokens& context, const SuffixPolicy& policy,
+          [](const SuffixTree& self, const TokenView& context, const SuffixPolicy& policy,
              std::int32_t nodes, std::int32_t reach) {
-            const std::span<const Token> ids = view(context);
+            const std::span<const Token> ids = context.ids;
             const SuffixPolicy values = policy;
             const nb::gil_scoped_release unlocked;
             return self.speculate(ids, values, nodes, reach);
@@ -265,8 +264,8 @@ void bind_suffix_tree(nb::module_& module) {
           "The draft of the highest score over all suffixes of a context (int32, contiguous).")
       .def(
           "count",
-          [](const SuffixTree& self, const Tokens& pattern) {
-            const std::span<const Token> ids = view(pattern);
+          [](const SuffixTree& self, const TokenView& pattern) {
+            const std::span<const Token> ids = pattern.ids;
             const nb::gil_scoped_release unlocked;
             return self.count(ids);
           },

@@ -36,6 +36,10 @@ struct Child {
 class TokenMap {
  public:
   [[nodiscard]] Ref find(Token token) const;
+  /// Asks for the memory that find(token) will look at.
+  void prefetch(Token token) const {
+    if (size_ > 0) __builtin_prefetch(&slots_[home(token)]);
+  }
   void set(Token token, Ref ref);
   void erase(Token token);
   [[nodiscard]] std::uint32_t size() const { return size_; }

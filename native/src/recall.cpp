@@ -1,6 +1,7 @@
 #include "draftwood/recall.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "recall_impl.h"
@@ -60,7 +61,10 @@ std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::s
 }
 
 Recall::~Recall() {
-  if (impl_->writable) flush();
+  try {
+    flush();
+  } catch (const std::system_error&) {  // the disk's: what was not flushed is not promised
+  }
 }
 
 Recall::Sequence Recall::begin() {

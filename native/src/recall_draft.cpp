@@ -5,204 +5,187 @@
 namespace draftwood::recall {
 namespace {
 
-/// Steps along the chain of each order, at most. Short contexts have the most continuations.
-constexpr std::array<std::uint32_t, kOrders> kSteps = {24, 12, 8};
-constexpr std::uint32_t kMostSteps = kSteps[0];
+constexpr std::uint32_t kCertain = 0xFFFFFFFF;
 
-/// How many tokens before `slot` are the context's last, at most kMatchCap.
-std::uint32_t match_length(const View& view, std::uint32_t slot, std::span<const Token> context) {
-  const auto limit = static_cast<std::uint32_t>(std::min<std::size_t>(kMatchCap, context.size()));
-  const Token* last = context.data() + context.size() - 1;
-  std::uint32_t age = view.ring->age(slot, view.tail);
-  std::uint32_t length = 0;
-  while (length < limit && ++age <= view.reach) {
-    slot = view.ring->before(slot);
-    if (peek(view.ring->records[slot].token) != *(last - length)) break;
-    ++length;
-  }
-  return length;
-}
+/// More than there can be places at a node.
+static_assert(kSources * (kSteps[0] + kSteps[1] + kSteps[2]) < 128);
 
 }  // namespace
 
-void Sketch::gather(const View& view, std::span<const Token> context) {
-  if (view.reach == 0) return;
-  const Ring& ring = *view.ring;
-  const Hashes hashes = hash_context(context, salt_of(view.name));
-  std::array<std::array<std::uint32_t, kMostSteps>, kOrders> found;
-  std::array<std::uint32_t, kOrders> count{};
-  std::array<std::uint32_t, kOrders> at{};
-  std::array<std::uint32_t, kOrders> age{};
-  for (std::size_t k = 0; k < kOrders; ++k) {
-    at[k] = context.size() < kOrder[k] ? 0 : peek(ring.heads[k][ring.bucket(k, hashes)]);
-  }
-  // All chains a step at a time: their cache misses overlap.
-  for (std::uint32_t step = 0; step < kMostSteps; ++step) {
-    std::uint32_t open = 0;
-    for (std::size_t k = 0; k < kOrders; ++k) {
-      if (at[k] == 0 || step >= kSteps[k]) continue;
-      const std::uint32_t slot = at[k] - 1;
-      if (slot >= ring.capacity) {
-        at[k] = 0;
-        continue;
-      }
-      const std::uint32_t slot_age = ring.age(slot, view.tail);
-      if (slot_age > view.reach ||
-          slot_age <= age[k]) {  // dead, or overwritten since it was linked
-        at[k] = 0;
-        continue;
-      }
-      const std::uint32_t link = peek(ring.records[slot].link[k]);
-      if (link == kUnnamed) {  // overwritten by context, which is compared with and never drafted
-        at[k] = 0;
-        continue;
-      }
-      age[k] = slot_age;
-      found[k][count[k]++] = slot;
-      at[k] = link;
-      ++open;
-    }
-    if (open == 0) break;
-  }
-  for (std::size_t k = kOrders; k-- > 0;) {
-    for (std::uint32_t i = 0; i < count[k]; ++i) {
-      const std::uint32_t slot = found[k][i];
-      const Token token = peek(ring.records[slot].token);
-      if (token < 0) continue;
-      const std::uint32_t slot_age = ring.age(slot, view.tail);
-      if (view.owners != nullptr && peek(view.owners[slot / kBlock]) != view.name) continue;
-      const std::uint32_t length = match_length(view, slot, context);
-      if (length < kOrder[k]) continue;
-      // A longer match stands in a longer order's chain too; that walk has found it if it came so
-      // far.
-      bool twice = false;
-      for (std::size_t longer = k + 1; longer < kOrders; ++longer) {
-        twice = twice || (length >= kOrder[longer] && (at[longer] == 0 || slot_age <= age[longer]));
-      }
-      if (twice || (!view.hidden.empty() && view.hides(slot_age))) continue;
-      places_.push_back({slot, token, static_cast<std::uint8_t>(length), view.source});
-      match_ = std::max(match_, length);
-    }
-  }
+void Sketch::begin(const Views& views, std::span<const Token> context) noexcept {
+  views_ = views;
+  last_ = context.empty() ? -1 : context.back();
+  for (std::size_t i = 0; i < kSources; ++i) walks_[i].begin(views_[i], context);
 }
 
-void Sketch::follow(std::span<const View> views, const Node& node, std::uint32_t first,
-                    std::uint32_t last) {
-  for (std::uint32_t i = first; i < last; ++i) {
-    const Place place = places_[i];
-    if (place.token != node.token) continue;
-    const View& view = views[place.source];
-    const std::uint32_t slot = view.ring->after(place.slot);
-    if (slot == view.tail || place.slot + 1 == view.tail) continue;
+void Sketch::enter() noexcept {
+  for (Walk& walk : walks_) walk.enter();
+}
+
+bool Sketch::step() noexcept {
+  const bool own = walks_[0].step();
+  const bool shared = walks_[1].step();
+  return own || shared;
+}
+
+/// Adds the places one behind those linked from `place` on.
+void Sketch::follow(std::uint32_t place) {
+  while (place != 0) {
+    const Place before = places_[place - 1];
+    place = before.next;
+    const View& view = views_[before.source];
+    const std::uint32_t slot = view.ring->after(before.slot);
+    if (slot == view.tail || before.slot + 1 == view.tail) continue;
     const Token token = peek(view.ring->records[slot].token);
     if (token < 0) continue;
+    prefetch(view.ring->records + std::min(slot + 4, view.ring->capacity - 1));
     const auto length =
-        static_cast<std::uint8_t>(std::min<std::uint32_t>(place.length + 1U, kMatchCap));
-    places_.push_back({slot, token, length, place.source});
+        static_cast<std::uint8_t>(std::min<std::uint32_t>(before.length + 1U, kMatchCap));
+    places_.push_back({slot, token, 0, length, before.source});
   }
 }
 
-void Sketch::weigh(std::uint32_t first, std::uint32_t last) {
-  auto& [tallies, total, newest] = evidence_;
-  tallies.clear();
-  total.fill(0);
-  newest.fill(-1);
-  std::array<std::uint8_t, kSources> longest{};
+/// Counts what the places from `first` on go on with, and links those that go on alike.
+void Sketch::tally(std::uint32_t first) {
+  tallies_.clear();
+  total_ = {};
+  newest_.fill(-1);
+  const auto last = static_cast<std::uint32_t>(places_.size());
+  if (last - first == 1) {
+    const Place& place = places_[first];
+    total_[place.source] = kPlace[kLevelOf[place.length]];
+    newest_[place.source] = place.token;
+    tallies_.push_back({place.token, place.length, place.source == 0, total_, last, last});
+    return;
+  }
+  tally_at_.fill(0);
+  std::array<std::uint64_t, kSources> longest{};
   for (std::uint32_t i = first; i < last; ++i) {
-    const Place place = places_[i];
+    const Place& place = places_[i];
     const bool own = place.source == 0;
-    const std::uint8_t level = kLevelOf[place.length];
+    const std::uint64_t count = kPlace[kLevelOf[place.length]];
     // Long orders come first, and each newest first.
-    if (newest[place.source] < 0 || level > longest[place.source]) {
-      longest[place.source] = level;
-      newest[place.source] = place.token;
+    if (count > longest[place.source]) {
+      longest[place.source] = count;
+      newest_[place.source] = place.token;
     }
-    count_place(total, place.source, level);
-    Tally* tally = tallies.data();
-    Tally* const end = tally + tallies.size();
-    while (tally != end && tally->token != place.token) ++tally;
-    if (tally == end) {
-      tally = &tallies.emplace_back(Tally{place.token, place.length, own, {}});
-    } else if (place.length > tally->longest) {
-      tally->longest = place.length;
-      tally->own = own;
-    } else if (place.length == tally->longest) {
-      tally->own = tally->own || own;
+    total_[place.source] += count;
+    std::uint32_t at = static_cast<std::uint32_t>(place.token) * 0x9E3779B1U >> 25;
+    while (tally_at_[at] != 0 && tallies_[tally_at_[at] - 1U].token != place.token) {
+      at = (at + 1) % 128;
     }
-    count_place(tally->count, place.source, level);
+    if (tally_at_[at] == 0) {
+      tallies_.push_back({place.token, place.length, own, {}, i + 1, i + 1});
+      tally_at_[at] = static_cast<std::uint8_t>(tallies_.size());
+      tallies_.back().count[place.source] = count;
+      continue;
+    }
+    Tally& tally = tallies_[tally_at_[at] - 1U];
+    if (place.length > tally.longest) {
+      tally.longest = place.length;
+      tally.own = own;
+    } else if (place.length == tally.longest) {
+      tally.own = tally.own || own;
+    }
+    tally.count[place.source] += count;
+    places_[tally.last - 1].next = i + 1;
+    tally.last = i + 1;
   }
-  add_up(total);
-  for (Tally& tally : tallies) add_up(tally.count);
 }
 
-void Sketch::draw(std::span<const View> views, std::span<const Token> context, const Model& model,
-                  const Limits& limits, Outcome& outcome) {
+/// The reading of what is seen: one for all candidates of the draft that look alike.
+std::uint32_t Sketch::reading_of(const Model& model, const Sight& sight,
+                                 std::vector<Reading>& readings) {
+  const std::uint64_t mixed = (sight.with[0] ^ sight.with[1] << 7 ^ sight.without[0] << 3 ^
+                               sight.without[1] << 11 ^ sight.newest) *
+                              0x9E3779B97F4A7C15U;
+  std::uint32_t& known = memo_[mixed >> 59];
+  if (known == 0 || !(readings[known - 1].sight == sight)) {
+    model.read(sight, readings.emplace_back());
+    known = static_cast<std::uint32_t>(readings.size());
+  }
+  return known - 1;
+}
+
+/// Adds a choice, unless there are `room` better ones.
+void Sketch::offer(std::uint64_t choice, std::size_t room) {
+  if (choices_.size() - dropped_ >= room) {
+    if (choice < choices_[dropped_]) return;
+    ++dropped_;
+  }
+  choices_.push_back(choice);
+  std::uint64_t* const begin = choices_.data() + dropped_;
+  std::uint64_t* at = choices_.data() + choices_.size() - 1;
+  for (; at != begin && at[-1] > choice; --at) *at = at[-1];
+  *at = choice;
+}
+
+/// Judges what the places from `first` on, below `parent`, go on with, and offers it.
+void Sketch::judge(const Model& model, const Limits& limits, std::int32_t parent,
+                   std::uint32_t first, Outcome& outcome) {
+  if (first == places_.size()) return;
+  tally(first);
+  Model::Spot spot{0, kCertain, last_};
+  if (parent != kRoot) {
+    const Node& above = outcome.nodes[static_cast<std::size_t>(parent)];
+    spot = {above.depth, above.path, above.token};
+  }
+  const auto first_trial = static_cast<std::uint32_t>(outcome.trials.size());
+  const std::uint64_t rivals = tallies_.size() > 1 ? 4 : 0;
+  for (const Tally& tally : tallies_) {
+    const std::uint64_t newest =
+        rivals | (newest_[0] == tally.token ? 1U : 0U) | (newest_[1] == tally.token ? 2U : 0U);
+    const Sight sight{
+        tally.count, {total_[0] - tally.count[0], total_[1] - tally.count[1]}, newest};
+    Trial& trial = outcome.trials.emplace_back();
+    trial.token = tally.token;
+    trial.parent = parent;
+    trial.places = tally.first;
+    trial.own = tally.own;
+    trial.reading = reading_of(model, sight, outcome.readings);
+  }
+  const std::span<Trial> trials(outcome.trials.data() + first_trial, tallies_.size());
+  model.judge(trials, outcome.readings, spot);
+  const std::size_t room = limits.chain ? 1 : limits.nodes - outcome.nodes.size();
+  std::uint32_t name = kCertain - first_trial;
+  for (const Trial& trial : trials) {
+    const std::uint64_t likely = std::uint64_t{spot.path} * trial.confidence >> 16;
+    if (likely >= limits.floor && likely != 0) offer(likely << 32 | name, room);
+    --name;
+  }
+}
+
+void Sketch::grow(const Model& model, const Limits& limits, Outcome& outcome) {
   places_.clear();
-  heap_.clear();
+  choices_.clear();
+  dropped_ = 0;
+  memo_.fill(0);
   match_ = 0;
-  auto& [nodes, trials, root_trials] = outcome;
+  auto& [nodes, trials, readings, root_trials] = outcome;
   nodes.clear();
   trials.clear();
+  readings.clear();
   root_trials = 0;
   if (limits.nodes == 0 || limits.reach == 0) return;
-  for (const View& view : views) gather(view, context);
-  const Token last_token = context.empty() ? -1 : context.back();
-
-  const auto worse = [&](const Choice& a, const Choice& b) {
-    if (a.path != b.path) return a.path < b.path;
-    if (a.parent != b.parent) return a.parent > b.parent;
-    return trials[a.trial].token > trials[b.trial].token;
-  };
-  const auto expand = [&](std::int32_t parent, std::uint32_t depth, std::uint32_t path,
-                          std::uint32_t first, std::uint32_t last) {
-    const auto first_trial = static_cast<std::uint32_t>(trials.size());
-    weigh(first, last);
-    model.judge(evidence_, depth,
-                parent == kRoot ? last_token : nodes[static_cast<std::size_t>(parent)].token,
-                trials);
-    const auto last_trial = static_cast<std::uint32_t>(trials.size());
-    model.settle({trials.data() + first_trial, last_trial - first_trial}, depth, path);
-    Choice best{0, parent, 0};
-    for (std::uint32_t i = first_trial; i < last_trial; ++i) {
-      const Choice choice{
-          static_cast<std::uint32_t>(std::uint64_t{path} * trials[i].confidence >> 16), parent, i};
-      if (choice.path < limits.floor || choice.path == 0) continue;
-      if (!limits.chain) {
-        heap_.push_back(choice);
-        std::ranges::push_heap(heap_, worse);
-      } else if (best.path == 0 || worse(best, choice)) {
-        best = choice;
-      }
-    }
-    if (limits.chain && best.path > 0) heap_.push_back(best);
-    return last_trial;
-  };
-
-  root_trials = expand(kRoot, 0, 0xFFFFFFFFU, 0, static_cast<std::uint32_t>(places_.size()));
-  const auto root_places = static_cast<std::uint32_t>(places_.size());
-  while (!heap_.empty()) {
-    std::ranges::pop_heap(heap_, worse);
-    const Choice choice = heap_.back();
-    heap_.pop_back();
-    const Trial& trial = trials[choice.trial];
+  for (const Walk& walk : walks_) match_ = std::max(match_, walk.collect(places_));
+  judge(model, limits, kRoot, 0, outcome);
+  root_trials = static_cast<std::uint32_t>(trials.size());
+  while (choices_.size() > dropped_) {
+    const std::uint64_t choice = choices_.back();
+    choices_.pop_back();
+    const std::uint32_t at = kCertain - static_cast<std::uint32_t>(choice);
+    const Trial& trial = trials[at];
     const std::uint32_t depth =
-        choice.parent == kRoot ? 1 : nodes[static_cast<std::size_t>(choice.parent)].depth + 1;
-    nodes.push_back({trial.token, choice.parent, choice.trial, choice.path, depth, 0, 0, 0, 0});
+        trial.parent == kRoot ? 1 : nodes[static_cast<std::size_t>(trial.parent)].depth + 1;
+    const auto path = static_cast<std::uint32_t>(choice >> 32);
+    Node& node = nodes.emplace_back(Node{trial.token, trial.parent, at, path, depth, 0, 0});
     if (nodes.size() == limits.nodes) break;
     if (depth == limits.reach) continue;
-    Node& node = nodes.back();
-    std::uint32_t first = 0;
-    std::uint32_t last = root_places;
-    if (choice.parent != kRoot) {
-      first = nodes[static_cast<std::size_t>(choice.parent)].first_place;
-      last = nodes[static_cast<std::size_t>(choice.parent)].last_place;
-    }
-    node.first_place = static_cast<std::uint32_t>(places_.size());
-    follow(views, node, first, last);
-    node.last_place = static_cast<std::uint32_t>(places_.size());
+    const auto first = static_cast<std::uint32_t>(places_.size());
     node.first_trial = static_cast<std::uint32_t>(trials.size());
-    node.last_trial = expand(static_cast<std::int32_t>(nodes.size()) - 1, depth, choice.path,
-                             node.first_place, node.last_place);
+    follow(trial.places);
+    judge(model, limits, static_cast<std::int32_t>(nodes.size()) - 1, first, outcome);
+    node.last_trial = static_cast<std::uint32_t>(trials.size());
   }
 }
 

@@ -2,43 +2,15 @@
 
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "recall_impl.h"
+#include "recall_model.h"
+#include "recall_places.h"
 
 namespace draftwood::recall {
-
-/// A place in history: what stands in `slot` came next after `length` tokens like the context's
-/// last.
-struct Place {
-  std::uint32_t slot;
-  Token token;
-  std::uint8_t length;  ///< at most kMatchCap
-  std::uint8_t source;
-};
-
-/// A ring as one draft sees it.
-struct View {
-  const Ring* ring;
-  std::uint32_t tail;   ///< the slot that is written next
-  std::uint32_t reach;  ///< ages up to this one may be read
-  std::uint8_t source;
-  const std::uint64_t* owners;  ///< null: all of it is the reader's
-  NamespaceKey name;
-  /// Ages of slots to leave out: the request's own part of shared history.
-  std::span<const Recall::Span> hidden;
-  std::uint64_t written;
-
-  [[nodiscard]] bool hides(std::uint32_t age) const noexcept {
-    const std::uint64_t at = written - age;
-    for (const Recall::Span& span : hidden) {
-      if (at >= span.first && at < span.last) return true;
-    }
-    return false;
-  }
-};
 
 /// A drafted node, and which trials judge what comes after it.
 struct Node {
@@ -48,13 +20,13 @@ struct Node {
   std::uint32_t path;  ///< probability, 32 bits
   std::uint32_t depth;
   std::uint32_t first_trial, last_trial;  ///< equal where it was not expanded
-  std::uint32_t first_place, last_place;
 };
 
 /// What a stream remembers of its last draft until it learns how that went.
 struct Outcome {
   std::vector<Node> nodes;
   std::vector<Trial> trials;
+  std::vector<Reading> readings;  ///< that trials name
   std::uint32_t root_trials = 0;  ///< the first trials, at the context
 };
 
@@ -66,31 +38,45 @@ struct Limits {
 };
 
 /// Draws one draft at a time; kept by a thread for its buffers.
+///
+/// First `begin`, `enter` and `step` until it says false, then `grow`: a thread with several
+/// drafts to draw takes these steps in turn, so that one's cache misses pass while others work.
 class Sketch {
  public:
-  /// Fills `outcome` with the best nodes behind `context`.
-  void draw(std::span<const View> views, std::span<const Token> context, const Model& model,
-            const Limits& limits, Outcome& outcome);
+  using Views = std::array<View, kSources>;
+
+  /// Stands before the chains of `context`; both stay where they are until `grow` returns.
+  void begin(const Views& views, std::span<const Token> context) noexcept;
+  void enter() noexcept;
+  bool step() noexcept;
+
+  /// Fills `outcome` with the best nodes behind the context.
+  void grow(const Model& model, const Limits& limits, Outcome& outcome);
 
   /// Longest match at the context.
   [[nodiscard]] std::uint32_t match() const noexcept { return match_; }
 
  private:
-  struct Choice {
-    std::uint32_t path;
-    std::int32_t parent;
-    std::uint32_t trial;
-  };
+  void follow(std::uint32_t place);
+  void tally(std::uint32_t first);
+  std::uint32_t reading_of(const Model& model, const Sight& sight, std::vector<Reading>& readings);
+  void judge(const Model& model, const Limits& limits, std::int32_t parent, std::uint32_t first,
+             Outcome& outcome);
+  void offer(std::uint64_t choice, std::size_t room);
 
-  void gather(const View& view, std::span<const Token> context);
-  void follow(std::span<const View> views, const Node& node, std::uint32_t first,
-              std::uint32_t last);
-  void weigh(std::uint32_t first, std::uint32_t last);
-
-  std::vector<Place> places_;
-  Evidence evidence_;
-  std::vector<Choice> heap_;
+  Views views_;
+  std::array<Walk, kSources> walks_;
+  Token last_;
   std::uint32_t match_ = 0;
+  std::vector<Place> places_;
+  std::vector<Tally> tallies_;
+  Counts total_;
+  std::array<Token, kSources> newest_;      ///< what came next at the newest of the longest matches
+  std::array<std::uint8_t, 128> tally_at_;  ///< tallies by hash of their token, plus 1
+  std::array<std::uint32_t, 32> memo_;      ///< readings by hash of what was seen, plus 1
+  /// What may be drafted next, the best last: path probability, then the complement of the trial.
+  std::vector<std::uint64_t> choices_;
+  std::size_t dropped_ = 0;  ///< of the first choices, because better ones fill the draft
 };
 
 }  // namespace draftwood::recall

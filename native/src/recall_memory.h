@@ -30,6 +30,15 @@ inline void poke(T& word, T value) noexcept {
 #endif
 }
 
+/// Asks for memory that will be read soon.
+inline void prefetch(const void* address) noexcept {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(address);
+#else
+  static_cast<void>(address);
+#endif
+}
+
 /// Keeps loads and stores on their side. Nothing under the thread sanitizer, which knows no fences
 /// and finds no race between atomic words without them.
 inline void fence(std::memory_order order) noexcept {

@@ -73,6 +73,11 @@ void move(std::atomic<std::uint32_t>& cell, bool right, std::uint32_t limit) noe
   cell.store(static_cast<std::uint32_t>(next) << kCellBits | std::min(seen + 1, limit), kRelaxed);
 }
 
+/// A weighted sum as log-odds.
+std::int32_t log_odds_of(std::int64_t dot) noexcept {
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(dot >> 16, -2047, 2047));
+}
+
 /// Where log-odds fall among 33 bins: the lower bin, and the share (of 128) of the one above.
 struct Bin {
   std::uint32_t low;
@@ -85,7 +90,7 @@ Bin bin_of(std::int32_t log_odds) noexcept {
   return {at >> 7, at & 127};
 }
 
-std::uint32_t read(const std::atomic<std::uint32_t>* bins, Bin at) noexcept {
+std::uint32_t corrected(const std::atomic<std::uint32_t>* bins, Bin at) noexcept {
   const std::uint32_t low = bins[at.low].load(kRelaxed) >> 16;
   const std::uint32_t high = bins[at.low + 1].load(kRelaxed) >> 16;
   return (low * (128 - at.part) + high * at.part) >> 7;
@@ -100,7 +105,9 @@ constexpr std::int32_t kFirstWeight = 65536 * 3 / 10;
 constexpr std::int32_t kFirstEchoWeight = 65536 / 5;
 constexpr std::int32_t kBias = 77;  ///< the input of the weight that stands alone
 constexpr std::int64_t kHeaviest = 1 << 24;
-constexpr std::int64_t kRate = 40;  ///< of the weights, in 2^-20 a unit of error and input
+/// Of the weights, and of the small sets: 2^-20 a unit of error and input.
+constexpr std::int64_t kRate = 40;
+constexpr std::int64_t kLeaningRate = 60;
 
 /// What an echo counts for, in 2^-16, after n outcomes.
 constexpr auto kTrust = [] {
@@ -110,6 +117,12 @@ constexpr auto kTrust = [] {
   }
   return table;
 }();
+
+/// The log-odds that an echo counts for.
+std::int32_t heard(const std::atomic<std::uint32_t>& echo) noexcept {
+  const std::uint32_t cell = echo.load(kRelaxed);
+  return kLogOdds[cell >> 20] * kTrust[cell & kSeen] >> 16;
+}
 
 std::array<std::uint16_t, kEchoes> echo_cells(Token token, Token last) noexcept {
   std::uint32_t alone = static_cast<std::uint32_t>(token) * 0x9E3779B1U;
@@ -123,19 +136,32 @@ std::array<std::uint16_t, kEchoes> echo_cells(Token token, Token last) noexcept 
   return {cell(alone, 0), cell(behind, 1)};
 }
 
+std::array<std::uint16_t, kLeanings> leaning_sets(Token token, Token last) noexcept {
+  const auto set = [](Token of, std::uint32_t table) {
+    return static_cast<std::uint16_t>(table << kLeaningBits |
+                                      (static_cast<std::uint32_t>(of) * 0x9E3779B1U) >>
+                                          (32 - kLeaningBits));
+  };
+  return {set(token, 0), set(last, 1)};
+}
+
+void nudge(std::atomic<std::int32_t>& weight, std::int64_t input, std::int64_t error,
+           std::int64_t rate) noexcept {
+  const std::int64_t next = weight.load(kRelaxed) + ((input * error * rate + (1 << 19)) >> 20);
+  weight.store(static_cast<std::int32_t>(std::clamp(next, -kHeaviest, kHeaviest)), kRelaxed);
+}
+
+/// The inputs of a trial's small sets.
+std::array<std::int32_t, kLeaning> leaning_inputs(const Reading& reading,
+                                                  const Trial& trial) noexcept {
+  return {reading.sum[0], reading.sum[1], trial.echoed[0], trial.echoed[1], kBias};
+}
+
 std::uint32_t start_of(std::size_t bin) noexcept {
   return cell_of(std::clamp(static_cast<std::uint32_t>(kCurve[bin]), kLeast, kMost));
 }
 
 }  // namespace
-
-std::uint32_t squash(std::int32_t log_odds) noexcept {
-  return std::clamp(curve(std::clamp(log_odds, -2047, 2047)), kLeast, kMost);
-}
-
-std::int32_t stretch(std::uint32_t probability) noexcept {
-  return kLogOdds[std::min(probability >> 4, 4095U)];
-}
 
 Model::Model() {
   constexpr std::array<std::uint32_t, 8> typical = {0, 100, 200, 350, 600, 1000, 1600, 2800};
@@ -166,106 +192,116 @@ Model::Model() {
   for (Cell& cell : echoes_) cell.store(cell_of(kFirstEcho), kRelaxed);
 }
 
-void Model::judge(const Evidence& evidence, std::uint32_t depth, Token last,
-                  std::vector<Trial>& trials) const {
+void Model::read(const Sight& sight, Reading& reading) const noexcept {
   std::array<std::size_t, kSources> levels{};  // how many of each source have evidence
+  std::size_t reached = 0;                     // how many the candidate has itself
   for (std::size_t source = 0; source < kSources; ++source) {
-    const int empty = std::countl_zero(evidence.total[source]) / 8;
-    levels[source] = sizeof(std::uint64_t) - static_cast<std::size_t>(empty);
+    const auto filled = [](std::uint64_t bytes) {
+      return sizeof(bytes) - static_cast<std::size_t>(std::countl_zero(bytes)) / 8;
+    };
+    levels[source] = filled(sight.with[source] | sight.without[source]);
+    reached = std::max(reached, filled(sight.with[source]));
   }
-  const std::size_t best = std::max(levels[0], levels[1]);
-  const auto active =
-      static_cast<std::uint16_t>(((1U << levels[0]) - 1) | ((1U << levels[1]) - 1) << kLevels);
   const std::size_t pair = levels[0] * (kLevels + 1) + levels[1];
-  const std::size_t sets = pair * 4 + (evidence.tallies.size() > 1 ? 1U : 0U);
-  const std::size_t context = std::min(depth, 7U) * kLevels;
-  const std::size_t first = trials.size();
-  trials.resize(first + evidence.tallies.size());
-  std::uint32_t sum = 0;
-  Trial* trial = trials.data() + first;
-  for (const Tally& tally : evidence.tallies) {
-    const std::size_t level = kLevelOf[tally.longest];
-    const std::size_t set = sets + (level + 1 == best ? 2U : 0U);
-    const auto* weights = &weights_[set * kWeights];
-    trial->token = tally.token;
-    trial->own = tally.own;
-    trial->weights = static_cast<std::uint16_t>(set);
-    trial->active = active;
-    std::int64_t dot = std::int64_t{weights[kWeights - 1].load(kRelaxed)} * kBias;
-    trial->echo = echo_cells(tally.token, last);
-    for (std::size_t i = 0; i < kEchoes; ++i) {
-      const std::uint32_t cell = echoes_[trial->echo[i]].load(kRelaxed);
-      const std::int32_t input = kLogOdds[cell >> 20] * kTrust[cell & kSeen] >> 16;
-      trial->echoed[i] = static_cast<std::int16_t>(input);
-      dot += std::int64_t{weights[kInputs + i].load(kRelaxed)} * input;
+  const std::size_t set =
+      pair * 4 + (sight.newest >> 2) + (reached == std::max(levels[0], levels[1]) ? 2U : 0U);
+  reading.sight = sight;
+  reading.weights = static_cast<std::uint16_t>(set);
+  reading.level = static_cast<std::uint16_t>(reached - 1);
+  reading.active =
+      static_cast<std::uint16_t>(((1U << levels[0]) - 1) | ((1U << levels[1]) - 1) << kLevels);
+  const auto* weights = &weights_[set * kWeights];
+  std::int64_t dot = std::int64_t{weights[kWeights - 1].load(kRelaxed)} * kBias;
+  std::size_t i = 0;
+  for (std::size_t source = 0; source < kSources; ++source) {
+    std::uint64_t with = sight.with[source];
+    std::uint64_t without = sight.without[source];
+    std::size_t base = source * kLevels * 128 + (sight.newest >> source & 1);
+    const auto* weight = weights + source * kLevels;
+    std::int64_t sum = 0;
+    for (std::size_t k = 0; k < levels[source]; ++k, with >>= 8, without >>= 8, base += 128) {
+      const std::size_t cell = base + kClassOf[with & 255] * 16U + kClassOf[without & 255] * 2U;
+      const std::int32_t input = kLogOdds[cells_[cell].load(kRelaxed) >> 20];
+      reading.cell[i] = static_cast<std::uint16_t>(cell);
+      reading.input[i++] = static_cast<std::int16_t>(input);
+      sum += std::int64_t{weight[k].load(kRelaxed)} * input;
     }
-    std::size_t i = 0;
-    for (std::size_t source = 0; source < kSources; ++source) {
-      std::uint64_t with = tally.count[source];
-      std::uint64_t without = evidence.total[source] - with;
-      std::size_t base =
-          source * kLevels * 128 + (evidence.newest[source] == tally.token ? 1U : 0U);
-      const auto* weight = weights + source * kLevels;
-      for (std::size_t k = 0; k < levels[source]; ++k, with >>= 8, without >>= 8, base += 128) {
-        const std::size_t cell = base + kClassOf[with & 255] * 16U + kClassOf[without & 255] * 2U;
-        const std::int32_t input = kLogOdds[cells_[cell].load(kRelaxed) >> 20];
-        trial->cell[i] = static_cast<std::uint16_t>(cell);
-        trial->input[i++] = static_cast<std::int16_t>(input);
-        dot += std::int64_t{weight[k].load(kRelaxed)} * input;
-      }
-    }
-    const auto log_odds =
-        static_cast<std::int32_t>(std::clamp<std::int64_t>(dot >> 16, -2047, 2047));
-    const Bin at = bin_of(log_odds);
-    const std::size_t bins = (context + level) * kBins;
-    trial->mixed = static_cast<std::uint16_t>(squash(log_odds));
-    trial->refined = static_cast<std::uint16_t>(bins + at.nearest());
-    trial->estimate = static_cast<std::uint16_t>((trial->mixed + read(&refined_[bins], at)) / 2);
-    sum += trial->estimate;
-    ++trial;
+    reading.sum[source] = static_cast<std::int16_t>(log_odds_of(sum));
+    dot += sum;
   }
-  if (sum <= kMost) return;
-  for (std::size_t i = first; i < trials.size(); ++i) {
-    trials[i].estimate = static_cast<std::uint16_t>(
-        std::max<std::uint64_t>(kLeast, std::uint64_t{trials[i].estimate} * kMost / sum));
-  }
+  reading.dot = dot;
 }
 
-void Model::settle(std::span<Trial> trials, std::uint32_t depth,
-                   std::uint32_t path) const noexcept {
-  const std::uint32_t likely = path >> 16;
-  const std::size_t sure = likely > 58982 ? 3 : likely > 39321 ? 2 : likely > 13107 ? 1 : 0;
-  const std::size_t deep = depth < 3 ? depth : depth < 6 ? 3 : depth < 12 ? 4 : 5;
-  const std::size_t bins = (sure * 6 + deep) * kBins;
+void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
+                  const Spot& spot) const noexcept {
+  const std::size_t deep = std::min(spot.depth, 7U) * kLevels;
+  std::uint32_t sum = 0;
   for (Trial& trial : trials) {
-    const Bin at = bin_of(stretch(trial.estimate));
+    const Reading& reading = readings[trial.reading];
+    const auto* weights = &weights_[std::size_t{reading.weights} * kWeights + kInputs];
+    trial.echo = echo_cells(trial.token, spot.last);
+    const std::int32_t alone = heard(echoes_[trial.echo[0]]);
+    const std::int32_t behind = heard(echoes_[trial.echo[1]]);
+    trial.echoed = {static_cast<std::int16_t>(alone), static_cast<std::int16_t>(behind)};
+    std::int64_t dot = reading.dot + std::int64_t{weights[0].load(kRelaxed)} * alone +
+                       std::int64_t{weights[1].load(kRelaxed)} * behind;
+    trial.leaning = leaning_sets(trial.token, spot.last);
+    const auto inputs = leaning_inputs(reading, trial);
+    const auto* first = &leanings_[trial.leaning[0] * kLeaning];
+    const auto* second = &leanings_[trial.leaning[1] * kLeaning];
+    for (std::size_t i = 0; i < kLeaning; ++i) {
+      dot += (std::int64_t{first[i].load(kRelaxed)} + second[i].load(kRelaxed)) * inputs[i];
+    }
+    const std::int32_t log_odds = log_odds_of(dot);
+    const Bin at = bin_of(log_odds);
+    const std::size_t bins = (deep + reading.level) * kBins;
+    trial.mixed = static_cast<std::uint16_t>(std::clamp(curve(log_odds), kLeast, kMost));
+    trial.refined = static_cast<std::uint16_t>(bins + at.nearest());
+    trial.estimate = static_cast<std::uint16_t>((trial.mixed + corrected(&refined_[bins], at)) / 2);
+    sum += trial.estimate;
+  }
+  if (sum > kMost) {
+    for (Trial& trial : trials) {
+      trial.estimate = static_cast<std::uint16_t>(
+          std::max<std::uint64_t>(kLeast, std::uint64_t{trial.estimate} * kMost / sum));
+    }
+  }
+  const std::uint32_t likely = spot.path >> 16;
+  const std::size_t sure = likely > 58982 ? 3 : likely > 39321 ? 2 : likely > 13107 ? 1 : 0;
+  const std::uint32_t depth = spot.depth;
+  const std::size_t far = depth < 3 ? depth : depth < 6 ? 3 : depth < 12 ? 4 : 5;
+  const std::size_t bins = (sure * 6 + far) * kBins;
+  for (Trial& trial : trials) {
+    const Bin at = bin_of(kLogOdds[trial.estimate >> 4]);
     trial.settled = static_cast<std::uint16_t>(bins + at.nearest());
     trial.confidence =
-        static_cast<std::uint16_t>(std::clamp(read(&settled_[bins], at), kLeast, kMost));
+        static_cast<std::uint16_t>(std::clamp(corrected(&settled_[bins], at), kLeast, kMost));
   }
 }
 
-void Model::learn(const Trial* first, const Trial* last, Token truth) {
-  for (const Trial* trial = first; trial != last; ++trial) {
-    const bool right = trial->token == truth;
-    const std::int64_t error = (right ? std::int64_t{kOne} : 0) - trial->mixed;
-    auto* weights = &weights_[std::size_t{trial->weights} * kWeights];
-    const auto nudge = [&](std::size_t slot, std::int64_t input) {
-      auto& weight = weights[slot];
-      const std::int64_t next = weight.load(kRelaxed) + ((input * error * kRate + (1 << 19)) >> 20);
-      weight.store(static_cast<std::int32_t>(std::clamp(next, -kHeaviest, kHeaviest)), kRelaxed);
-    };
+void Model::learn(std::span<const Trial> trials, std::span<const Reading> readings, Token truth) {
+  for (const Trial& trial : trials) {
+    const Reading& reading = readings[trial.reading];
+    const bool right = trial.token == truth;
+    const std::int64_t error = (right ? std::int64_t{kOne} : 0) - trial.mixed;
+    auto* weights = &weights_[std::size_t{reading.weights} * kWeights];
     std::size_t i = 0;
-    for (std::uint32_t active = trial->active; active != 0; active &= active - 1, ++i) {
-      nudge(static_cast<std::size_t>(std::countr_zero(active)), trial->input[i]);
-      move<6>(cells_[trial->cell[i]], right, kCellLimit);
+    for (std::uint32_t active = reading.active; active != 0; active &= active - 1, ++i) {
+      nudge(weights[std::countr_zero(active)], reading.input[i], error, kRate);
+      move<6>(cells_[reading.cell[i]], right, kCellLimit);
     }
     for (std::size_t k = 0; k < kEchoes; ++k) {
-      nudge(kInputs + k, trial->echoed[k]);
-      move<2>(echoes_[trial->echo[k]], right, kEchoLimit);
+      nudge(weights[kInputs + k], trial.echoed[k], error, kRate);
+      move<2>(echoes_[trial.echo[k]], right, kEchoLimit);
     }
-    nudge(kWeights - 1, kBias);
-    move<20>(refined_[trial->refined], right, kRefineLimit);
+    nudge(weights[kWeights - 1], kBias, error, kRate);
+    const auto inputs = leaning_inputs(reading, trial);
+    for (const std::size_t set : trial.leaning) {
+      for (std::size_t k = 0; k < kLeaning; ++k) {
+        nudge(leanings_[set * kLeaning + k], inputs[k], error, kLeaningRate);
+      }
+    }
+    move<20>(refined_[trial.refined], right, kRefineLimit);
   }
 }
 
@@ -283,6 +319,9 @@ std::vector<std::uint32_t> Model::words() const {
   for (const auto& cell : refined_) words.push_back(cell.load(kRelaxed));
   for (const auto& cell : settled_) words.push_back(cell.load(kRelaxed));
   for (const auto& cell : echoes_) words.push_back(cell.load(kRelaxed));
+  for (const auto& weight : leanings_) {
+    words.push_back(static_cast<std::uint32_t>(weight.load(kRelaxed)));
+  }
   return words;
 }
 
@@ -292,6 +331,7 @@ void Model::restore(const std::uint32_t* words) noexcept {
   for (auto& cell : refined_) cell.store(*words++, kRelaxed);
   for (auto& cell : settled_) cell.store(*words++, kRelaxed);
   for (auto& cell : echoes_) cell.store(*words++, kRelaxed);
+  for (auto& weight : leanings_) weight.store(static_cast<std::int32_t>(*words++), kRelaxed);
 }
 
 }  // namespace draftwood::recall

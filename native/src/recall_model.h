@@ -4,10 +4,10 @@
 // length, and for places of the request's own and of the shared history apart, it is counted how
 // many of the places matched so far continue with the token and how many do not. Each pair of
 // counts has a probability, learned from outcomes; a mixer adds them in the logistic domain with
-// weights, also learned, that belong to the depth of evidence at hand (PAQ's logistic mixing;
-// Mahoney 2005). Two stages of secondary estimation correct the sum: one before the choice of
-// nodes, and one that learns from chosen nodes only, since what is chosen is what was
-// overestimated.
+// weights, also learned, that belong to the depth of evidence at hand and, a few of them, to the
+// token and to the one before it (PAQ's logistic mixing; Mahoney 2005). Two stages of secondary
+// estimation correct the sum: one before the choice of nodes, and one that learns from chosen nodes
+// only, since what is chosen is what was overestimated.
 //
 // All arithmetic is in integers: the same history gives the same draft on every platform.
 
@@ -38,6 +38,13 @@ inline constexpr std::size_t kInputs = kSources * kLevels;
 inline constexpr std::size_t kEchoes = 2;
 inline constexpr std::uint32_t kEchoBits = 12;
 
+/// Besides, every token and every token before has a small set of weights of its own: for the sum
+/// of each source, the echoes, and the input that stands alone. Some come less often than counts
+/// say.
+inline constexpr std::size_t kLeanings = 2;
+inline constexpr std::size_t kLeaning = kSources + kEchoes + 1;
+inline constexpr std::uint32_t kLeaningBits = 11;
+
 /// The level of every match length up to kMatchCap; entry 0 is not used.
 inline constexpr auto kLevelOf = [] {
   std::array<std::uint8_t, kMatchCap + 1> levels{};
@@ -51,41 +58,20 @@ inline constexpr auto kLevelOf = [] {
 
 /// Probabilities have 16 bits, paths 32; log-odds are in units of 1/256 within +-2047.
 inline constexpr std::uint32_t kOne = 65536;
-[[nodiscard]] std::uint32_t squash(std::int32_t log_odds) noexcept;
-[[nodiscard]] std::int32_t stretch(std::uint32_t probability) noexcept;
 
-/// One candidate token at one node: what the estimate read, so that the outcome can be learned.
-struct Trial {
-  Token token;
-  std::uint16_t weights;  ///< which set
-  std::uint16_t active;   ///< bit i: input i, of kInputs, was there; the next two arrays hold these
-  std::array<std::uint16_t, kInputs> cell;
-  std::array<std::int16_t, kInputs> input;
-  std::array<std::uint16_t, kEchoes> echo;  ///< cells, and what they gave
-  std::array<std::int16_t, kEchoes> echoed;
-  std::uint16_t mixed;       ///< probability before the secondary stages
-  std::uint16_t estimate;    ///< probability after the first
-  std::uint16_t refined;     ///< cell of the first secondary stage
-  std::uint16_t settled;     ///< cell of the second
-  std::uint16_t confidence;  ///< probability after the second
-  bool own;                  ///< whether the longest match is in the request's own text
-};
-
-/// Places of each source by level, a byte each, the lowest level in the lowest byte. First those of
-/// just that level, then, once added up, all that match at least so far.
+/// For each source how many places match at least so far: a byte a level, the lowest level in the
+/// lowest byte.
 using Counts = std::array<std::uint64_t, kSources>;
 static_assert(kLevels <= sizeof(std::uint64_t));
 
-constexpr void count_place(Counts& counts, std::size_t source, std::size_t level) noexcept {
-  counts[source] += std::uint64_t{1} << (8 * level);
-}
-constexpr void add_up(Counts& counts) noexcept {
-  for (std::uint64_t& bytes : counts) {
-    bytes += bytes >> 8;
-    bytes += bytes >> 16;
-    bytes += bytes >> 32;
+/// What a place of each level adds to the counts of its source.
+inline constexpr auto kPlace = [] {
+  std::array<std::uint64_t, kLevels> counts{};
+  for (std::size_t level = 0; level < kLevels; ++level) {
+    counts[level] = (level == 0 ? 0 : counts[level - 1]) | std::uint64_t{1} << (8 * level);
   }
-}
+  return counts;
+}();
 
 /// Counts of one candidate token.
 struct Tally {
@@ -93,13 +79,47 @@ struct Tally {
   std::uint8_t longest;  ///< longest match
   bool own;              ///< whether that match, or one as long, is the request's own
   Counts count;
+  std::uint32_t first, last;  ///< of its places, which are linked, plus 1
 };
 
-/// All that was found at one node.
-struct Evidence {
-  std::vector<Tally> tallies;
-  Counts total;
-  std::array<Token, kSources> newest;  ///< what came next at the newest of the longest matches
+/// What the counts of a candidate look like: all that the cells and the choice of weights need.
+struct Sight {
+  Counts with;     ///< places that go on with it
+  Counts without;  ///< places that do not
+  /// Bits 0 and 1: it came next at the newest of the longest matches of that source. Bit 2: it has
+  /// rivals.
+  std::uint64_t newest;
+
+  friend bool operator==(const Sight&, const Sight&) = default;
+};
+
+/// What was learned about a sight.
+struct Reading {
+  Sight sight;
+  std::int64_t dot;  ///< weighted sum of the inputs and of the weight that stands alone
+  std::array<std::int16_t, kSources> sum;  ///< what each source adds to it, in log-odds
+  std::uint16_t weights;                   ///< which set
+  std::uint16_t level;                     ///< of the candidate's longest match
+  std::uint16_t active;  ///< bit i: input i, of kInputs, was there; the next two arrays hold these
+  std::array<std::uint16_t, kInputs> cell;
+  std::array<std::int16_t, kInputs> input;
+};
+
+/// One candidate token at one node: what the estimate read, so that the outcome can be learned.
+struct Trial {
+  Token token;
+  std::int32_t parent;                      ///< the node below which it may come
+  std::uint32_t places;                     ///< the first place that goes on with it, plus 1
+  std::uint32_t reading;                    ///< what its counts say
+  std::array<std::uint16_t, kEchoes> echo;  ///< cells, and what they gave
+  std::array<std::int16_t, kEchoes> echoed;
+  std::array<std::uint16_t, kLeanings> leaning;  ///< which small sets
+  std::uint16_t mixed;                           ///< probability before the secondary stages
+  std::uint16_t estimate;                        ///< probability after the first
+  std::uint16_t refined;                         ///< cell of the first secondary stage
+  std::uint16_t settled;                         ///< cell of the second
+  std::uint16_t confidence;                      ///< probability after the second
+  bool own;  ///< whether the longest match is in the request's own text
 };
 
 /// What was learned so far. Any number of threads judge while others learn, in turns.
@@ -107,16 +127,22 @@ class Model {
  public:
   Model();
 
-  /// Adds a trial for every tally, in their order. `depth`: tokens drafted above the node. `last`:
-  /// the token before the candidates.
-  void judge(const Evidence& evidence, std::uint32_t depth, Token last,
-             std::vector<Trial>& trials) const;
+  /// Fills in what is known of `sight`.
+  void read(const Sight& sight, Reading& reading) const noexcept;
 
-  /// Fills in the confidence of trials below a node of probability `path` (32 bits).
-  void settle(std::span<Trial> trials, std::uint32_t depth, std::uint32_t path) const noexcept;
+  /// Where a node's candidates are judged.
+  struct Spot {
+    std::uint32_t depth;  ///< tokens drafted above
+    std::uint32_t path;   ///< the node's probability, 32 bits
+    Token last;           ///< the token before
+  };
+
+  /// Fills in estimate and confidence of all candidates of a node, whose readings are known.
+  void judge(std::span<Trial> trials, std::span<const Reading> readings,
+             const Spot& spot) const noexcept;
 
   /// Learns from trials of one node, whose true next token was `truth`.
-  void learn(const Trial* first, const Trial* last, Token truth);
+  void learn(std::span<const Trial> trials, std::span<const Reading> readings, Token truth);
 
   /// Learns whether a drafted node was right, given that its parent was.
   void learn_choice(const Trial& trial, bool right);
@@ -130,8 +156,9 @@ class Model {
   static constexpr std::size_t kBins = 33;
   static constexpr std::size_t kRefined = 8 * kLevels;
   static constexpr std::size_t kSettled = 4 * 6;
-  static constexpr std::size_t kWords =
-      kCells + kSets * kWeights + (kRefined + kSettled) * kBins + (kEchoes << kEchoBits);
+  static constexpr std::size_t kWords = kCells + kSets * kWeights + (kRefined + kSettled) * kBins +
+                                        (kEchoes << kEchoBits) +
+                                        (kLeanings << kLeaningBits) * kLeaning;
   /// All that was learned, as words; for files.
   [[nodiscard]] std::vector<std::uint32_t> words() const;
   void restore(const std::uint32_t* words) noexcept;
@@ -144,6 +171,7 @@ class Model {
   std::array<Cell, kRefined * kBins> refined_;
   std::array<Cell, kSettled * kBins> settled_;
   std::array<Cell, kEchoes << kEchoBits> echoes_;
+  std::array<std::atomic<std::int32_t>, (kLeanings << kLeaningBits) * kLeaning> leanings_{};
   std::mutex mutex_;
 };
 

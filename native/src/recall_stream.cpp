@@ -5,9 +5,9 @@
 #include <thread>
 
 #include "draftwood/recall.h"
+#include "draftwood/thread_pool.h"
 #include "recall_draft.h"
 #include "recall_impl.h"
-#include "thread_pool.h"
 
 namespace draftwood {
 namespace {
@@ -105,9 +105,20 @@ void spread(std::size_t count, std::uint32_t threads, const Work& work) {
   });
 }
 
-Sketch& thread_sketch() {
-  thread_local Sketch sketch;
-  return sketch;
+/// Drafts that a thread draws at once, so that one's cache misses pass while others work.
+constexpr std::size_t kGroup = 8;
+
+std::array<Sketch, kGroup>& thread_sketches() {
+  thread_local std::array<Sketch, kGroup> sketches;
+  return sketches;
+}
+
+void walk(std::span<Sketch> sketches) {
+  for (Sketch& sketch : sketches) sketch.enter();
+  for (bool open = true; open;) {
+    open = false;
+    for (Sketch& sketch : sketches) open = sketch.step() || open;
+  }
 }
 
 }  // namespace
@@ -127,38 +138,76 @@ class RecallStream::Impl {
   Recall::Sequence sequence = 0;
   Outcome outcome;
   RecallDraft draft;
+  std::uint64_t written = 0;  ///< of shared history, when the draft was begun
   bool closed = false;
 
   /// The part of a move that other streams see: learns, and shares what is due.
   void settle(std::span<const Token> tokens);
-  void draw(std::uint32_t nodes, std::uint32_t reach);
+  void begin(Sketch& sketch, int attempt);
+  [[nodiscard]] bool intact() const;
+  void finish(Sketch& sketch, const Limits& limits);
+  void publish(std::uint32_t match);
+  [[nodiscard]] Limits limits(const RecallBudget& budget) const;
   void learn(std::span<const Token> tokens);
   void share();
 };
 
-void RecallStream::Impl::draw(std::uint32_t nodes, std::uint32_t reach) {
-  Recall::Impl& history = shared->impl();
-  const double floor = std::clamp(static_cast<double>(policy.floor), 0.0, 1.0) * 4294967295.0;
-  const Limits limits{nodes, reach, static_cast<std::uint32_t>(floor), policy.chain};
-  const std::span<const Token> context(text);
-  Sketch& sketch = thread_sketch();
-  const std::uint32_t margin = history.margin();
-  for (int attempt = 0;; ++attempt) {
-    const std::uint64_t written = recall::receive(history.header->written);
-    const auto readable = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(written, history.ring.capacity - margin));
-    const std::array<View, 2> views = {
-        own.view(), View{&history.ring, history.slot_of(written), attempt < 3 ? readable : 0, 1,
-                         history.owners, name, parts, written}};
-    sketch.draw(views, context, history.model, limits, outcome);
-    recall::fence(std::memory_order_acquire);
-    const std::uint64_t claimed = recall::peek(history.header->claimed);
-    if (attempt == 3 || claimed - written <= margin - 2 * recall::kMatchCap) break;
+/// Stands at the text as far as shared history is written now; `attempt`: none of it after 3.
+void RecallStream::Impl::begin(Sketch& sketch, int attempt) {
+  const Recall::Impl& history = shared->impl();
+  written = recall::receive(history.header->written);
+  const auto readable = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(written, history.ring.capacity - history.margin()));
+  sketch.begin(
+      {own.view(), View{&history.ring, history.slot_of(written), attempt < 3 ? readable : 0, 1,
+                        history.owners, name, parts, written}},
+      text);
+}
+
+/// Whether nothing was overwritten that may have been read since `begin`.
+bool RecallStream::Impl::intact() const {
+  const Recall::Impl& history = shared->impl();
+  recall::fence(std::memory_order_acquire);
+  const std::uint64_t claimed = recall::peek(history.header->claimed);
+  // A block gets its new owner before its last slots are overwritten.
+  return claimed - written <= history.margin() - kBlock;
+}
+
+/// Ends what `begin` began, and once more where a writer came near what was read.
+void RecallStream::Impl::finish(Sketch& sketch, const Limits& limits) {
+  sketch.grow(shared->impl().model, limits, outcome);
+  for (int attempt = 1; attempt <= 3 && !intact(); ++attempt) {
+    begin(sketch, attempt);
+    walk({&sketch, 1});
+    sketch.grow(shared->impl().model, limits, outcome);
+  }
+  publish(sketch.match());
+}
+
+/// Says the outcome as a draft.
+void RecallStream::Impl::publish(std::uint32_t match) {
+  const auto& drawn = outcome.nodes;
+  const std::size_t n = drawn.size();
+  draft.tokens.resize(n);
+  draft.parents.resize(n);
+  draft.confidence.resize(n);
+  draft.probability.resize(n);
+  draft.sources.resize(n);
+  draft.score = 0;
+  draft.match = static_cast<std::int32_t>(match);
+  for (std::size_t i = 0; i < n; ++i) {
+    const recall::Trial& trial = outcome.trials[drawn[i].trial];
+    draft.tokens[i] = drawn[i].token;
+    draft.parents[i] = drawn[i].parent;
+    draft.confidence[i] = static_cast<float>(trial.confidence) / 65536.0F;
+    draft.probability[i] = static_cast<float>(drawn[i].path) / 4294967296.0F;
+    draft.sources[i] = trial.own ? 0 : 1;
+    draft.score += draft.probability[i];
   }
 }
 
 void RecallStream::Impl::learn(std::span<const Token> tokens) {
-  const auto& [nodes, trials, root_trials] = outcome;
+  const auto& [nodes, trials, readings, root_trials] = outcome;
   if (trials.empty() || tokens.empty()) return;
   recall::Model& model = shared->impl().model;
   const std::lock_guard lock(model.mutex());
@@ -166,7 +215,7 @@ void RecallStream::Impl::learn(std::span<const Token> tokens) {
   std::uint32_t first = 0;
   std::uint32_t last = root_trials;
   for (const Token truth : tokens) {
-    model.learn(trials.data() + first, trials.data() + last, truth);
+    model.learn(std::span(trials).subspan(first, last - first), readings, truth);
     std::int32_t next = kRoot;
     for (std::size_t i = static_cast<std::size_t>(at + 1); i < nodes.size(); ++i) {
       if (nodes[i].parent != at) continue;
@@ -181,6 +230,7 @@ void RecallStream::Impl::learn(std::span<const Token> tokens) {
   }
   outcome.nodes.clear();
   outcome.trials.clear();
+  outcome.readings.clear();
 }
 
 void RecallStream::Impl::share() {
@@ -214,29 +264,19 @@ RecallStream::RecallStream(std::shared_ptr<Recall> shared, std::span<const Token
 
 RecallStream::~RecallStream() = default;
 
-const RecallDraft& RecallStream::propose(std::uint32_t nodes, std::uint32_t reach) {
-  Impl& self = *impl_;
-  RecallDraft& draft = self.draft;
-  self.draw(nodes, std::min(nodes, reach));
-  const auto& drawn = self.outcome.nodes;
-  const std::size_t n = drawn.size();
-  draft.tokens.resize(n);
-  draft.parents.resize(n);
-  draft.confidence.resize(n);
-  draft.probability.resize(n);
-  draft.sources.resize(n);
-  draft.score = 0;
-  draft.match = static_cast<std::int32_t>(thread_sketch().match());
-  for (std::size_t i = 0; i < n; ++i) {
-    const recall::Trial& trial = self.outcome.trials[drawn[i].trial];
-    draft.tokens[i] = drawn[i].token;
-    draft.parents[i] = drawn[i].parent;
-    draft.confidence[i] = static_cast<float>(trial.confidence) / 65536.0F;
-    draft.probability[i] = static_cast<float>(drawn[i].path) / 4294967296.0F;
-    draft.sources[i] = trial.own ? 0 : 1;
-    draft.score += draft.probability[i];
-  }
-  return draft;
+Limits RecallStream::Impl::limits(const RecallBudget& budget) const {
+  const double floor =
+      std::clamp(static_cast<double>(std::max(policy.floor, budget.floor)), 0.0, 1.0);
+  return {budget.nodes, std::min(budget.nodes, budget.reach),
+          static_cast<std::uint32_t>(floor * 4294967295.0), policy.chain};
+}
+
+const RecallDraft& RecallStream::propose(const RecallBudget& budget) {
+  Sketch& sketch = thread_sketches()[0];
+  impl_->begin(sketch, 0);
+  walk({&sketch, 1});
+  impl_->finish(sketch, impl_->limits(budget));
+  return impl_->draft;
 }
 
 void RecallStream::observe(std::span<const Token> tokens) {
@@ -272,20 +312,43 @@ std::size_t RecallStream::nbytes() const noexcept {
          self.outcome.trials.capacity() * sizeof(recall::Trial);
 }
 
-void propose_all(std::span<RecallStream* const> streams, std::uint32_t nodes, std::uint32_t reach,
+void propose_all(std::span<RecallStream* const> streams, std::span<const RecallBudget> budgets,
                  std::uint32_t threads) {
-  spread(streams.size(), threads, [&](std::size_t i) { streams[i]->propose(nodes, reach); });
+  const std::size_t groups = (streams.size() + kGroup - 1) / kGroup;
+  spread(groups, threads, [&](std::size_t group) {
+    const std::size_t first = group * kGroup;
+    const std::size_t count = std::min(kGroup, streams.size() - first);
+    const std::span<Sketch> sketches(thread_sketches().data(), count);
+    for (std::size_t i = 0; i < count; ++i) streams[first + i]->impl_->begin(sketches[i], 0);
+    walk(sketches);
+    for (std::size_t i = 0; i < count; ++i) {
+      RecallStream::Impl& self = *streams[first + i]->impl_;
+      self.finish(sketches[i], self.limits(budgets[first + i]));
+    }
+  });
 }
 
 void observe_all(std::span<RecallStream* const> streams,
                  std::span<const std::span<const Token>> tokens, std::uint32_t threads) {
   for (const std::span<const Token>& part : tokens) check(part);
-  spread(streams.size(), threads, [&](std::size_t i) {
-    if (!streams[i]->impl_->closed) streams[i]->impl_->own.extend(tokens[i]);
+  // One thread does what other streams see, in their order; the others move the streams' own rings,
+  // which that does not touch.
+  const auto moves = [&](std::size_t i) {
+    return !tokens[i].empty() && !streams[i]->impl_->closed;
+  };
+  const std::size_t groups = (streams.size() + kGroup - 1) / kGroup;
+  spread(1 + groups, threads, [&](std::size_t item) {
+    if (item == 0) {
+      for (std::size_t i = 0; i < streams.size(); ++i) {
+        if (moves(i)) streams[i]->impl_->settle(tokens[i]);
+      }
+      return;
+    }
+    const std::size_t last = std::min(item * kGroup, streams.size());
+    for (std::size_t i = (item - 1) * kGroup; i < last; ++i) {
+      if (moves(i)) streams[i]->impl_->own.extend(tokens[i]);
+    }
   });
-  for (std::size_t i = 0; i < streams.size(); ++i) {
-    if (!tokens[i].empty() && !streams[i]->impl_->closed) streams[i]->impl_->settle(tokens[i]);
-  }
 }
 
 }  // namespace draftwood

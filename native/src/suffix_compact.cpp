@@ -114,6 +114,8 @@ void SuffixTree::Impl::sweep(RecordId id) {
 void SuffixTree::Impl::end_compaction() {
   for (Slot& slot : slots) {
     for (RecordId& id : slot.active) id = now_at(id);
+    if (!slot.leaving) continue;
+    for (RecordId& id : slot.leaving->stale) id = now_at(id);
   }
   if (pool.evacuating()) pool.evacuated();
   for (std::uint32_t chunk = 0; chunk < free_records.chunks(); ++chunk) {

@@ -113,8 +113,10 @@ class Drawing {
                 bool redraw);
   SuffixDraft finish();
 
-  void expand(const Place& place, std::uint32_t match, std::uint32_t count, Sketch& sketch);
-  void chain(const Candidate& first, std::uint32_t count, Sketch& sketch) const;
+  void expand(const Place& place, std::uint32_t match, std::uint32_t longest, std::uint32_t count,
+              Sketch& sketch);
+  void chain(const Candidate& first, std::uint32_t count, std::uint32_t longest,
+             Sketch& sketch) const;
   void tree(const Candidate& first, std::uint32_t count, Sketch& sketch);
   [[nodiscard]] bool start(const Place& place, std::uint32_t match, Candidate& out) const;
   [[nodiscard]] bool follow(const Candidate& last, std::int32_t node, Candidate& out) const;
@@ -164,28 +166,46 @@ std::uint32_t Drawing::most(std::uint32_t match) const {
 
 SuffixDraft Drawing::best(std::span<const Token> context) {
   if (context.size() >= tree_.depth) context = context.last(tree_.depth - 1);
-  if (nodes_ <= 0 || reach_ <= 0) return {};
+  if (nodes_ <= 0 || reach_ <= 0 || context.empty()) return {};
   context_ = context;
   Place place;
-  std::uint32_t match = tree_.match(context, place);
-  if (match == 0) return {};
-  // What may be followed by most sets a score that few others can reach.
-  const std::uint32_t pivot = roomiest(match);
+  std::uint32_t known = 0;  // tokens of the suffix at `place`
   std::uint32_t last = 1;
-  if (Place below; pivot + 2 < match && tree_.descend(context.last(pivot), below)) {
-    group(tree_.count_at(below) == tree_.count_at(place) ? match : pivot, pivot, below);
-    std::uint32_t longest = match;
-    while (longest > pivot && static_cast<float>(most(longest)) < score_) --longest;
-    while (last < pivot && static_cast<float>(most(last)) <= score_) ++last;
-    if (longest == pivot && last == pivot) return finish();
-    if (longest < match) (void)tree_.descend(context.last(longest), place);
-    match = longest;
+  const auto size = static_cast<std::uint32_t>(context.size());
+  const std::uint32_t pivot = roomiest(size);
+  // Whatever is looked for begins at one of these; that is better asked for at once.
+  const Token starts[] = {context.back(), context[size - std::min(size, 2U)],
+                          context[size - pivot]};
+  for (const Token token : starts) tree_.first.prefetch(token);
+  if (tree_.first.find(context.back()) == kNone) return {};
+  for (const Token token : starts) {
+    if (const Ref ref = tree_.first.find(token); !is_leaf(ref)) tree_.records.prefetch(ref);
   }
+  if (size > 2 && !tree_.descend(context.last(2), place)) {
+    context = context.last(1);
+  } else if (size > 2) {
+    known = 2;
+    // What may be followed by most sets a score that few others can reach: only they are sought.
+    if (Place below; pivot > 2 && pivot < size && tree_.descend(context.last(pivot), below)) {
+      place = below;
+      known = pivot;
+      group(pivot, pivot, place);
+      std::uint32_t longest = size;
+      while (longest > pivot && static_cast<float>(most(longest)) < score_) --longest;
+      while (last < pivot && static_cast<float>(most(last)) <= score_) ++last;
+      if (longest == pivot && last == pivot) return finish();
+      context = context.last(longest);
+    } else if (pivot > 2 && pivot < size) {
+      context = context.last(pivot - 1);
+    }
+  }
+  std::uint32_t match = tree_.match(context, known, place);
+  if (match < last) return finish();
   std::uint32_t longest = match;
   std::uint32_t count = tree_.count_at(place);
   Place shortest = place;
   while (--match >= last) {
-    tree_.shorten(place, context.data() + context.size());
+    tree_.shorten(place, match + 1, context.data() + context.size());
     const std::uint32_t here = tree_.count_at(place);
     if (here != count) {
       group(longest, match + 1, shortest);
@@ -202,9 +222,14 @@ SuffixDraft Drawing::best(std::span<const Token> context) {
 
 /// The match of at most `longest` tokens behind which a draft may be largest; of such the longest.
 std::uint32_t Drawing::roomiest(std::uint32_t longest) const {
+  if (!linear()) return longest;
   std::uint32_t best = longest;
+  std::uint32_t room = most(longest);
   for (std::uint32_t match = longest - 1; match > 0; --match) {
-    if (most(match) > most(best)) best = match;
+    const std::uint32_t here = most(match);
+    if (here < room) break;  // it rises to one height, and falls
+    if (here > room) best = match;
+    room = here;
   }
   return best;
 }
@@ -224,7 +249,7 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
   // No node is more probable than the first, and sums may round up by a hair.
   const float margin = first.probability == 1.0F ? 1.0F : 1.0001F;
   if (!wins(static_cast<float>(count) * first.probability * margin, longest)) return;
-  expand(place, shortest, count, sketch_);
+  expand(place, shortest, longest, count, sketch_);
   for (std::uint32_t match = longest; match >= shortest; --match) {
     const std::size_t nodes = std::min<std::size_t>(most(match), sketch_.nodes.size());
     const float score = sketch_.score(nodes);
@@ -236,7 +261,7 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
                     match)) {
       Place own;
       (void)tree_.descend(context_.last(match), own);
-      expand(own, match, most(match), other_);
+      expand(own, match, match, most(match), other_);
       consider(match, other_.score(other_.nodes.size()), other_, other_.nodes.size(), false);
     }
   }
@@ -280,7 +305,7 @@ SuffixDraft Drawing::finish() {
   if (redraw_) {
     Place place;
     (void)tree_.descend(context_.last(match_), place);
-    expand(place, match_, most(match_), chosen_);
+    expand(place, match_, match_, most(match_), chosen_);
   }
   const std::size_t count = chosen_.nodes.size();
   draft.tokens.reserve(count);
@@ -295,28 +320,34 @@ SuffixDraft Drawing::finish() {
   }
   draft.score = score_;
   draft.match = static_cast<std::int32_t>(match_);
-  const Impl::Slot& owner =
-      tree_.slots[tree_.store.owner(tree_.label_of(chosen_.nodes.back().ref))];
-  if (owner.in_tree) draft.witness = Impl::name_of(owner);
+  if (policy_.witness) {
+    const Impl::Slot& owner =
+        tree_.slots[tree_.store.owner(tree_.label_of(chosen_.nodes.back().ref))];
+    if (owner.in_tree) draft.witness = Impl::name_of(owner);
+  }
   return draft;
 }
 
 // --- Expanding one match ----------------------------------------------------------------------
 
-void Drawing::expand(const Place& place, std::uint32_t match, std::uint32_t count, Sketch& sketch) {
+/// Draws what follows a match, for it and all up to `longest`; or nothing, if none of them can win.
+void Drawing::expand(const Place& place, std::uint32_t match, std::uint32_t longest,
+                     std::uint32_t count, Sketch& sketch) {
   sketch.clear();
   Candidate first;
   if (!start(place, match, first)) return;
   if (linear()) {
-    chain(first, count, sketch);
+    chain(first, count, longest, sketch);
   } else {
     tree(first, count, sketch);
   }
 }
 
-void Drawing::chain(const Candidate& first, std::uint32_t count, Sketch& sketch) const {
+void Drawing::chain(const Candidate& first, std::uint32_t count, std::uint32_t longest,
+                    Sketch& sketch) const {
   Candidate next = first;
   bool certain = true;
+  const float margin = 1.0F + 2e-7F * static_cast<float>(count);  // for what sums round up
   for (std::uint32_t node = 0; node < count && next.probability >= policy_.floor; ++node) {
     if (certain && next.siblings != kNone) {
       const Children& children = tree_.records[next.siblings].children;
@@ -326,6 +357,11 @@ void Drawing::chain(const Candidate& first, std::uint32_t count, Sketch& sketch)
     sketch.add(next);
     const Candidate last = next;
     if (!follow(last, static_cast<std::int32_t>(node), next)) return;
+    if (next.probability < last.probability && (certain || !tree_.removals)) {
+      // No node from here on is more probable than the next.
+      const float rest = static_cast<float>(count - node - 1) * next.probability;
+      if (!wins((sketch.scores.back() + rest) * margin, longest)) return sketch.clear();
+    }
   }
 }
 

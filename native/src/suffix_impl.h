@@ -13,11 +13,14 @@
 //   count   suffixes that begin with the string = sum over children + suffixes that end there
 //   path    no record has an only child of the same count
 //   link    a record shorter than the depth links to that of its string less the first token
+//   leave   of a sequence that leaves, the first suffixes are in no count any more; its text stays
+//           until no label lies there
 //   ends    while a sequence is open, `active[l - 1]` is the record in which its last l tokens end,
 //           for all l up to the longest that has one; longer suffixes end in leaves
 
 #pragma once
 
+#include <memory>
 #include <shared_mutex>
 #include <vector>
 
@@ -51,9 +54,18 @@ struct Place {
 };
 
 struct SuffixTree::Impl {
+  /// How far a sequence's removal has come.
+  struct Leaving {
+    std::uint32_t out = 0;        ///< suffixes that are out
+    std::vector<RecordId> stale;  ///< records whose labels the text holds
+    std::size_t seen = 0;         ///< of those: how many were to get another
+    std::size_t kept = 0;         ///< of those: the first so many, for which there was none
+  };
+
   struct Slot {
     TokenStore::Text text;
     std::vector<RecordId> active;
+    std::unique_ptr<Leaving> leaving;  ///< while its suffixes are on their way out
     std::uint32_t generation = 0;
     std::uint32_t next_free = kNone;
     std::uint32_t references = 0;  ///< of a ghost: records whose labels lie in its text
@@ -71,7 +83,9 @@ struct SuffixTree::Impl {
 
    private:
     [[nodiscard]] std::size_t bytes() const {
-      return slot_.active.capacity() * sizeof(RecordId) +
+      const std::size_t leaving =
+          slot_.leaving ? sizeof(Leaving) + slot_.leaving->stale.capacity() * sizeof(RecordId) : 0;
+      return leaving + slot_.active.capacity() * sizeof(RecordId) +
              slot_.text.pages.capacity() * sizeof(std::uint32_t);
     }
     Impl& tree_;
@@ -86,15 +100,19 @@ struct SuffixTree::Impl {
   ~Impl();
 
   // suffix_tree.cpp
-  Slot& slot_of(Sequence sequence);
-  [[nodiscard]] const Slot& slot_of(Sequence sequence) const;
+  Slot& slot_of(Sequence sequence, bool leaving = false);
+  [[nodiscard]] const Slot& slot_of(Sequence sequence, bool leaving = false) const;
   [[nodiscard]] static Sequence name_of(const Slot& slot) {
     return (static_cast<Sequence>(slot.generation) << 32U) | slot.text.owner;
   }
-  void remove(Slot& slot, std::uint32_t index);
-  void remove_suffix(const TokenStore::Text& text, std::uint32_t owner, std::uint32_t start);
+
+  // suffix_remove.cpp
+  bool leave(Slot& slot, std::size_t work);
+  bool take_out(Slot& slot, std::size_t work);
+  void remove_suffix(Slot& slot, std::uint32_t start);
   void merge(RecordId id);
-  void relabel_from(std::uint32_t owner);
+  [[nodiscard]] bool labeled_by(RecordId id, std::uint32_t owner) const;
+  [[nodiscard]] bool relabel(RecordId id, std::uint32_t owner);
   void release(std::uint32_t index);
 
   // suffix_append.cpp
@@ -137,9 +155,10 @@ struct SuffixTree::Impl {
 
   // suffix_match.cpp
   [[nodiscard]] bool advance(Place& place, std::uint32_t matched, Token token) const;
-  void shorten(Place& place, const Token* end) const;
+  void shorten(Place& place, std::uint32_t matched, const Token* end) const;
   [[nodiscard]] bool descend(std::span<const Token> string, Place& place) const;
-  [[nodiscard]] std::uint32_t match(std::span<const Token> context, Place& place) const;
+  [[nodiscard]] std::uint32_t match(std::span<const Token> context, std::uint32_t known,
+                                    Place& place) const;
   [[nodiscard]] Position label_of(Ref ref) const {
     return is_leaf(ref) ? leaf_position(ref) : records[ref].at;
   }
@@ -154,7 +173,6 @@ struct SuffixTree::Impl {
   TokenMap first;  ///< the root's children, which need no order
   ChildPool pool;
   std::vector<Slot> slots;
-  std::vector<RecordId> stale;
   FreeItems free_records;  ///< lists run through `parent`
   enum class Compaction : std::uint8_t { kIdle, kMove, kSweep } compaction = Compaction::kIdle;
   RecordId cursor = 0;  ///< how far the compaction's move or sweep has come

@@ -25,8 +25,25 @@ bool SuffixTree::Impl::advance(Place& place, std::uint32_t matched, Token token)
   return true;
 }
 
-/// Moves `place` to its string less the first token. `end` stands behind the string's last token.
-void SuffixTree::Impl::shorten(Place& place, const Token* end) const {
+/// Moves `place`, `matched` tokens below the root, to its string less the first token. `end` stands
+/// behind the string's last token.
+void SuffixTree::Impl::shorten(Place& place, std::uint32_t matched, const Token* end) const {
+  if (place.inside > 0 && !is_leaf(place.child)) {
+    // By way of the record below: as far above the one that it links to as above itself. That looks
+    // at one record most often, and at no list.
+    const Record& below = records[place.child];
+    if (matched - place.inside + below.length < depth) {
+      std::uint32_t above = below.length - place.inside;
+      RecordId at = now_at(below.link);
+      while (above > 0 && records[at].length <= above) {
+        above -= records[at].length;
+        at = records[at].parent;
+      }
+      place = above == 0 ? Place{at, kNone, 0}
+                         : Place{records[at].parent, at, records[at].length - above};
+      return;
+    }
+  }
   std::uint32_t left = place.inside;
   if (place.record == kRootRecord) {
     --left;
@@ -52,45 +69,45 @@ void SuffixTree::Impl::shorten(Place& place, const Token* end) const {
 bool SuffixTree::Impl::descend(std::span<const Token> string, Place& place) const {
   place = Place{};
   if (string.size() > depth) return false;
+  if (string.empty()) return true;
+  // Down by the labels' first tokens and lengths alone. The last label names an occurrence of the
+  // whole string, if it is here: one look there replaces one at each label on the way.
   for (std::size_t i = 0; i < string.size();) {
     const Ref child = find(place.record, string[i]);
     if (child == kNone) return false;
     // A leaf ends where its sequence does, or at the depth, which no string exceeds.
     const std::size_t left = string.size() - i;
-    const std::size_t length = is_leaf(child) ? left : records[child].length;
-    const std::size_t steps = std::min(left, length);
-    Position at = label_of(child);
-    for (std::size_t k = 1; k < steps; ++k) {
-      at = store.after(at);
-      if (at == kNone || store[at] != string[i + k]) return false;
-    }
-    i += steps;
-    if (!is_leaf(child) && steps == length) {
-      place.record = child;
-    } else {
+    if (is_leaf(child) || records[child].length > left) {
       place.child = child;
-      place.inside = static_cast<std::uint32_t>(steps);
+      place.inside = static_cast<std::uint32_t>(left);
+      break;
     }
+    i += records[child].length;
+    place.record = child;
   }
-  return true;
+  const bool inside = place.inside > 0;
+  const std::uint32_t steps = inside ? place.inside : records[place.record].length;
+  const Position label = label_of(inside ? place.child : place.record);
+  return store.reads(label, static_cast<std::uint32_t>(string.size()) - steps, string);
 }
 
-/// The longest suffix of `context` that is in the tree: its length and its place.
-std::uint32_t SuffixTree::Impl::match(std::span<const Token> context, Place& place) const {
-  // Where nothing or everything is known, that is soon seen.
-  std::size_t known = 0;
+/// The longest suffix of `context` that is in the tree: its length and its place. That of `known`
+/// tokens is, at `place`.
+std::uint32_t SuffixTree::Impl::match(std::span<const Token> context, std::uint32_t known,
+                                      Place& place) const {
+  if (known == context.size()) return known;
+  // Where nothing or everything is in the tree, that is soon seen.
   for (const std::size_t length : {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{4},
                                    context.size(), std::size_t{16}}) {
     if (length > context.size() || length <= known) continue;
     Place deeper;
     if (descend(context.last(length), deeper)) {
-      known = length;
+      known = static_cast<std::uint32_t>(length);
       place = deeper;
-      if (known == context.size()) return static_cast<std::uint32_t>(known);
     } else {
       context = context.last(length - 1);
-      if (known == context.size()) return static_cast<std::uint32_t>(known);
     }
+    if (known == context.size()) return known;
   }
   // From left to right: as long as the match goes on, lengthen it; where not, shorten it.
   place = Place{};
@@ -99,7 +116,7 @@ std::uint32_t SuffixTree::Impl::match(std::span<const Token> context, Place& pla
   for (const Token token : context) {
     bool moved = advance(place, matched, token);
     while (!moved && matched > 0) {
-      shorten(place, end);
+      shorten(place, matched, end);
       moved = advance(place, --matched, token);
     }
     ++end;

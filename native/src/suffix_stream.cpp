@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "thread_pool.h"
+#include "draftwood/thread_pool.h"
 
 namespace draftwood {
 namespace {
@@ -33,12 +33,14 @@ SuffixStream::SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const T
   sequence_ = shared_->begin();
 }
 
-SuffixDraft SuffixStream::propose(std::int32_t nodes, std::int32_t reach) const {
+SuffixDraft SuffixStream::propose(std::int32_t nodes, std::int32_t reach, float floor) const {
   if (!own_) return {};
+  SuffixPolicy policy = policy_;
+  policy.floor = std::max(policy.floor, floor);
   const std::span<const Token> tail(tail_);
   const std::span<const Token> context = tail.last(std::min(tail.size(), kept_));
-  SuffixDraft own = own_->speculate(context, policy_, nodes, reach);
-  SuffixDraft shared = shared_->speculate(context, policy_, nodes, reach, own.score);
+  SuffixDraft own = own_->speculate(context, policy, nodes, reach);
+  SuffixDraft shared = shared_->speculate(context, policy, nodes, reach, own.score);
   if (shared.tokens.empty()) return own;
   shared.shared = true;
   return shared;
@@ -91,13 +93,14 @@ std::size_t SuffixStream::nbytes() const {
 
 std::vector<SuffixDraft> propose_all(std::span<SuffixStream* const> streams,
                                      std::span<const std::int32_t> nodes,
-                                     std::span<const std::int32_t> reach, ThreadPool& pool) {
+                                     std::span<const std::int32_t> reach,
+                                     std::span<const float> floors, ThreadPool& pool) {
   constexpr std::size_t kShare = 8;  // streams that a thread takes at a time
   std::vector<SuffixDraft> drafts(streams.size());
   pool.run((streams.size() + kShare - 1) / kShare, [&](std::size_t share) {
     const std::size_t end = std::min(streams.size(), (share + 1) * kShare);
     for (std::size_t i = share * kShare; i < end; ++i) {
-      drafts[i] = streams[i]->propose(nodes[i], reach[i]);
+      drafts[i] = streams[i]->propose(nodes[i], reach[i], floors[i]);
     }
   });
   return drafts;

@@ -1,4 +1,4 @@
-#include "thread_pool.h"
+#include "draftwood/thread_pool.h"
 
 #include <atomic>
 #include <condition_variable>

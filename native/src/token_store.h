@@ -2,8 +2,10 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "arena.h"
@@ -89,6 +91,24 @@ class TokenStore {
       at = (pages_[at >> kPageBits].previous << kPageBits) | (kPage - 1);
     }
     return at - steps;
+  }
+
+  /// Whether `string` stands in the sequence so that its token number `offset` is at `at`. As many
+  /// tokens must stand before that.
+  [[nodiscard]] bool reads(Position at, std::uint32_t offset, std::span<const Token> string) const {
+    if (string.back() == kEnd) return false;
+    at = before(at, offset);
+    const Token* next = string.data();
+    for (std::size_t left = string.size();;) {
+      const std::size_t here = std::min<std::size_t>(left, kPage - (at & (kPage - 1)));
+      if (!std::equal(next, next + here, &tokens_[at])) return false;
+      left -= here;
+      if (left == 0) return true;
+      next += here;
+      const std::uint32_t page = pages_[at >> kPageBits].next;
+      if (page == kNone) return false;
+      at = page << kPageBits;
+    }
   }
 
   /// Who owns the sequence that `at` lies in.

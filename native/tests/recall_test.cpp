@@ -12,6 +12,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -58,7 +59,7 @@ void streams_draft_true_continuations_while_others_write_and_remove() {
         const auto start = static_cast<Token>(random() % kModulus);
         RecallStream stream(shared, run(start, 5), 7, RecallPolicy{});
         for (Token at = start + 5; at < start + 40; at += 3) {
-          const RecallDraft& draft = stream.propose(16, 16);
+          const RecallDraft& draft = stream.propose({16, 16});
           expect_run(draft, (at - 1) % kModulus);
           drafted += draft.tokens.size();
           stream.observe(run(at % kModulus, 3));
@@ -77,6 +78,41 @@ void streams_draft_true_continuations_while_others_write_and_remove() {
   for (std::thread& reader : readers) reader.join();
 }
 
+/// Two histories alike: in one all streams move and draft together, in the other one by one.
+void a_batch_is_what_its_streams_are_alone() {
+  const auto together = std::make_shared<Recall>(2048);
+  const auto apart = std::make_shared<Recall>(2048);
+  std::vector<std::unique_ptr<RecallStream>> owned;
+  std::vector<RecallStream*> batch;
+  std::vector<RecallStream*> alone;
+  std::vector<RecallBudget> budgets;
+  std::mt19937 random(4);
+  for (std::uint32_t i = 0; i < 37; ++i) {
+    const RecallPolicy policy{i % 5 == 0, 0.0F, 1 + i % 9};
+    const auto prompt = run(static_cast<Token>(random() % kModulus), static_cast<int>(i % 7));
+    for (const auto& [shared, list] : {std::pair{together, &batch}, {apart, &alone}}) {
+      owned.push_back(std::make_unique<RecallStream>(shared, prompt, i % 3, policy));
+      list->push_back(owned.back().get());
+    }
+    budgets.push_back({i % 11, i % 6, 0.02F * static_cast<float>(i % 4)});
+  }
+  for (int step = 0; step < 30; ++step) {
+    propose_all(batch, budgets, 3);
+    std::vector<std::vector<Token>> said;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const RecallDraft& draft = alone[i]->propose(budgets[i]);
+      EXPECT(draft.tokens == batch[i]->last().tokens);
+      EXPECT(draft.parents == batch[i]->last().parents);
+      EXPECT(draft.confidence == batch[i]->last().confidence);
+      EXPECT(draft.sources == batch[i]->last().sources);
+      said.push_back(run(static_cast<Token>(random() % 20), static_cast<int>(random() % 5)));
+    }
+    observe_all(batch, std::vector<std::span<const Token>>(said.begin(), said.end()), 3);
+    for (std::size_t i = 0; i < alone.size(); ++i) alone[i]->observe(said[i]);
+    EXPECT(together->written() == apart->written());
+  }
+}
+
 void a_batch_uses_many_threads() {
   const auto shared = std::make_shared<Recall>(8192);
   shared->add(shared->begin(), 1, {}, run(0, 2000));
@@ -87,7 +123,7 @@ void a_batch_uses_many_threads() {
     streams.push_back(owned.back().get());
   }
   for (Token step = 0; step < 20; ++step) {
-    propose_all(streams, 8, 8, 4);
+    propose_all(streams, std::vector<RecallBudget>(streams.size(), {8, 8}), 4);
     std::vector<std::vector<Token>> said;
     for (Token i = 0; i < 64; ++i) said.push_back(run(i * 11 + 6 + step * 2, 2));
     for (std::size_t i = 0; i < streams.size(); ++i) {
@@ -96,6 +132,44 @@ void a_batch_uses_many_threads() {
     }
     const std::vector<std::span<const Token>> parts(said.begin(), said.end());
     observe_all(streams, parts, 4);
+  }
+}
+
+/// Heads outlive what they name: once the ring has gone round, one may lead to a slot that holds
+/// context now, behind the very token that it is the head of.
+void a_wrap_never_lets_context_be_drafted() {
+  for (std::size_t filler = 0; filler < 90; ++filler) {  // one of them ends where the ring does
+    const auto shared = std::make_shared<Recall>(256);
+    shared->add(shared->begin(), 7, {}, std::vector<Token>{1, 2, 3});
+    for (const std::size_t size : {std::size_t{100}, std::size_t{70}, filler}) {
+      // One token only, so that nearly all heads stay as they are.
+      shared->add(shared->begin(), 7, {}, std::vector<Token>(size, 1000));
+    }
+    shared->add(shared->begin(), 7, std::vector<Token>{1, 2, 5, 6}, std::vector<Token>{9});
+    for (const auto& [context, after] :
+         {std::pair{std::vector<Token>{2}, Token{3}}, {{1, 2}, 3}, {{5, 6}, 9}}) {
+      RecallStream stream(shared, context, 7, RecallPolicy{});
+      const RecallDraft& draft = stream.propose({8, 8});
+      for (const Token token : draft.tokens) EXPECT(token == after);
+      EXPECT(after == 3 || draft.tokens.size() == 1);
+    }
+  }
+}
+
+/// A budget's floor counts where it is above the policy's.
+void a_draft_keeps_to_the_higher_floor() {
+  const auto shared = std::make_shared<Recall>(8192);
+  std::mt19937 random(2);
+  std::vector<Token> text;
+  for (int i = 0; i < 2000; ++i) text.push_back(static_cast<Token>(random() % 4));
+  shared->add(shared->begin(), 1, {}, text);
+  for (const float floor : {0.0F, 0.01F, 0.1F, 0.5F}) {
+    RecallStream low(shared, run(0, 4), 1, RecallPolicy{});
+    RecallStream high(shared, run(0, 4), 1, RecallPolicy{false, floor, 256});
+    const RecallDraft& one = low.propose({32, 32, floor});
+    const RecallDraft& other = high.propose({32, 32, 0.005F});
+    EXPECT(floor < 0.005F || one.tokens == other.tokens);
+    for (const float probability : one.probability) EXPECT(probability >= 0.999F * floor);
   }
 }
 
@@ -119,7 +193,7 @@ void any_bytes_behind_a_header_are_safe() {
     const std::shared_ptr<Recall> shared = Recall::open(path, true, 1024, {});
     for (Token i = 0; i < 60; ++i) {
       RecallStream stream(shared, run(i * 13 % kModulus, 20), 0, RecallPolicy{});
-      EXPECT(stream.propose(32, 32).tokens.size() <= 32);
+      EXPECT(stream.propose({32, 32}).tokens.size() <= 32);
       stream.observe(run(5, 40));
       stream.close();
     }
@@ -132,7 +206,10 @@ void any_bytes_behind_a_header_are_safe() {
 
 int main() {
   streams_draft_true_continuations_while_others_write_and_remove();
+  a_batch_is_what_its_streams_are_alone();
   a_batch_uses_many_threads();
+  a_wrap_never_lets_context_be_drafted();
+  a_draft_keeps_to_the_higher_floor();
   any_bytes_behind_a_header_are_safe();
   std::puts("recall: all tests passed");
 }

@@ -2,7 +2,7 @@
 
 #include "draftwood/suffix_tree.h"
 
-#include "../src/thread_pool.h"
+#include "draftwood/thread_pool.h"
 #include "draftwood/suffix_stream.h"
 
 #include <algorithm>
@@ -86,10 +86,14 @@ class Pair {
         texts_[tree_.begin()];
       } else if (what < 70) {
         extend(vocabulary);
-      } else if (what < 80) {
+      } else if (what < 75) {
         const auto it = any();
         count(it->second, 0, -1);
         tree_.remove(it->first);
+        texts_.erase(it);
+      } else if (what < 80) {
+        const auto it = any();
+        leaving_.push_back(*it);
         texts_.erase(it);
       } else if (what < 85) {
         tree_.finish(any()->first);
@@ -98,9 +102,12 @@ class Pair {
       } else {
         speculate(vocabulary);
       }
+      evict_some();
       const std::string fault = tree_.check();
       EXPECT(fault.empty(), "seed %u, operation %d: %s", seed_, i, fault.c_str());
     }
+    compare();
+    while (!leaving_.empty()) evict_some();
     compare();
     while (!texts_.empty()) {
       tree_.remove(texts_.begin()->first);
@@ -135,6 +142,24 @@ class Pair {
     const std::size_t before = it->second.size();
     it->second.insert(it->second.end(), more.begin(), more.end());
     count(it->second, before, +1);
+  }
+
+  /// Takes a share of one of those that leave out, while the others grow.
+  void evict_some() {
+    if (leaving_.empty()) return;
+    const std::size_t which = chance_() % leaving_.size();
+    auto& [sequence, text] = leaving_[which];
+    const std::size_t before = tree_.tokens();
+    const bool out = tree_.evict(sequence, static_cast<std::size_t>(draw(20)));
+    const std::size_t suffixes = before - tree_.tokens();
+    EXPECT(suffixes <= 20 && suffixes <= text.size(), "seed %u: %zu", seed_, suffixes);
+    const Text left(text.begin() + static_cast<std::ptrdiff_t>(suffixes), text.end());
+    count(text, 0, -1);
+    count(left, 0, +1);
+    text = left;
+    if (!out) return;
+    EXPECT(text.empty(), "seed %u", seed_);
+    leaving_.erase(leaving_.begin() + static_cast<std::ptrdiff_t>(which));
   }
 
   /// Counts the strings that end behind the first `before` tokens.
@@ -199,6 +224,7 @@ class Pair {
   unsigned seed_;
   std::mt19937 chance_;
   Texts texts_;
+  std::vector<std::pair<SuffixTree::Sequence, Text>> leaving_;  ///< with what is left of their texts
   std::map<Text, int> table_;
 };
 
@@ -223,6 +249,7 @@ void test_bytes_are_counted_exactly() {
       tree->remove(sequences.front());
       sequences.erase(sequences.begin());
     }
+    if (round % 4 == 1 && tree->evict(sequences.front(), 250)) sequences.erase(sequences.begin());
     if (round % 3 == 2) tree->finish(sequences.back());
     EXPECT(held == before + mine + tree->nbytes(), "round %d: %zu held, %zu told", round,
            held - before - mine, tree->nbytes());
@@ -248,6 +275,16 @@ void test_bad_calls_are_told() {
   EXPECT(refused([&] { tree.remove(-1); }), "a negative number");
   tree.remove(sequence);
   EXPECT(refused([&] { tree.remove(sequence); }), "a sequence that is gone");
+  EXPECT(refused([&] { tree.evict(sequence, 1); }), "a sequence that is gone");
+  const SuffixTree::Sequence leaving = tree.begin();
+  tree.extend(leaving, Text{1, 2, 3});
+  EXPECT(!tree.evict(leaving, 1) && tree.tokens() == 2, "%zu tokens are left", tree.tokens());
+  EXPECT(refused([&] { tree.extend(leaving, Text{1}); }), "a sequence that leaves");
+  EXPECT(refused([&] { tree.finish(leaving); }), "a sequence that leaves");
+  EXPECT(refused([&] { (void)tree.text(leaving, 3); }), "a sequence that leaves");
+  EXPECT(tree.extents().empty() && tree.sequences() == 0, "%zu", tree.sequences());
+  tree.remove(leaving);
+  EXPECT(tree.tokens() == 0, "%zu tokens are left", tree.tokens());
   EXPECT(refused([] { SuffixTree(1); }) && refused([] { SuffixTree(5000); }), "depths");
 }
 
@@ -269,7 +306,11 @@ void test_memory_is_given_back() {
     std::size_t steps = 0;
     for (std::size_t i = 0; i < stored.size(); ++i) {
       if (i % 8 == 3) continue;
-      tree->remove(stored[i].first);
+      if (i % 2 == 0) {
+        tree->remove(stored[i].first);
+      } else {
+        while (!tree->evict(stored[i].first, 50)) tree->compact(300);
+      }
       tree->compact(2000);
       // Those that stay grow meanwhile, so that every place a record is named by is used.
       auto& [sequence, copy] = stored[i / 8 * 8 + 3 < stored.size() ? i / 8 * 8 + 3 : 3];
@@ -322,6 +363,7 @@ void test_batches() {
     streams.push_back(held_streams.back().get());
   }
   const std::vector<std::int32_t> nodes(40, 16);
+  const std::vector<float> floors(40, 0.2F);
   for (int step = 0; step < 30; ++step) {
     std::vector<Text> said(40);
     std::vector<std::span<const Token>> parts;
@@ -331,9 +373,9 @@ void test_batches() {
     parts.assign(said.begin(), said.end());
     observe_all(streams, parts, pool);
     for (std::size_t i = 0; i < 40; ++i) twins[i]->observe(said[i]);
-    const std::vector<SuffixDraft> drafts = propose_all(streams, nodes, nodes, pool);
+    const std::vector<SuffixDraft> drafts = propose_all(streams, nodes, nodes, floors, pool);
     for (std::size_t i = 0; i < 40; ++i) {
-      const SuffixDraft twin = twins[i]->propose(16, 16);
+      const SuffixDraft twin = twins[i]->propose(16, 16, 0.2F);
       EXPECT(drafts[i].tokens == twin.tokens && drafts[i].probability == twin.probability &&
                  drafts[i].shared == twin.shared,
              "step %d, stream %zu", step, i);
@@ -373,6 +415,7 @@ void test_batches_in_threads() {
           streams.push_back(owned.back().get());
         }
         const std::vector<std::int32_t> nodes(24, 8);
+        const std::vector<float> floors(24, 0.0F);
         for (int step = 0; step < 20; ++step) {
           Text said(24);
           std::vector<std::span<const Token>> parts;
@@ -381,7 +424,7 @@ void test_batches_in_threads() {
             parts.emplace_back(&token, 1);
           }
           observe_all(streams, parts, pool);
-          for (const SuffixDraft& draft : propose_all(streams, nodes, nodes, pool)) {
+          for (const SuffixDraft& draft : propose_all(streams, nodes, nodes, floors, pool)) {
             EXPECT(draft.tokens.size() <= 8, "%zu", draft.tokens.size());
           }
         }
@@ -393,7 +436,7 @@ void test_batches_in_threads() {
     for (int i = 0; i < 60; ++i) {
       const auto extents = tree->extents();
       if (extents.size() > 30) {
-        tree->remove(extents[extents.size() / 2].sequence);
+        while (!tree->evict(extents[extents.size() / 2].sequence, 9)) std::this_thread::yield();
       }
       tree->compact(500);
       std::this_thread::yield();

@@ -1,7 +1,7 @@
 """Draftwood: the same text in fewer steps, from any language model, without training.
 
     import draftwood as dw
-    llm = dw.load("path/or/hub-id", drafter="suffix")
+    llm = dw.load("path/or/hub-id")
     for piece in llm.stream("Rewrite this file ...", max_tokens=256):
         print(piece, end="", flush=True)
     print(llm.stats)

@@ -136,7 +136,7 @@ class SuffixDraft(Draft):
 class SuffixPolicy:
     """How a context is continued."""
 
-    def __init__(self, *, alpha: float, offset: float, floor: float, tree: bool, paper: bool) -> None: ...
+    def __init__(self, *, alpha: float, offset: float, floor: float, tree: bool, paper: bool, witness: bool) -> None: ...
 
 class SuffixTree:
     """Counts every suffix of every sequence, cut at `depth` tokens."""
@@ -159,6 +159,9 @@ class SuffixTree:
 
     def remove(self, sequence: int) -> None:
         """Take a sequence out."""
+
+    def evict(self, sequence: int, work: int) -> bool:
+        """Take about `work` suffixes of a sequence out; True when all are."""
 
     def speculate(self, context: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy, nodes: int, reach: int) -> SuffixDraft:
         """
@@ -210,8 +213,13 @@ class SuffixStream:
 
     def __init__(self, shared: SuffixTree, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy) -> None: ...
 
-    def propose(self, nodes: int, reach: int) -> SuffixDraft | None:
-        """The better of the two trees' drafts; None where both are empty."""
+    def propose(self, nodes: int, reach: int, floor: float) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], int] | None:
+        """
+        The better of the two trees' drafts as tokens, parents, confidence, source [n] and its witness; None where both are empty.
+        """
+
+    def guess(self, nodes: int, reach: int, floor: float) -> SuffixDraft:
+        """The better of the two trees' drafts."""
 
     def observe(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
         """Move past what was generated (int32, contiguous)."""
@@ -228,10 +236,8 @@ class SuffixStream:
     @property
     def nbytes(self) -> int: ...
 
-def suffix_propose_all(streams: list[SuffixStream], nodes: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], reach: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], pool: ThreadPool) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
-    """
-    Drafts end to end: tokens, parents, confidence, offsets [n + 1], shared [n], witness [n].
-    """
+def suffix_propose_all(streams: list[SuffixStream], nodes: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], reach: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], floors: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], pool: ThreadPool) -> list[tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], int] | None]:
+    """What `propose` gives for each stream: one call, many threads."""
 
 def suffix_observe_all(streams: list[SuffixStream], tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pool: ThreadPool) -> None:
     """Move streams past their tokens, which stand end to end."""
@@ -283,8 +289,10 @@ class RecallStream:
 
     def __init__(self, shared: Recall, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], *, name: int, chain: bool, floor: float, share: int) -> None: ...
 
-    def propose(self, nodes: int, reach: int) -> RecallDraft:
-        """At most `nodes` nodes, no path longer than `reach`."""
+    def propose(self, nodes: int, reach: int, floor: float = 0.0) -> RecallDraft:
+        """
+        At most `nodes` nodes, no path longer than `reach`, none less likely than `floor`.
+        """
 
     def observe(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
         """Move past tokens and learn from them."""
@@ -298,7 +306,7 @@ class RecallStream:
     @property
     def sequence(self) -> int: ...
 
-def propose_all(streams: list[RecallStream], nodes: int, reach: int, threads: int) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
+def propose_all(streams: list[RecallStream], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], reach: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], floor: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
     """
     Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].
     """

@@ -11,9 +11,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from draftwood.decode import Guarded, reach
+from draftwood.decode import reach, spender_of
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption, InvalidTokens
+from draftwood.guarded import Guarded, GuardedBatch
 from draftwood.protocols import (
     Batch,
     BatchTarget,
@@ -23,6 +24,8 @@ from draftwood.protocols import (
     Rows,
     Seat,
     Seconds,
+    Spender,
+    Spent,
     Step,
     Target,
     Verifier,
@@ -35,34 +38,39 @@ class Request:
     """One sequence to generate.
 
     prompt: token ids [>= 1]. verifier, stop: its own, since both may remember where they are.
-    namespace: what is learned here is drafted only here.
+    namespace: what is learned here is drafted only here. drafter: asked instead of the run's, for
+    one that knows this request's noise; streams are then no longer served in one call.
     """
 
     prompt: ArrayLike
     verifier: Verifier
     stop: Stop = field(default_factory=Stop)
     namespace: str = ""
+    drafter: Drafter | None = None
 
 
 def decode_batch(
     target: Target,
     drafter: Drafter,
-    requests: Iterable[Request],
+    requests: Iterable[Request | None],
     *,
     max_batch: int = 8,
-    budget: Budget | None = None,
+    budget: Budget | Spender | None = None,
 ) -> Iterator[tuple[int, Step]]:
     """Generate for every request what `decode` would; yields (number of the request, its step).
 
     requests: taken one after the other, whenever fewer than `max_batch` sequences are running, so
-    they may be made on demand; a sequence joins and leaves between passes. budget: the most that
-    one sequence's draft may hold (None: 64 nodes).
+    they may be made on demand; a sequence joins and leaves between passes. None among them says
+    that nobody waits now, so that the next pass begins without. budget: the most that
+    one sequence's draft may hold (None: 64 nodes), or a spender that cuts the drafts of a pass to
+    what pays, all together.
 
     A target with `batches` takes all running sequences in one pass, whatever the shapes of their
     drafts; any other takes one after the other. The texts equal those of `decode` as far as the
-    target computes the same rows in both (in float32 all but always). A step's `seconds.score` is
-    its share of the pass. A drafter that raises costs that sequence its drafts. Peak memory is that
-    of the target's batch of `max_batch` (`TransformersBatch` states it), plus a stream each.
+    target computes the same rows in both (in float32 all but always). A step's `seconds` are its
+    share of what was done for all, `verify` is its own. A `BatchDrafter` is asked for all drafts in
+    one call. A drafter that raises costs that sequence its drafts. Peak memory is that of the
+    target's batch of `max_batch` (`TransformersBatch` states it), plus a stream each.
 
     Raises:
         InvalidOption: for a batch below one sequence.
@@ -71,31 +79,69 @@ def decode_batch(
     """
     if max_batch < 1:
         raise InvalidOption(f"max_batch is {max_batch}; use 1 or more")
-    return _steps(target, drafter, enumerate(requests), max_batch, budget or Budget(64))
+    return _steps(target, drafter, enumerate(requests), max_batch, spender_of(budget))
 
 
 def _steps(
     target: Target,
     drafter: Drafter,
-    waiting: Iterator[tuple[int, Request]],
+    waiting: Iterator[tuple[int, Request | None]],
     max_batch: int,
-    budget: Budget,
+    spender: Spender,
 ) -> Iterator[tuple[int, Step]]:
     running: list[_Running] = []
+    streams = GuardedBatch(drafter)
     with closing(_open(target, max_batch)) as batch:
+        padded = getattr(batch, "padded", False)
         try:
             while True:
-                for number, request in islice(waiting, max_batch - len(running)):
-                    running.append(_Running(number, request, batch, drafter))
+                joined = list(_joining(islice(waiting, max_batch - len(running))))
+                for number, request in joined:
+                    running.append(_Running(number, request, batch, streams))
                 if not running:
                     return
-                drafts = [one.propose(budget, trees=target.trees) for one in running]
                 start = perf_counter()
+                guards = [one.stream for one in running]
+                context = max(one.context for one in running)
+                budget = spender.plan(len(running), context, padded=padded)
+                drafts = streams.propose(guards, [one.within(budget) for one in running])
+                if not target.trees:
+                    drafts = [draft.to_chain() for draft in drafts]
+                drafts = spender.spend(drafts, context, padded=padded)
+                drafted = perf_counter()
                 scored = batch.score([one.seat for one in running], drafts)
-                share = (perf_counter() - start) / len(running)
-                steps = [
-                    (one.number, one.settle(draft, rows, share))
+                passed = perf_counter()
+                told = [
+                    one.settle(draft, rows)
                     for one, draft, rows in zip(running, drafts, scored, strict=True)
+                ]
+                verified = perf_counter()
+                streams.observe(guards, told)
+                observed = perf_counter()
+                prompts = getattr(batch, "prompt_seconds", None if joined else 0.0)
+                spender.observe(
+                    Spent(
+                        asked=budget.nodes > 0,
+                        drafts=drafts,
+                        accepted=[len(each.verdict.path) for each in told],
+                        context=context,
+                        padded=padded,
+                        draft_seconds=drafted - start,
+                        pass_seconds=None if prompts is None else observed - drafted - prompts,
+                    )
+                )
+                share = 1.0 / len(running)
+                steps = [
+                    (
+                        one.number,
+                        one.step(
+                            each,
+                            (drafted - start) * share,
+                            (passed - drafted) * share,
+                            (observed - verified) * share,
+                        ),
+                    )
+                    for one, each in zip(running, told, strict=True)
                 ]
                 for one in running:
                     if one.finish is not None:
@@ -107,10 +153,20 @@ def _steps(
                 one.close()
 
 
+def _joining(waiting: Iterable[tuple[int, Request | None]]) -> Iterator[tuple[int, Request]]:
+    """The requests up to the first None."""
+    for number, request in waiting:
+        if request is None:
+            return
+        yield number, request
+
+
 class _Running:
     """A sequence between its joining and its leaving."""
 
-    def __init__(self, number: int, request: Request, batch: Batch[Any], drafter: Drafter) -> None:
+    def __init__(
+        self, number: int, request: Request, batch: Batch[Any], streams: GuardedBatch
+    ) -> None:
         prompt = as_tokens(request.prompt)
         if not len(prompt):
             raise InvalidTokens(
@@ -119,38 +175,46 @@ class _Running:
         self.number = number
         self.finish: str | None = None
         self.seat: Seat = batch.open(prompt)
+        if request.drafter is None:
+            self.stream: Guarded = streams.open(prompt, request.namespace)
+        else:
+            streams.apart()
+            self.stream = Guarded(request.drafter, prompt, request.namespace)
         self._request = request
-        self._stream = Guarded(drafter, prompt, request.namespace)
+        self._prompted = len(prompt)
         self._generated = 0
-        self._draft_seconds = 0.0
+        self._verify_seconds = 0.0
 
-    def propose(self, budget: Budget, *, trees: bool) -> Draft:
-        start = perf_counter()
-        depth = reach(self._request.stop, self._generated, self.seat.room, budget)
-        draft = self._stream.propose(budget.within(depth))
-        if not trees:
-            draft = draft.to_chain()
-        self._draft_seconds = perf_counter() - start
-        return draft
+    @property
+    def context(self) -> int:
+        """Tokens so far, the prompt's included."""
+        return self._prompted + self._generated
 
-    def settle(self, draft: Draft, rows: Rows, score_seconds: float) -> Step:
+    def within(self, budget: Budget) -> Budget:
+        """The budget as deep as this sequence may still go."""
+        return budget.within(reach(self._request.stop, self._generated, self.seat.room, budget))
+
+    def settle(self, draft: Draft, rows: Rows) -> Feedback:
+        """Verify and commit."""
         start = perf_counter()
         verdict = self._request.verifier.verify(draft, rows)
         verdict, self.finish = self._request.stop.clip(
             draft, verdict, generated=self._generated, room=self.seat.room
         )
         self.seat.commit(draft, verdict)
-        verified = perf_counter()
         tokens = verdict.tokens(draft)
-        self._stream.observe(Feedback(draft, verdict, tokens, rows))
         self._generated += len(tokens)
-        seconds = Seconds(
-            self._draft_seconds, score_seconds, verified - start, perf_counter() - verified
-        )
-        return Step(draft, verdict, tokens, seconds, self.finish)
+        self._verify_seconds = perf_counter() - start
+        return Feedback(draft, verdict, tokens, rows)
+
+    def step(self, told: Feedback, draft: float, score: float, observe: float) -> Step:
+        """What the step was; its own share of the seconds."""
+        seconds = Seconds(draft, score, self._verify_seconds, observe)
+        return Step(told.draft, told.verdict, told.tokens, seconds, self.finish)
 
     def close(self) -> None:
-        self._stream.close()
+        """Leave."""
+        self.stream.close()
         self.seat.close()
 
 

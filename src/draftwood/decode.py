@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from time import perf_counter
 
@@ -11,18 +10,18 @@ from numpy.typing import ArrayLike
 
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidTokens
+from draftwood.guarded import Guarded
 from draftwood.protocols import (
     Drafter,
     Feedback,
     Seconds,
+    Spender,
+    Spent,
     Step,
-    Stream,
     Target,
     Verifier,
 )
 from draftwood.stop import Stop
-
-log = logging.getLogger(__name__)
 
 
 def decode(
@@ -31,15 +30,15 @@ def decode(
     verifier: Verifier,
     prompt: ArrayLike,
     *,
-    budget: Budget | None = None,
+    budget: Budget | Spender | None = None,
     stop: Stop | None = None,
     namespace: str = "",
 ) -> Iterator[Step]:
     """Generate behind `prompt`, a step at a time; each step yields one or more tokens.
 
     prompt: token ids [>= 1]. budget: the most a draft may hold (None: 64 nodes; a drafter's own
-    limit applies as well). stop: when to end (None: at the context's end only). namespace: what is
-    learned here is drafted only here.
+    limit applies as well), or a spender that cuts drafts to what pays. stop: when to end (None: at
+    the context's end only). namespace: what is learned here is drafted only here.
 
     A drafter that raises costs its drafts, not the request (logged once a sequence).
 
@@ -50,9 +49,7 @@ def decode(
     prompt = as_tokens(prompt)
     if not len(prompt):
         raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
-    return _steps(
-        target, drafter, verifier, prompt, budget or Budget(64), stop or Stop(), namespace
-    )
+    return _steps(target, drafter, verifier, prompt, spender_of(budget), stop or Stop(), namespace)
 
 
 def _steps(
@@ -60,7 +57,7 @@ def _steps(
     drafter: Drafter,
     verifier: Verifier,
     prompt: TokenIds,
-    budget: Budget,
+    spender: Spender,
     stop: Stop,
     namespace: str,
 ) -> Iterator[Step]:
@@ -71,10 +68,12 @@ def _steps(
     ):
         while finish is None:
             start = perf_counter()
-            room = cursor.room
+            room, context = cursor.room, len(prompt) + generated
+            budget = spender.plan(1, context)
             draft = stream.propose(budget.within(reach(stop, generated, room, budget)))
             if not target.trees:
                 draft = draft.to_chain()
+            (draft,) = spender.spend([draft], context)
             drafted = perf_counter()
             rows = cursor.score(draft)
             scored = perf_counter()
@@ -84,11 +83,31 @@ def _steps(
             verified = perf_counter()
             tokens = verdict.tokens(draft)
             stream.observe(Feedback(draft, verdict, tokens, rows))
-            generated += len(tokens)
             seconds = Seconds(
                 drafted - start, scored - drafted, verified - scored, perf_counter() - verified
             )
+            # the first pass computes the prompt as well
+            timed = seconds.total - seconds.draft if generated else None
+            generated += len(tokens)
+            spender.observe(
+                Spent(
+                    asked=budget.nodes > 0,
+                    drafts=[draft],
+                    accepted=[len(verdict.path)],
+                    context=context,
+                    padded=False,
+                    draft_seconds=seconds.draft,
+                    pass_seconds=timed,
+                )
+            )
             yield Step(draft, verdict, tokens, seconds, finish)
+
+
+def spender_of(budget: Budget | Spender | None) -> Spender:
+    """A spender: the one given, or one that lets every draft hold so much (None: 64 nodes)."""
+    if budget is None or isinstance(budget, Budget):
+        return FixedBudget(Budget(64) if budget is None else budget)
+    return budget
 
 
 def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
@@ -101,56 +120,21 @@ def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
     return max(0, min(limits))
 
 
-class Guarded:
-    """A stream whose failure costs its drafts, not the request: logged once, then silent.
+class FixedBudget:
+    """The spender that lets every draft hold the same, whatever it costs."""
 
-    failures: how many times the drafter raised or gave a draft beyond its budget. After a failure
-    the stream proposes nothing for the rest of the sequence, since it may have lost its place.
-    """
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
 
-    def __init__(self, drafter: Drafter, prompt: TokenIds, namespace: str = "") -> None:
-        self.failures = 0
-        self._stream: Stream | None = None
-        try:
-            self._stream = drafter.open(prompt, namespace=namespace)
-        except Exception:
-            self._failed("open")
+    def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
+        """The budget."""
+        return self._budget
 
-    def propose(self, budget: Budget) -> Draft:
-        """The stream's draft, cut to the budget's nodes; empty once the stream has failed."""
-        if self._stream is None or not budget.reach:
-            return Draft.empty()
-        try:
-            draft = self._stream.propose(budget).cut(nodes=budget.nodes)
-            return draft if draft.height <= budget.reach else draft.shallow(budget.reach)
-        except Exception:
-            self._failed("propose")
-            return Draft.empty()
+    def spend(
+        self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
+    ) -> list[Draft]:
+        """The drafts as they are."""
+        return list(drafts)
 
-    def observe(self, feedback: Feedback) -> None:
-        """Pass the feedback on."""
-        if self._stream is None:
-            return
-        try:
-            self._stream.observe(feedback)
-        except Exception:
-            self._failed("observe")
-
-    def close(self) -> None:
-        """Close the stream, if it still lives."""
-        if self._stream is None:
-            return
-        try:
-            self._stream.close()
-        except Exception:
-            self._failed("close")
-
-    def _failed(self, verb: str) -> None:
-        log.exception("drafter failed in %s; this sequence goes on without drafts", verb)
-        self.failures += 1
-        stream, self._stream = self._stream, None
-        if stream is not None and verb != "close":
-            try:
-                stream.close()
-            except Exception:
-                log.debug("closing the failed drafter failed too", exc_info=True)
+    def observe(self, spent: Spent) -> None:
+        """Nothing is learned."""

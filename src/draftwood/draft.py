@@ -95,7 +95,8 @@ class Draft:
     tokens: int32 [n]. parents: int32 [n], ROOT or an earlier node. confidence: float32 [n],
     P(accepted | parent accepted); steers budgets, never the verdict. source: uint8 [n], which
     drafter proposed the node. proposal: [n, V] rows that the tokens were *sampled* from, or None
-    where the drafter chose them.
+    where the drafter chose them. evidence: uint8 [n], a class of the drafter's own that says how
+    well founded a confidence is (the length of a match); calibration keeps the classes apart.
 
     Raises:
         InvalidDraft: arrays of unequal length, or a parent that does not stand before its child.
@@ -106,6 +107,7 @@ class Draft:
     confidence: NDArray[np.float32]
     source: NDArray[np.uint8]
     proposal: NDArray[Any] | None = None
+    evidence: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.tokens)
@@ -116,12 +118,37 @@ class Draft:
             )
         if self.proposal is not None and len(self.proposal) != n:
             raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
+        if self.evidence is not None and len(self.evidence) != n:
+            raise InvalidDraft(f"{n} tokens with {len(self.evidence)} evidence classes; need {n}")
         parents = self.parents.tolist()  # lists beat numpy at the size of a draft
         if n and not (min(parents) >= ROOT and all(map(lt, parents, range(n)))):
             node = next(i for i, parent in enumerate(parents) if not ROOT <= parent < i)
             raise InvalidDraft(
                 f"node {node} has parent {parents[node]}; a parent is {ROOT} or an earlier node"
             )
+
+    @classmethod
+    def trusted(
+        cls,
+        tokens: TokenIds,
+        parents: NDArray[np.int32],
+        confidence: NDArray[np.float32],
+        source: NDArray[np.uint8],
+    ) -> Draft:
+        """A draft of arrays that are known to hold what the class says; nothing is checked.
+
+        For drafters whose arrays come from this library's native code, where the look at every
+        parent takes longer than the draft.
+        """
+        draft = object.__new__(cls)
+        put = object.__setattr__
+        put(draft, "tokens", tokens)
+        put(draft, "parents", parents)
+        put(draft, "confidence", confidence)
+        put(draft, "source", source)
+        put(draft, "proposal", None)
+        put(draft, "evidence", None)
+        return draft
 
     @classmethod
     def empty(cls) -> Draft:
@@ -228,7 +255,7 @@ class Draft:
         keep = len(self) if nodes is None else max(0, min(nodes, len(self)))
         if leaves is not None:
             keep = min(keep, self._prefix_with_leaves(leaves))
-        return self if keep == len(self) else self._select(np.arange(keep), self.parents[:keep])
+        return self if keep == len(self) else self._select(slice(keep), self.parents[:keep])
 
     def shallow(self, depth: int) -> Draft:
         """The nodes at most `depth` tokens below the context."""
@@ -236,6 +263,16 @@ class Draft:
         place = np.full(len(self) + 1, ROOT, dtype=np.int32)  # entry -1 stands for ROOT
         place[kept] = np.arange(len(kept), dtype=np.int32)
         return self._select(kept, place[self.parents[kept]])
+
+    def only(self, nodes: Sequence[int]) -> Draft:
+        """Some of the nodes, given in rising order, with the parent of each."""
+        place = {ROOT: ROOT} | {node: at for at, node in enumerate(nodes)}
+        kept = np.array(nodes, dtype=np.intp)
+        try:
+            parents = [place[parent] for parent in self.parents[kept].tolist()]
+        except KeyError as missing:
+            raise InvalidDraft(f"node {missing} is left out but not its children") from None
+        return self._select(kept, np.array(parents, dtype=np.int32))
 
     def to_chain(self, k: int | None = None) -> Draft:
         """The most confident child at every level, at most `k` tokens; ties: the earlier node.
@@ -279,10 +316,14 @@ class Draft:
             depths.append(1 if parent == ROOT else depths[parent] + 1)
         return depths
 
-    def _select(self, nodes: NDArray[np.intp], parents: NDArray[np.int32]) -> Draft:
-        proposal = None if self.proposal is None else self.proposal[nodes]
+    def _select(self, nodes: NDArray[np.intp] | slice, parents: NDArray[np.int32]) -> Draft:
         return Draft(
-            self.tokens[nodes], parents, self.confidence[nodes], self.source[nodes], proposal
+            self.tokens[nodes],
+            parents,
+            self.confidence[nodes],
+            self.source[nodes],
+            None if self.proposal is None else self.proposal[nodes],
+            None if self.evidence is None else self.evidence[nodes],
         )
 
     def _prefix_with_leaves(self, leaves: int) -> int:

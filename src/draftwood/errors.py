@@ -29,6 +29,10 @@ class UnsupportedModel(DraftwoodError):
     """A model whose attention or cache cannot be verified exactly."""
 
 
+class PairMismatch(DraftwoodError, ValueError):
+    """A drafter's model and a target that do not speak the same tokens."""
+
+
 class ContextTooLong(DraftwoodError, ValueError):
     """Prompt (and what is to be generated) beyond the model's context length."""
 

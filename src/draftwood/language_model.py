@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds, as_tokens
+from draftwood.drafters.foresight import Foresight
 from draftwood.errors import InvalidOption, InvalidTokens
-from draftwood.protocols import Drafter, Step, Verifier
+from draftwood.protocols import BatchDrafter, Drafter, Paired, Partner, Spender, Step, Verifier
 from draftwood.sampling import Sampling
 from draftwood.stats import Stats
 from draftwood.stop import Stop
@@ -91,8 +92,11 @@ class LanguageModel:
     Several threads may generate at once where the drafter and the model allow it. `stats` holds
     the figures of all that was generated, unfinished texts included.
 
-    tokenizer: of the transformers library, or like one. end_tokens: ids that end a text; None:
-    those that the model's generation config names, else the tokenizer's.
+    tokenizer: of the transformers library, or like one. budget: the most a draft may hold (None:
+    64 nodes), or a spender that cuts drafts to what pays, such as `Spending`. end_tokens: ids that
+    end a text; None: those that the model's generation config names, else the tokenizer's.
+    foresight: at temperature > 0, let drafts look up the noise of the seed while that pays
+    (`Foresight`); in batches only where the drafter has no call for all.
     """
 
     def __init__(
@@ -101,13 +105,17 @@ class LanguageModel:
         tokenizer: Any,
         drafter: Drafter,
         *,
-        budget: Budget | None = None,
+        budget: Budget | Spender | None = None,
         end_tokens: Collection[int] | None = None,
+        foresight: bool = True,
     ) -> None:
         self.target = target
         self.tokenizer = tokenizer
         self.drafter = drafter
+        self.foresight = Foresight(drafter) if foresight else None
         self.budget = budget
+        if isinstance(drafter, Paired):
+            drafter.pair(_partner(target, tokenizer))
         self.stats = Stats()
         self.end_tokens = _end_tokens(target, tokenizer) if end_tokens is None else end_tokens
         self._stats_lock = Lock()
@@ -141,7 +149,12 @@ class LanguageModel:
     def _generate_all(self, prompts: Sequence[Prompt], options: Options) -> list[Generation]:
         seed = options.get("seed")
         runs = [
-            _Run(self, prompt, options if seed is None else {**options, "seed": seed + number})
+            _Run(
+                self,
+                prompt,
+                options if seed is None else {**options, "seed": seed + number},
+                batched=True,
+            )
             for number, prompt in enumerate(prompts)
         ]
         for run in runs:
@@ -224,7 +237,9 @@ class LanguageModel:
 class _Run:
     """One generation on its way: its settings are checked when it is made."""
 
-    def __init__(self, model: LanguageModel, prompt: Prompt, options: Options) -> None:
+    def __init__(
+        self, model: LanguageModel, prompt: Prompt, options: Options, *, batched: bool = False
+    ) -> None:
         unknown = options.keys() - Options.__annotations__.keys()
         if unknown:
             raise InvalidOption(
@@ -237,10 +252,15 @@ class _Run:
         sampling = model.sampling(options)
         self.seed: int | None = None
         verifier: Verifier = Greedy(sampling)
+        drafter: Drafter | None = None
+        shared = isinstance(model.drafter, BatchDrafter)
         if not sampling.greedy:
             seed = options.get("seed")
             self.seed = new_seed() if seed is None else seed
-            verifier = SharedGumbel(GumbelNoise(self.seed), sampling)
+            noise = GumbelNoise(self.seed)
+            verifier = SharedGumbel(noise, sampling)
+            if model.foresight is not None and not (shared and batched):
+                drafter = model.foresight.under(noise)
         self._model = model
         self._on_step = options.get("on_step")
         self._taken: list[Step] = []
@@ -250,6 +270,7 @@ class _Run:
             verifier,
             Stop(options.get("max_tokens", 256), model.end_tokens, (self._text,)),
             options.get("namespace", ""),
+            drafter,
         )
 
     def steps(self) -> Iterator[Step]:
@@ -257,7 +278,7 @@ class _Run:
         request = self.request
         return decode(
             self._model.target,
-            self._model.drafter,
+            request.drafter or self._model.drafter,
             request.verifier,
             self.prompt,
             budget=self._model.budget,
@@ -302,6 +323,11 @@ def _is_several(prompt: Any) -> bool:
 def new_seed() -> int:
     """A seed that was not used before, in all likelihood."""
     return secrets.randbits(31)
+
+
+def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:
+    vocab = getattr(tokenizer, "get_vocab", None)
+    return Partner(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
 
 
 def _end_tokens(target: TransformersTarget, tokenizer: Any) -> frozenset[int]:

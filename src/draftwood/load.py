@@ -1,6 +1,6 @@
 """From names to objects: `load` a model with a drafter, `generate` or `stream` text.
 
-llm = load("path/or/hub-id", drafter="suffix")
+llm = load("path/or/hub-id")
 for piece in llm.stream("Rewrite this file ...", max_tokens=256):
     print(piece, end="", flush=True)
 print(llm.stats)
@@ -9,20 +9,21 @@ print(llm.stats)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.spending import Spending
 from draftwood.draft import Budget
-from draftwood.drafters.catalog import make_drafter
-from draftwood.errors import InvalidOption, MissingExtra, ModelNotFound, UnsupportedModel
+from draftwood.drafters.catalog import Service, make_service
 from draftwood.language_model import Generation, LanguageModel, Options
 from draftwood.protocols import Drafter
+from draftwood.targets.transformers_load import read_model
 
 __all__ = ["Generation", "LanguageModel", "Options", "load"]
 
 
 def load(
     model: str | Path,
-    drafter: str | Drafter = "suffix",
+    drafter: str | Drafter = "recall",
     *,
     device: str | None = None,
     dtype: str | None = None,
@@ -31,10 +32,14 @@ def load(
 ) -> LanguageModel:
     """A causal language model from a folder or the Hugging Face Hub, with a drafter.
 
-    drafter: a spec such as "suffix", "lookup:max_ngram=3" or "none", or a drafter of your own.
+    drafter: a spec such as "recall", "suffix:mode=tree" or "none", or a drafter of your own.
     device: "cpu", "cuda" or "cuda:1"; None: CUDA where there is one. dtype: "float32", "bfloat16",
     "float16" or "auto" (as stored); None: "auto" on CUDA, float32 on a CPU. attention: "sdpa" or
     "eager"; None: the model's choice. budget: the most a draft may hold; None: 64 nodes.
+
+    With `cost` in the spec, drafts are cut to what pays and drafting is switched off where it does
+    not: "recall:cost=auto" measures what verification costs, for up to a second here and then
+    while it generates; "suffix:cost=0.01" is told.
 
     Raises:
         InvalidSpec: for an unknown drafter or option.
@@ -42,85 +47,14 @@ def load(
         ModelNotFound: for a path that holds no model, or a name that cannot be reached.
         UnsupportedModel: for a model whose drafts could not be verified exactly.
     """
-    made = make_drafter(drafter) if isinstance(drafter, str) else drafter
-    torch, transformers = _backend()
-    place = _device(torch, device)
-    number = _dtype(torch, dtype, place)
-    name = _name_of(model)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=number,
-            **({} if attention is None else {"attn_implementation": attention}),
-        )
-    except OSError as error:
-        raise ModelNotFound(
-            f"no model {name!r} can be loaded ({_first_line(error)}); give a folder with config, "
-            "tokenizer and weights, or a Hub id that is cached or can be reached"
-        ) from error
-    except ValueError as error:
-        raise UnsupportedModel(
-            f"{name!r} does not load as a causal language model with its tokenizer "
-            f"({_first_line(error)}); use a decoder-only model"
-        ) from error
+    service = make_service(drafter) if isinstance(drafter, str) else Service(drafter)
+    spender = None if service.cost is None else Spending.of(service.cost, limit=budget)
+    network, tokenizer = read_model(model, device=device, dtype=dtype, attention=attention)
     from draftwood.targets.transformers import TransformersTarget
 
-    target = TransformersTarget(network.to(place).eval())
-    return LanguageModel(target, tokenizer, made, budget=budget)
-
-
-def _backend() -> tuple[Any, Any]:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise MissingExtra(
-            f"running a model needs {error.name or 'torch'}, which is not installed; "
-            "run: pip install 'draftwood[hf]'"
-        ) from error
-    return torch, transformers
-
-
-def _name_of(model: str | Path) -> str:
-    """The folder or Hub id, once it is sure that it is no mistyped path."""
-    name = str(model)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelNotFound(
-                f"{name!r} holds no config.json; give the folder that `save_pretrained` wrote"
-            )
-        return str(path)
-    looks_like_path = isinstance(model, Path) or name.startswith((".", "/", "~"))
-    if looks_like_path or path.exists() or not name or name.count("/") > 1:
-        raise ModelNotFound(f"{name!r} is no folder; give a model folder or a Hub id (owner/name)")
-    return name
-
-
-def _device(torch: Any, device: str | None) -> Any:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise InvalidOption(f"no device is named {device!r}; use cpu, cuda or cuda:1") from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InvalidOption(
-            f"device {device!r} is not there, {torch.cuda.device_count()} CUDA devices are; use cpu"
+    target = TransformersTarget(network)
+    if spender is not None and isinstance(spender.cost, MeasuredCost):
+        spender.cost.sweep(
+            target, [0] * 32, sizes=(0, 2, 8, 24), batches=(1, 8), rounds=3, seconds=1.0
         )
-    return place
-
-
-def _dtype(torch: Any, dtype: str | None, place: Any) -> Any:
-    if dtype is None:
-        dtype = "float32" if place.type == "cpu" else "auto"
-    if dtype == "auto":
-        return dtype
-    if dtype not in ("float32", "bfloat16", "float16", "float64"):
-        raise InvalidOption(f"dtype {dtype!r} is none; use float32, bfloat16, float16 or auto")
-    return getattr(torch, dtype)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    return LanguageModel(target, tokenizer, service.drafter, budget=spender or budget)

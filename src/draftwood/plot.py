@@ -45,13 +45,17 @@ def require_matplotlib() -> None:
 def plot_replay(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Tokens per step of each trace and drafter, from rows of `replay --json`.
 
+    Where a cost was given: the predicted speed-up instead.
+
     Raises:
         MissingExtra: matplotlib is not installed.
         InvalidOption: `path` cannot be written, or its ending names no picture format.
     """
     traces = list(dict.fromkeys(row["trace"] for row in rows))
     drafters = list(dict.fromkeys(row["drafter"] for row in rows))
-    values = {(row["trace"], row["drafter"]): row["tokens_per_step"] for row in rows}
+    priced = all("predicted_speedup" in row for row in rows)
+    figure_of = "predicted_speedup" if priced else "tokens_per_step"
+    values = {(row["trace"], row["drafter"]): row[figure_of] for row in rows}
     figure, axes = _figure(
         9.0, 1.0 + 0.25 * len(drafters) + 0.24 * len(traces) * (len(drafters) + 0.7)
     )
@@ -72,7 +76,8 @@ def plot_replay(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.axvline(1.0, color=_PLAIN, linewidth=1)
-    axes.set_xlabel("tokens per step (1 = plain decoding)")
+    told = "predicted speed-up" if priced else "tokens per step"
+    axes.set_xlabel(f"{told} (1 = plain decoding)")
     axes.grid(axis="x", color="#dddddd")
     figure.legend(loc="outside upper left", ncols=1, frameon=False)
     _save(figure, path)

@@ -6,7 +6,7 @@ sequence; a *draft*, its *rows* and the *verdict* live for one step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -28,6 +28,24 @@ class Rows(Protocol):
 
     def logits(self, row: int) -> NDArray[np.floating[Any]]:
         """float [V]: unnormalized log-probabilities of the token after `row`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Top:
+    """The k likeliest next tokens of every row, the likeliest first.
+
+    tokens: int32 [n + 1, k]. logprobs: float32 [n + 1, k], log-probabilities at temperature 1.
+    """
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+
+
+class RankedRows(Rows, Protocol):
+    """Rows that name the likeliest tokens of all rows at once, where they are."""
+
+    def top(self, k: int) -> Top:
+        """The k likeliest tokens of every row (fewer where the vocabulary has fewer)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +74,15 @@ class Feedback:
     """What a stream is told after a step: its draft, the verdict, and the tokens that follow.
 
     tokens: int32 [k or k + 1], all that was committed. rows: the target's, valid during the call.
+    whole: where the stream's draft was part of a larger one, what was told about that; its rows
+    are those that the target computed.
     """
 
     draft: Draft
     verdict: Verdict
     tokens: TokenIds
     rows: Rows | None = None
+    whole: Feedback | None = None
 
 
 class Stream(Protocol):
@@ -82,6 +103,39 @@ class Drafter(Protocol):
 
     def open(self, prompt: TokenIds, *, namespace: str = "") -> Stream:
         """A stream that stands behind `prompt`; what it learns stays within `namespace`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partner:
+    """What a drafter may ask about the target that it is to work for.
+
+    vocab: token text -> id, added tokens included; None where the tokenizer does not tell.
+    vocab_size: entries of a row of the target's. context_limit: tokens of prompt and text, or None.
+    """
+
+    vocab: Mapping[str, int] | None
+    vocab_size: int
+    context_limit: int | None = None
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """A drafter or a small model that works for some targets only, and says so first."""
+
+    def pair(self, partner: Partner) -> None:
+        """Be ready for this target.
+
+        Raises:
+            PairMismatch: where it cannot work for it.
+        """
+
+
+@runtime_checkable
+class Widening(Drafter, Protocol):
+    """A drafter that can propose more, for one that chooses among its candidates."""
+
+    def wider(self, nodes: int) -> Drafter:
+        """The same knowledge, shared from now on, with drafts of up to so many nodes."""
 
 
 @runtime_checkable
@@ -134,8 +188,25 @@ class DraftSeat(Protocol):
         """Give the cache back; the seat is not used again."""
 
 
+@runtime_checkable
+class RankedSeat(DraftSeat, Protocol):
+    """A seat that names the likeliest tokens where its rows are, and brings over only those.
+
+    Both verbs are those of the seat; what they return is the `Top` of the rows, [1, k] and [m, k].
+    """
+
+    def root_top(self, k: int) -> Top:
+        """The k likeliest tokens after the context."""
+
+    def expand_top(self, tokens: TokenIds, parents: NDArray[np.int32], k: int) -> Top:
+        """Add m nodes in one pass; the k likeliest tokens after each."""
+
+
 class DraftModel(Protocol):
-    """A small language model that drafts. Shared by all sequences; seats may live side by side."""
+    """A small language model that drafts. Shared by all sequences; seats may live side by side.
+
+    It may have `end_tokens`, ids behind which drafters ask it for nothing, and be `Paired`.
+    """
 
     @property
     def vocab_size(self) -> int:
@@ -213,6 +284,47 @@ class Verifier(Protocol):
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
         """The accepted path and the token after it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spent:
+    """What one pass over a batch of sequences took and brought, told to a `Spender`.
+
+    asked: whether drafters were asked for drafts. drafts: as they were verified, one for each
+    sequence. accepted: tokens of each that were accepted. context: tokens of the longest sequence
+    before the pass. padded: as `Spender.spend` was told. draft_seconds: wall clock of drafting.
+    pass_seconds: of everything else in the step; None where a prompt was computed in it, too.
+    """
+
+    asked: bool
+    drafts: Sequence[Draft]
+    accepted: Sequence[int]
+    context: int
+    padded: bool
+    draft_seconds: float
+    pass_seconds: float | None
+
+
+class Spender(Protocol):
+    """Decides what the drafts of a pass may cost; shared by all sequences of a service.
+
+    Safe to use from several threads, each with passes of its own.
+    """
+
+    def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
+        """Before drafting: the most that each of `batch` drafts may hold; 0 nodes: do not ask.
+
+        context: tokens of the longest sequence. padded: whether the pass has as many rows for
+        every sequence as for the one with the longest draft.
+        """
+
+    def spend(
+        self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
+    ) -> list[Draft]:
+        """What of the drafts, one for each sequence, is worth verifying, in the same order."""
+
+    def observe(self, spent: Spent) -> None:
+        """After the pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds, as_tokens
-from draftwood.protocols import Feedback, Verdict
+from draftwood.protocols import Feedback, Top, Verdict
+from draftwood.ranking import likeliest
 from draftwood.sampling import Chance, Weights
 
 if TYPE_CHECKING:
@@ -199,6 +200,14 @@ class ToyDraftSeat:
         self.passes += 1
         self.rows += len(tokens)
         return np.stack([self._log_row(path) for path in self._nodes[known:]])
+
+    def root_top(self, k: int) -> Top:
+        """The likeliest tokens after the context."""
+        return likeliest(self.root()[None], k)
+
+    def expand_top(self, tokens: TokenIds, parents: NDArray[np.int32], k: int) -> Top:
+        """The likeliest tokens after each new node."""
+        return likeliest(self.expand(tokens, parents), k)
 
     def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
         """Move on."""

@@ -5,13 +5,16 @@ from functools import cache
 import numpy as np
 import pytest
 
+from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft
 from draftwood.drafters.catalog import make_drafter
+from draftwood.drafters.foresight import Foresight
 from draftwood.drafters.none import NoDraft
+from draftwood.language_model import LanguageModel
 from draftwood.sampling import Sampling
 from draftwood.stop import Stop
-from draftwood.testing import oracle, raising, random_trees, tiny_model
+from draftwood.testing import ByteTokenizer, oracle, raising, random_trees, tiny_model
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 torch = pytest.importorskip("torch")
@@ -28,6 +31,13 @@ LAWS = {
     "cool, cut": Sampling(temperature=0.7, top_k=20, top_p=0.9),
     "hot, penalized": Sampling(temperature=1.8, min_p=0.01, repetition_penalty=1.3),
 }
+
+
+class Tokenizer(ByteTokenizer):
+    """Bytes, with the arguments of the transformers library."""
+
+    def decode(self, ids, **_):
+        return super().decode(ids)
 
 
 @cache
@@ -52,6 +62,9 @@ def drafters(text):
         "lookup": make_drafter("lookup:max_ngram=2"),
         "suffix trees": make_drafter("suffix:mode=tree,alpha=4"),
         "suffix chains": make_drafter("suffix:mode=linear,alpha=4"),
+        "recall": make_drafter("recall"),
+        "recycled logits": make_drafter("recycled"),
+        "a blend": make_drafter("blend:first=recall,other=recycled,third=lookup"),
         "failing": raising(after=3),
     }
 
@@ -75,6 +88,8 @@ def test_one_seed_makes_one_text_whatever_is_drafted(family, attention, law):
         for name, drafter in drafters([*PROMPT, *expected]).items():
             tokens, steps = run(target, drafter, law, seed, budget=Budget(16))
             assert tokens == expected, name
+            foresight = Foresight(drafter).under(GumbelNoise(seed))
+            assert run(target, foresight, law, seed, budget=Budget(16))[0] == expected, name
             if name == "right chains":
                 assert len(steps) <= 1 + COUNT // 16
     assert len(set(texts)) == 2
@@ -87,6 +102,47 @@ def test_a_target_without_trees_gives_the_same_text():
     chains.trees = False
     for name, drafter in drafters([*PROMPT, *expected]).items():
         assert run(chains, drafter, law, 4)[0] == expected, name
+        foresight = Foresight(drafter).under(GumbelNoise(4))
+        assert run(chains, foresight, law, 4)[0] == expected, name
+
+
+@pytest.mark.parametrize("spec", ["none", "recall", "suffix", "lookup", "recycled", "blend"])
+def test_a_model_gives_one_text_alone_in_a_batch_and_with_or_without_foresight(spec):
+    target = target_of("llama")
+    prompts = [np.array([*PROMPT, token], dtype=np.int32) for token in (5, 6, 7, 8)]
+    options = {"temperature": 1.0, "seed": 11, "max_tokens": COUNT, "chat": False}
+    given = {}
+    for foresight in (True, False):
+        model = LanguageModel(
+            target, Tokenizer(), make_drafter(spec), end_tokens=(), foresight=foresight
+        )
+        alone = [
+            model.generate(prompt, **{**options, "seed": 11 + number}).tokens.tolist()
+            for number, prompt in enumerate(prompts)
+        ]
+        for max_batch in (1, 3):
+            batch = model.generate(prompts, max_batch=max_batch, **options)
+            assert [each.tokens.tolist() for each in batch] == alone, max_batch
+        given[foresight] = alone
+    assert given[True] == given[False]
+
+
+def test_a_request_may_bring_its_own_drafter_into_a_batch():
+    target, law, recall = target_of("llama"), LAWS["warm"], make_drafter("recall")
+    foresight = Foresight(recall)
+    requests = [
+        Request(
+            PROMPT,
+            SharedGumbel(GumbelNoise(seed), law),
+            Stop(COUNT),
+            drafter=foresight.under(GumbelNoise(seed)) if seed % 2 else None,
+        )
+        for seed in range(4)
+    ]
+    texts = [[] for _ in requests]
+    for number, step in decode_batch(target, recall, requests, max_batch=4):
+        texts[number] += step.tokens.tolist()
+    assert texts == [run(target, NoDraft(), law, seed)[0] for seed in range(4)]
 
 
 def test_a_drafter_that_learned_one_seed_is_right_about_it_again():

@@ -42,14 +42,15 @@ def same(native, slow):
     policy=POLICY,
     nodes=st.integers(0, 40),
     reach=st.integers(0, 20),
+    floor=st.sampled_from([0.0, 0.05, 0.5]),
 )
-def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach):
+def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor):
     native, slow = Recall(256), reference.Recall(256)
     for name, prompt, steps in requests:
         mine = RecallStream(native, prompt, namespace=name, policy=policy)
         twin = reference.RecallStream(slow, prompt, namespace=name, policy=policy)
         for tokens in steps:
-            same(mine.propose(nodes, reach), twin.propose(nodes, reach))
+            same(mine.propose(nodes, reach, floor=floor), twin.propose(nodes, reach, floor=floor))
             mine.observe(tokens)
             twin.observe(tokens)
         mine.close()
@@ -97,19 +98,25 @@ def test_no_namespace_drafts_what_only_another_said(requests, name, context):
 @given(
     steps=st.lists(st.lists(st.lists(WORD, max_size=5), min_size=3, max_size=3), max_size=12),
     prompts=st.lists(TEXT, min_size=3, max_size=3),
+    budgets=st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 6), st.sampled_from([0.0, 0.1])),
+        min_size=3,
+        max_size=3,
+    ),
     threads=st.integers(1, 4),
 )
 @settings(max_examples=30)
-def test_a_batch_drafts_and_learns_as_if_one_after_the_other(steps, prompts, threads):
+def test_a_batch_drafts_and_learns_as_if_one_after_the_other(steps, prompts, budgets, threads):
     batch, single = Recall(512), Recall(512)
     policy = RecallPolicy(share=4)
     together = [RecallStream(batch, prompt, policy=policy) for prompt in prompts]
     apart = [RecallStream(single, prompt, policy=policy) for prompt in prompts]
     for step in steps:
-        drafts = propose_all(together, 8, threads=threads)
+        nodes, reach, floor = zip(*budgets, strict=True)
+        drafts = propose_all(together, nodes, reach=reach, floor=floor, threads=threads)
         for i, stream in enumerate(apart):
             part = slice(drafts.offsets[i], drafts.offsets[i + 1])
-            guess = stream.propose(8)
+            guess = stream.propose(nodes[i], reach[i], floor=floor[i])
             assert drafts.tokens[part].tolist() == guess.tokens.tolist()
             assert drafts.parents[part].tolist() == guess.parents.tolist()
             assert drafts.confidence[part].tolist() == guess.confidence.tolist()

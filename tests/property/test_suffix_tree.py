@@ -27,6 +27,7 @@ class SuffixTreeMachine(RuleBasedStateMachine):
         self.tree = SuffixTree(depth)
         self.twin = reference.SuffixTree(depth)
         self.pairs: list[tuple[int, int]] = []
+        self.leaving: list[tuple[int, int]] = []
 
     @rule(text=texts)
     def begin(self, text: list[int]) -> None:
@@ -67,6 +68,30 @@ class SuffixTreeMachine(RuleBasedStateMachine):
             native, twin = self.pairs.pop(data.draw(st.integers(0, len(self.pairs) - 1)))
             self.tree.remove(native)
             self.twin.remove(twin)
+
+    @rule(data=st.data())
+    def begin_to_leave(self, data: st.DataObject) -> None:
+        if self.pairs:
+            pair = self.pairs.pop(data.draw(st.integers(0, len(self.pairs) - 1)))
+            if self.tree.evict(pair[0], tokens=0):
+                assert self.twin.text.pop(pair[1]) == []
+            else:
+                self.leaving.append(pair)
+
+    @rule(data=st.data(), tokens=st.integers(0, 9))
+    def leave(self, data: st.DataObject, tokens: int) -> None:
+        """A share of a sequence goes while the others go on; labels may take some more calls."""
+        if not self.leaving:
+            return
+        at = data.draw(st.integers(0, len(self.leaving) - 1))
+        native, twin = self.leaving[at]
+        before = self.tree.tokens
+        out = self.tree.evict(native, tokens=tokens)
+        self.twin.evict(twin, tokens=before - self.tree.tokens)
+        assert before - self.tree.tokens <= tokens
+        if out:
+            assert self.twin.text.pop(twin) == []
+            del self.leaving[at]
 
     @rule(
         data=st.data(),

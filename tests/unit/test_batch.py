@@ -6,6 +6,9 @@ from time import perf_counter, sleep
 import pytest
 
 from draftwood.batch import Request, decode_batch
+from draftwood.budget.cost import GeometricCost, LinearCost
+from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.spending import Spending
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.none import NoDraft
@@ -253,3 +256,141 @@ def test_a_batch_of_none_and_an_empty_prompt_are_refused():
     with pytest.raises(InvalidTokens, match="prompt of request 1 has 0 tokens"):
         next(events)
     assert target.open_now == 0
+
+
+class Together:
+    """A drafter that serves all streams in a call; `calls` lists what it was asked, for how many.
+
+    propose, observe: called with the number of calls so far, may raise.
+    """
+
+    def __init__(self, drafter, *, propose=lambda call: None, observe=lambda call: None):
+        self.drafter, self.calls, self.closed = drafter, [], 0
+        self.propose, self.observe = propose, observe
+
+    def open(self, prompt, *, namespace=""):
+        stream = self.drafter.open(prompt)
+        close = stream.close
+
+        def leave():
+            self.closed += 1
+            close()
+
+        stream.close = leave
+        return stream
+
+    def propose_all(self, streams, budgets):
+        self.calls.append(("propose", len(streams)))
+        self.propose(len(self.calls))
+        assert all(budget.reach for budget in budgets)
+        return [stream.propose(budget) for stream, budget in zip(streams, budgets, strict=True)]
+
+    def observe_all(self, streams, feedback):
+        self.calls.append(("observe", len(streams)))
+        self.observe(len(self.calls))
+        for stream, each in zip(streams, feedback, strict=True):
+            stream.observe(each)
+
+
+def copies(context, budget):
+    """What the target would say: always right."""
+    return Draft.chain(greedy_text(ROW, context.tolist(), budget.reach))
+
+
+def test_a_batch_drafter_is_asked_once_for_all():
+    drafter = Together(DraftFrom(copies))
+    events = list(decode_batch(BatchToy(ROW), drafter, requests(counts=[5] * 5), budget=Budget(2)))
+    assert texts_of(events)[0] == [greedy_text(ROW, prompt, 5) for prompt in PROMPTS]
+    # 3 tokens a step, then 2
+    assert drafter.calls == [("propose", 5), ("observe", 5)] * 2
+    assert drafter.closed == 5
+
+
+def test_drafts_of_a_batch_drafter_keep_to_each_budget():
+    drafter = Together(DraftFrom(lambda context, budget: Draft.chain([1] * 20)))
+    for number, step in decode_batch(BatchToy(ROW), drafter, requests(), budget=Budget(4)):
+        assert len(step.draft) <= min(4, COUNTS[number] - 1)
+
+
+def failing(at):
+    def fail(call):
+        if call == at:
+            raise RuntimeError("this call fails")
+
+    return fail
+
+
+def test_when_a_call_for_all_drafts_fails_each_stream_is_asked_by_itself(caplog):
+    def propose(context, budget):
+        if context[0] == 1:
+            raise RuntimeError("not for prompts that begin with 1")
+        return copies(context, budget)
+
+    drafter = Together(DraftFrom(propose), propose=failing(1))
+    with caplog.at_level(logging.ERROR):
+        events = list(decode_batch(BatchToy(ROW), drafter, requests()))
+    assert texts_of(events)[0] == EXPECTED
+    assert drafter.calls == [("propose", 4)]  # one is to say a single token
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("served one by one" in message for message in messages) == 1
+    assert sum("this sequence goes on without drafts" in message for message in messages) == 1
+    assert {number for number, step in events if len(step.draft)} == {1, 2, 4}
+
+
+def test_when_a_call_to_move_all_fails_no_stream_that_ran_drafts_on(caplog):
+    drafter = Together(DraftFrom(copies), observe=failing(2))
+    with caplog.at_level(logging.ERROR):
+        events = list(
+            decode_batch(BatchToy(ROW), drafter, requests(), max_batch=2, budget=Budget(2))
+        )
+    assert texts_of(events)[0] == EXPECTED
+    assert sum("served one by one" in record.getMessage() for record in caplog.records) == 1
+    first = [number for number, step in events if len(step.draft)]
+    assert first.count(0) == first.count(1) == 1  # the drafts before the failure
+    assert 2 in first  # a stream that was opened later is whole
+    assert drafter.closed == 5
+
+
+@pytest.mark.parametrize("target", [ToyTarget(ROW), BatchToy(ROW)], ids=["one by one", "batch"])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("cost", [LinearCost(0.05), GeometricCost(1.3), MeasuredCost()])
+def test_texts_are_the_same_with_and_without_spending(target, cost, padded, monkeypatch):
+    monkeypatch.setattr(ToyBatch, "padded", padded, raising=False)
+    for drafter in (DraftFrom(copies), random_trees(12, seed=3), NoDraft()):
+        spending = Spending(cost)
+        events = list(decode_batch(target, drafter, requests(), max_batch=3, budget=spending))
+        assert texts_of(events)[0] == EXPECTED
+
+
+def test_one_budget_is_spent_over_all_sequences():
+    sure = {1: 0.9, 4: 0.2, 0: 0.3, 3: 0.8, 9: 0.0}
+
+    def propose(context, budget):
+        return Draft.chain([1], confidence=sure[int(context[0])])
+
+    # at plain decoding's pace five sequences say five tokens a step: a node costs 0.4
+    spending = Spending(LinearCost(0.08))
+    asked = requests(counts=[9] * 5)
+    events = decode_batch(BatchToy(ROW), DraftFrom(propose), asked, budget=spending)
+    assert [len(next(events)[1].draft) for _ in range(5)] == [1, 0, 0, 1, 0]
+    events.close()
+
+
+def test_a_spender_is_told_every_pass():
+    told = []
+
+    class Watched(Spending):
+        def observe(self, spent):
+            told.append(spent)
+            super().observe(spent)
+
+    cost, target = MeasuredCost(), BatchToy(ROW)
+    watched = Watched(cost, limit=Budget(1))
+    events = list(decode_batch(target, DraftFrom(copies), requests(), max_batch=2, budget=watched))
+    assert [len(spent.drafts) for spent in told] == target.passes
+    assert sum(sum(spent.accepted) for spent in told) == sum(len(s.verdict.path) for _, s in events)
+    assert told[0].pass_seconds is None  # the prompts were computed in it
+    timed = [spent.pass_seconds for spent in told if spent.pass_seconds is not None]
+    assert timed
+    assert all(seconds > 0.0 for seconds in timed)
+    assert cost.seconds(0, batch=2, context=8) < 1.0

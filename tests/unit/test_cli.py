@@ -75,6 +75,45 @@ def test_replay_limits_and_interleaves(draftwood, trace):
     assert json.loads(out)["tokens"] == 5
 
 
+def test_replay_predicts_the_speed_up_at_a_cost(draftwood, trace):
+    specs = ("--drafter", "lookup", "--drafter", "lookup:cost=auto", "--drafter", "none")
+    code, out, err = draftwood("replay", trace, *specs, "--cost", 2, "--json")
+    drafts, spends, plain = map(json.loads, out.splitlines())
+    assert (code, err) == (0, "")
+    assert drafts["predicted_speedup"] < 1.0  # a drafted token takes as long as two steps
+    assert drafts["predicted_speedup"] == pytest.approx(
+        drafts["tokens"] / (drafts["steps"] + 2 * drafts["drafted_per_step"] * drafts["steps"])
+    )
+    assert spends["drafted_per_step"] < drafts["drafted_per_step"]
+    assert plain["predicted_speedup"] == 1.0
+
+
+def test_replay_prices_by_a_measured_curve_and_by_batch(draftwood, trace, tmp_path):
+    curve = tmp_path / "curve.json"
+    curve.write_text('{"batches": {"1": [[0, 5], [9, 5]], "2": [[0, 6], [9, 6]]}}')
+    for batch in (1, 2):
+        code, out, _ = draftwood(
+            *("replay", trace, "--drafter", "lookup", "--cost-curve", curve),
+            *("--batch", batch, "--json"),
+        )
+        row = json.loads(out)
+        assert code == 0
+        assert row["predicted_speedup"] >= row["tokens"] / row["steps"] / batch
+        assert row["tokens"] == 6
+
+
+def test_the_table_has_room_for_the_prediction_only_where_there_is_one(draftwood, trace):
+    assert "predicted" in draftwood("replay", trace, "--drafter", "none", "--cost", 0.1)[1]
+    assert "predicted" not in draftwood("replay", trace, "--drafter", "none")[1]
+
+
+def test_replay_draws_the_prediction(draftwood, trace, tmp_path):
+    picture = tmp_path / "out.svg"
+    code, _, _ = draftwood("replay", trace, "--drafter", "none", "--cost", 0.1, "--plot", picture)
+    assert code == 0
+    assert "predicted speed-up (1 = plain decoding)" in picture.read_text()
+
+
 def test_a_bad_line_costs_that_line_and_the_exit_code(draftwood, trace):
     with trace.open("a") as file:
         file.write('\n{"prompt": [1]\n')
@@ -115,6 +154,13 @@ def test_replay_draws(draftwood, trace, tmp_path):
         (["replay", "x.jsonl", "--drafter", "lookup:nodes=-1"], "ask for at least 1"),
         (["replay", "x.jsonl", "--drafter", "none", "--tokenizer", "nowhere"], "no tokenizer at"),
         (["replay", "x.jsonl", "--drafter", "none", "--interleave", "0"], "at least 1 request"),
+        (["replay", "x.jsonl", "--drafter", "none:cost=auto"], "give --cost with a part of a step"),
+        (["replay", "x.jsonl", "--drafter", "none:cost=free"], "cost=free"),
+        (["replay", "x.jsonl", "--cost", "-1"], "use 0 or more"),
+        (["replay", "x.jsonl", "--cost", "1", "--cost-curve", "c"], "exclude each other"),
+        (["replay", "x.jsonl", "--cost-curve", "nowhere"], "cannot be read"),
+        (["replay", "x.jsonl", "--batch", "0"], "batch is 0"),
+        (["replay", "x.jsonl", "--batch", "2", "--interleave", "2"], "give one of them"),
         (["generate", "--model", "m"], "give either --prompt or --prompt-file"),
         (["generate", "--model", "m", "--prompt-file", "nowhere"], "No such file"),
         (["generate", "--model", "m", "--prompt", "p", "--stream", "--json"], "exclude each other"),

@@ -5,6 +5,9 @@ import logging
 import numpy as np
 import pytest
 
+from draftwood.budget.cost import LinearCost
+from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.spending import Spending
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft
 from draftwood.errors import InvalidTokens
@@ -150,3 +153,33 @@ def test_stats_of_nothing_are_zeros():
     empty = Stats()
     assert (empty.tokens_per_step, empty.acceptance_rate, empty.tokens_per_second) == (0, 0, 0)
     assert np.isfinite(empty.seconds_saved)
+
+
+@pytest.mark.parametrize("cost", [LinearCost(0.3), LinearCost(0.001), MeasuredCost()])
+@pytest.mark.parametrize("drafter", [random_trees(len(WORDS)), ORACLE])
+def test_the_text_is_the_same_whatever_a_spender_cuts(cost, drafter):
+    assert text(run(drafter, budget=Spending(cost))) == PLAIN
+
+
+def test_drafts_that_do_not_pay_are_not_verified():
+    unlikely = DraftFrom(
+        lambda context, budget: Draft.chain([1, 2][: budget.reach], confidence=0.1)
+    )
+    steps = run(unlikely, budget=Spending(LinearCost(0.2)))
+    assert all(len(step.draft) == 0 for step in steps)
+    steps = run(unlikely, budget=Spending(LinearCost(0.05)))
+    assert {len(step.draft) for step in steps[:20]} == {1}
+
+
+def test_drafting_that_is_never_right_is_switched_off():
+    asked = []
+
+    def propose(context, budget):
+        asked.append(budget.nodes)
+        wrong = (PLAIN[len(context) - len(PROMPT)] + 1) % len(WORDS)
+        return Draft.chain([wrong] * budget.reach, confidence=0.99)
+
+    steps = run(DraftFrom(propose), budget=Spending(LinearCost(0.05)))
+    assert text(steps) == PLAIN
+    assert len(asked) < 10
+    assert sum(len(step.draft) > 0 for step in steps) < 10

@@ -5,9 +5,11 @@ import pytest
 
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.hybrid import Hybrid
+from draftwood.drafters.hybrid import BatchHybrid, Hybrid, hybrid
+from draftwood.drafters.lookup import PromptLookup
+from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import InvalidOption, InvalidSpec
-from draftwood.protocols import Feedback, Verdict
+from draftwood.protocols import BatchDrafter, Feedback, Verdict
 
 PROMPT = as_tokens([1, 2, 3])
 SURE = Draft.chain([4, 5, 6], confidence=[1.0, 1.0, 1.0])  # SCORE 3
@@ -124,3 +126,34 @@ def test_a_spec_names_both_drafters_and_their_options():
 def test_a_wrong_drafter_inside_a_hybrid_is_named():
     with pytest.raises(InvalidSpec, match="'lokup'"):
         make_drafter("hybrid:other=lokup")
+
+
+@pytest.mark.parametrize("other", [PromptLookup, lambda: SuffixDrafter(mode="tree", alpha=4.0)])
+def test_a_batch_call_gives_what_single_calls_give(other):
+    rng = np.random.default_rng(3)
+    batch, single = (hybrid(SuffixDrafter(), other(), tau="auto") for _ in range(2))
+    assert isinstance(batch, BatchHybrid)
+    prompts = [as_tokens(rng.integers(0, 4, 15)) for _ in range(9)]
+    ours, twins = ([d.open(prompt) for prompt in prompts] for d in (batch, single))
+    budgets = [Budget(4 + at) for at in range(9)]
+    switched = set()
+    for _ in range(20):
+        drafts = batch.propose_all(ours, budgets)
+        told = []
+        for draft, twin, budget in zip(drafts, twins, budgets, strict=True):
+            expected = twin.propose(budget)
+            assert draft.tokens.tolist() == expected.tokens.tolist()
+            assert draft.parents.tolist() == expected.parents.tolist()
+            told.append(verdict_on(draft, min(len(draft), 1) if draft.is_chain else 0))
+        switched |= {stream._from_other for stream in ours}
+        batch.observe_all(ours, told)
+        for twin, each in zip(twins, told, strict=True):
+            twin.observe(each)
+        assert batch.tau == single.tau
+    assert switched == {True, False}
+    assert batch.propose_all([], []) == []
+
+
+def test_only_a_first_drafter_of_batches_makes_a_hybrid_of_batches():
+    assert not isinstance(hybrid(Scripted(SURE), SuffixDrafter()), BatchDrafter)
+    assert isinstance(make_drafter("hybrid:first=suffix,other=lookup"), BatchDrafter)

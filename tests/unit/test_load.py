@@ -1,10 +1,13 @@
 """What `load` refuses, and what it needs no model for."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
+from draftwood.drafters.catalog import make_drafter
+from draftwood.drafters.recall import RecallDrafter
 from draftwood.errors import InvalidOption, InvalidSpec, MissingExtra, ModelNotFound
 from draftwood.load import load
 
@@ -61,3 +64,8 @@ def test_importing_loads_neither_torch_nor_transformers(module):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_default_drafter_is_recall():
+    default = inspect.signature(load).parameters["drafter"].default
+    assert isinstance(make_drafter(default), RecallDrafter)

@@ -47,7 +47,7 @@ def test_a_perfect_model_is_accepted_in_full() -> None:
 def test_what_was_drafted_ahead_of_a_right_verdict_is_the_next_draft() -> None:
     truth = greedy_text(MODEL, PROMPT.tolist(), 12)
     with closing(Overlapped(ToyDraftModel(MODEL), ahead=6, least=6).open(PROMPT)) as stream:
-        first = stream.propose(Budget(2))
+        first = stream.propose(Budget(6)).cut(nodes=2)
         assert first.tokens.tolist() == truth[:2]
         stream.observe(
             Feedback(first, Verdict(np.arange(2, dtype=np.int32), truth[2]), ids(truth[:3]))

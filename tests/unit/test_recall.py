@@ -16,6 +16,7 @@ from draftwood.draft import Budget, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.index.recall import OWN, SHARED, Recall, RecallPolicy, RecallStream
+from draftwood.protocols import BatchDrafter, Feedback, Verdict
 from draftwood.stats import Stats
 from draftwood.stop import Stop
 from draftwood.testing import ToyTarget
@@ -163,6 +164,42 @@ def test_prompts_are_shared_on_request():
     drafter.open(as_tokens(POEM)).close()
     with closing(drafter.open(as_tokens(POEM[:6]))) as stream:
         assert stream.propose(Budget(4)).tokens[0] == POEM[6]
+
+
+def test_a_batch_of_the_drafter_is_what_its_streams_are_alone():
+    rng = np.random.default_rng(6)
+    batch, single = (RecallDrafter(max_tokens=2048, nodes=12, share=5) for _ in range(2))
+    assert isinstance(batch, BatchDrafter)
+    prompts = [as_tokens(rng.integers(0, 9, 20)) for _ in range(5)]
+    together = [batch.open(prompt) for prompt in prompts]
+    apart = [single.open(prompt) for prompt in prompts]
+    budgets = [Budget(16), Budget(3, floor=0.2), Budget(0), Budget(9, depth=2), Budget(8, depth=0)]
+    drafted = 0
+    for _ in range(20):
+        drafts = batch.propose_all(together, budgets)
+        feedback = []
+        for one, stream, budget in zip(drafts, apart, budgets, strict=True):
+            alone = stream.propose(budget)
+            for name in ("tokens", "parents", "confidence", "source"):
+                assert getattr(one, name).tolist() == getattr(alone, name).tolist()
+            drafted += len(one)
+            said = as_tokens(rng.integers(0, 9, 3))
+            verdict = Verdict(np.empty(0, dtype=np.int32), int(said[-1]))
+            feedback.append(Feedback(one, verdict, said))
+        batch.observe_all(together, feedback)
+        for stream, told in zip(apart, feedback, strict=True):
+            stream.observe(told)
+    assert drafted > 100
+    assert batch.propose_all([], []) == []
+    batch.observe_all([], [])
+
+
+def test_a_budget_may_ask_for_likely_nodes_only():
+    drafter = RecallDrafter(max_tokens=4096, floor=0.01)
+    drafter.recall.add(np.random.default_rng(1).integers(0, 4, 2000))
+    with closing(drafter.open(as_tokens([1, 2, 3]))) as stream:
+        sizes = [len(stream.propose(Budget(32, floor=floor))) for floor in (0.0, 0.01, 0.1, 0.6)]
+    assert sizes[0] == sizes[1] > sizes[2] > sizes[3]
 
 
 def test_a_file_keeps_history_and_what_was_learned(tmp_path):

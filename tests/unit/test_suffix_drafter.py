@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 
 import numpy as np
@@ -14,7 +15,8 @@ from draftwood.errors import (
     UnknownSequence,
 )
 from draftwood.index.store import History, HistoryWriter
-from draftwood.protocols import Feedback, Verdict
+from draftwood.index.suffix_tree import EVICT_TOKENS
+from draftwood.protocols import BatchDrafter, Feedback, Verdict
 
 AMPLE = Budget(64)
 NOTHING = Verdict(np.empty(0, dtype=np.int32), None)
@@ -192,6 +194,49 @@ def test_a_batch_call_gives_what_single_calls_give(mode):
     batch.observe_all([], [])
 
 
+def test_the_drafter_serves_batches():
+    assert isinstance(SuffixDrafter(), BatchDrafter)
+
+
+@pytest.mark.parametrize("mode", ["linear", "tree"])
+def test_no_node_is_less_probable_than_the_budgets_floor(mode):
+    rng = np.random.default_rng(4)
+    drafter = SuffixDrafter(mode=mode, alpha=4.0, floor=0.05)
+    stream = drafter.open(as_tokens(rng.integers(0, 3, 300)))
+    least = {}
+    for floor in (0.0, 0.02, 0.3):
+        draft = stream.propose(Budget(32, floor=floor))
+        (batched,) = drafter.propose_all([stream], [Budget(32, floor=floor)])
+        assert draft.tokens.tolist() == batched.tokens.tolist()
+        reached = np.empty(len(draft))
+        for node, parent in enumerate(draft.parents):
+            reached[node] = draft.confidence[node] * (1.0 if parent < 0 else reached[parent])
+        least[floor] = reached.min()
+    assert least[0.0] == least[0.02] < 0.3  # the drafter's own floor is higher than 0.02
+    assert least[0.3] >= 0.3 - 1e-6
+
+
+def test_a_draft_that_is_trusted_has_every_field():
+    draft = ask(SuffixDrafter(), [1, 2, 3, 4, 5, 6], [2, 3])
+    checked = Draft(draft.tokens, draft.parents, draft.confidence, draft.source)
+    for field in dataclasses.fields(Draft):
+        assert getattr(draft, field.name) is getattr(checked, field.name)
+
+
+def test_arrays_of_a_draft_are_its_own_but_for_the_source():
+    stream = SuffixDrafter(counts="paper").open(as_tokens([1, 2, 3, 4, 1, 2]))
+    draft = stream.propose(AMPLE)
+    again = stream.propose(AMPLE)
+    draft.tokens[:] = 9
+    assert again.tokens.tolist() == stream.propose(AMPLE).tokens.tolist() == [3, 4]
+    with pytest.raises(ValueError, match="read-only"):
+        draft.source[:] = 7
+    dtypes = [draft.tokens, draft.parents, draft.confidence, draft.source]
+    assert [each.dtype for each in dtypes] == [np.int32, np.int32, np.float32, np.uint8]
+    checked = Draft(draft.tokens, draft.parents, draft.confidence, draft.source)
+    assert checked.parents.tolist() == [-1, 0]
+
+
 def test_a_stream_stands_once_in_a_batch():
     drafter = SuffixDrafter()
     stream = drafter.open(as_tokens([1]))
@@ -270,6 +315,61 @@ def test_bytes_are_limited_and_given_back():
         stream.close()
         assert drafter.nbytes <= limit
     assert 50 < drafter.history.requests < 350
+    assert drafter.shared().check() == ""
+
+
+def test_a_long_output_leaves_a_share_at_a_time():
+    """No call takes more than a share out, and with what others generate all of it goes."""
+    rng = np.random.default_rng(6)
+    said = rng.integers(0, 5000, 4 * EVICT_TOKENS)
+    drafter = SuffixDrafter(max_requests=1)
+    stream = drafter.open(as_tokens([9]))
+    stream.observe(feedback(said))
+    stream.close()
+    run(drafter, [9], [1, 2, 3])  # the long one is one too many now
+    shared = drafter.shared()
+    assert (drafter.history.requests, drafter.history.tokens) == (1, 3)
+    assert shared.sequences == 1
+    assert shared.tokens == 3 * EVICT_TOKENS + 3
+    stream = drafter.open(as_tokens([9]))
+    least = shared.tokens
+    for _ in range(2 * EVICT_TOKENS):
+        stream.observe(feedback([7]))
+        assert least - shared.tokens <= 2
+        least = shared.tokens
+    drafter.observe_all([stream], [feedback([7] * (2 * EVICT_TOKENS))])
+    assert shared.tokens == 3 + 4 * EVICT_TOKENS
+    assert shared.check() == ""
+    stream.close()
+
+
+def test_a_request_that_leaves_is_forgotten_at_will():
+    drafter = SuffixDrafter(max_requests=1)
+    said = list(range(100, 100 + 3 * EVICT_TOKENS))
+    stream = drafter.open(as_tokens([9]))
+    stream.observe(feedback(said))
+    stream.close()
+    run(drafter, [9], [1, 2, 3])
+    assert known(drafter, said[-2])  # not all of it is out yet
+    drafter.remove(stream.sequence)
+    assert not known(drafter, said[-2])
+    assert drafter.shared().count(said[-2:]) == 0
+    assert drafter.shared().check() == ""
+    with pytest.raises(UnknownSequence):
+        drafter.remove(stream.sequence)
+
+
+def test_long_outputs_keep_the_limit_of_bytes():
+    rng = np.random.default_rng(8)
+    limit = 4_000_000
+    drafter = SuffixDrafter(depth=16, max_bytes=limit)
+    for _ in range(12):
+        stream = drafter.open(as_tokens([9]))
+        for _ in range(40):
+            stream.observe(feedback(rng.integers(0, 50, 300)))
+        stream.close()
+        assert drafter.nbytes <= limit
+    assert drafter.history.requests > 1
     assert drafter.shared().check() == ""
 
 

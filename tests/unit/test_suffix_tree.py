@@ -248,3 +248,78 @@ def test_many_threads_may_speculate_while_one_appends():
         thread.join()
     assert not faults
     assert tree.check() == ""
+
+
+# --- Leaving by and by ------------------------------------------------------------------------
+
+
+def test_a_sequence_leaves_a_share_at_a_time():
+    tree = SuffixTree(8)
+    leaving, staying = tree.begin([1, 2, 3, 4, 5]), tree.begin([3, 4, 9])
+    assert not tree.evict(leaving, tokens=2)
+    assert (tree.tokens, tree.sequences, tree.extents()) == (6, 1, {staying: 3})
+    assert [tree.count(string) for string in ([1], [2], [3, 4], [3, 4, 5])] == [0, 0, 2, 1]
+    assert tree.check() == ""
+    for call in (tree.finish, tree.text, lambda number: tree.extend(number, [1])):
+        with pytest.raises(UnknownSequence):
+            call(leaving)
+    while not tree.evict(leaving, tokens=2):
+        assert tree.check() == ""
+    assert (tree.tokens, tree.count([3, 4]), tree.count([5])) == (3, 1, 0)
+    with pytest.raises(UnknownSequence):
+        tree.evict(leaving)
+
+
+def test_a_sequence_that_leaves_can_be_removed_at_once():
+    tree = SuffixTree(8)
+    sequence = tree.begin([1, 2, 3])
+    tree.evict(sequence, tokens=1)
+    tree.remove(sequence)
+    assert tree.tokens == tree.nodes == 0
+
+
+def test_equal_sequences_leave_in_any_order():
+    """The last one's text labels what the others say, too, and is kept for that."""
+    said = list(range(50)) * 2
+    tree = SuffixTree(6)
+    first, second, third = (tree.begin(said) for _ in range(3))
+    for sequence in (third, second, first):
+        while not tree.evict(sequence, tokens=7):
+            assert tree.check() == ""
+        assert tree.check() == ""
+    assert tree.tokens == tree.nodes == 0
+
+
+# --- Arrays at the border ---------------------------------------------------------------------
+
+
+def test_every_array_of_ids_is_read_as_what_it_says():
+    ids = np.array([1, 2, 3, 4, 1, 2], dtype=np.int32)
+    frozen = ids.copy()
+    frozen.flags.writeable = False
+    wide = np.repeat(ids, 2)
+    tree = SuffixTree(8)
+    tree.begin(ids)
+    for same in (ids, frozen, ids.tolist(), ids.astype(np.int64), ids.astype(">i4"), wide[::2]):
+        assert tree.count(same) == 1
+        assert tokens(tree.speculate(same, WHOLE)) == [3, 4, 1, 2]
+    assert tree.count(ids[:0]) == 6
+    assert not len(tree.speculate(ids[:0], WHOLE))
+    for strange in (wide[::2], ids.astype(np.int64), ids.astype(">i4"), ids.reshape(2, 3)):
+        with pytest.raises(TypeError):
+            tree.native.count(strange)
+
+
+def test_a_drafts_arrays_outlive_it():
+    tree = SuffixTree(8)
+    tree.begin([1, 2, 3, 4])
+    arrays = [tree.speculate([1], WHOLE).tokens for _ in range(100)]
+    assert all(array.tolist() == [2, 3, 4] for array in arrays)
+    assert arrays[0].dtype == np.int32
+
+
+def test_a_witness_is_named_only_where_it_is_asked_for():
+    tree = SuffixTree(8)
+    sequence = tree.begin([1, 2, 3, 4])
+    assert tree.speculate([1, 2], WHOLE).witness == sequence
+    assert tree.speculate([1, 2], WHOLE.native(witness=False)).witness == -1

@@ -104,6 +104,13 @@ struct RecallPolicy {
   std::uint32_t share = 256;  ///< generated tokens after which they are added to shared history
 };
 
+/// What one draft may hold.
+struct RecallBudget {
+  std::uint32_t nodes;  ///< at most
+  std::uint32_t reach;  ///< no path is longer
+  float floor = 0.0F;   ///< no node less likely than this or than the policy's floor
+};
+
 /// A draft and where its nodes were found.
 struct RecallDraft : Draft {
   std::vector<std::uint8_t> sources;  ///< 0: the request's own text, 1: shared history
@@ -118,8 +125,8 @@ class RecallStream {
   RecallStream(const RecallStream&) = delete;
   RecallStream& operator=(const RecallStream&) = delete;
 
-  /// What may come next: at most `nodes` nodes, no path longer than `reach`.
-  const RecallDraft& propose(std::uint32_t nodes, std::uint32_t reach);
+  /// What may come next.
+  const RecallDraft& propose(const RecallBudget& budget);
 
   /// Moves past `tokens` and learns from them how good the last draft was.
   void observe(std::span<const Token> tokens);
@@ -136,13 +143,15 @@ class RecallStream {
   class Impl;
   std::unique_ptr<Impl> impl_;
 
+  friend void propose_all(std::span<RecallStream* const> streams,
+                          std::span<const RecallBudget> budgets, std::uint32_t threads);
   friend void observe_all(std::span<RecallStream* const> streams,
                           std::span<const std::span<const Token>> tokens, std::uint32_t threads);
 };
 
-/// Proposes for many different streams at once, with up to `threads` threads; see
-/// RecallStream::last.
-void propose_all(std::span<RecallStream* const> streams, std::uint32_t nodes, std::uint32_t reach,
+/// Proposes for many different streams at once, each within its own budget, with up to `threads`
+/// threads; see RecallStream::last.
+void propose_all(std::span<RecallStream* const> streams, std::span<const RecallBudget> budgets,
                  std::uint32_t threads);
 
 /// Moves many different streams, each past its own tokens. What is learned and shared does not

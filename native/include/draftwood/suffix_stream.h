@@ -24,8 +24,10 @@ class SuffixStream {
   SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const Token> prompt,
                const SuffixPolicy& policy);
 
-  /// The draft of the higher score from the two trees; equal scores: the request's own.
-  [[nodiscard]] SuffixDraft propose(std::int32_t nodes, std::int32_t reach) const;
+  /// The draft of the higher score from the two trees; equal scores: the request's own. No node is
+  /// less probable than `floor`, nor than the policy's.
+  [[nodiscard]] SuffixDraft propose(std::int32_t nodes, std::int32_t reach,
+                                    float floor = 0.0F) const;
 
   /// Moves past what was generated. Throws std::invalid_argument for a negative token (nothing
   /// moves then). What follows the removal of the sequence from the shared tree is not shared.
@@ -55,11 +57,11 @@ class SuffixStream {
   std::size_t generated_ = 0;
 };
 
-/// What a batch of streams proposes: draft i within nodes[i] and reach[i].
+/// What a batch of streams proposes: draft i within nodes[i], reach[i] and floors[i].
 [[nodiscard]] std::vector<SuffixDraft> propose_all(std::span<SuffixStream* const> streams,
                                                    std::span<const std::int32_t> nodes,
                                                    std::span<const std::int32_t> reach,
-                                                   ThreadPool& pool);
+                                                   std::span<const float> floors, ThreadPool& pool);
 
 /// Moves a batch of streams, each past its tokens. The streams must be different ones.
 /// Throws std::invalid_argument for a negative token or a stream that stands twice (nothing moves

@@ -34,12 +34,13 @@ struct SuffixPolicy {
   float floor = 0.1F;  ///< no node less probable than this
   Shape shape = Shape::kLinear;
   Counts counts = Counts::kCode;
+  bool witness = true;  ///< whether a draft is to name one
 };
 
 /// A draft from a suffix tree, and where it was found.
 struct SuffixDraft : Draft {
-  /// A sequence that says the match and the path to the draft's last node; -1: none, or one that
-  /// was removed since. Where several say it, most often the one that said it last.
+  /// A sequence that says the match and the path to the draft's last node; -1: not asked for, or
+  /// one that was removed since. Where several say it, most often the one that said it last.
   std::int64_t witness = -1;
   bool shared = false;  ///< of a stream: whether it is from the tree of all requests
 };
@@ -78,6 +79,12 @@ class SuffixTree {
   /// Takes a sequence out, and with it all that only it had said. Throws std::out_of_range.
   void remove(Sequence sequence);
 
+  /// Takes a sequence out a share at a time, so that nobody waits for long: about `work` of its
+  /// suffixes, the first ones first. True when it is out as after remove(). With the first call it
+  /// is no sequence any more for all but this and remove(); what is left of it may be drafted
+  /// until it is out. Throws std::out_of_range.
+  bool evict(Sequence sequence, std::size_t work);
+
   /// Does a share of the work that gives the memory of what was removed back, looking at about
   /// `work` records; true where nothing is left to do. Begun once a quarter of the memory lies idle.
   bool compact(std::size_t work);
@@ -112,7 +119,7 @@ class SuffixTree {
   [[nodiscard]] std::size_t idle() const;
 
   [[nodiscard]] std::int32_t depth() const;
-  [[nodiscard]] std::size_t tokens() const;  ///< in all sequences
+  [[nodiscard]] std::size_t tokens() const;  ///< in all sequences, and left of those that leave
   [[nodiscard]] std::size_t sequences() const;
   [[nodiscard]] std::size_t nodes() const;  ///< records; suffixes seen once need none
 

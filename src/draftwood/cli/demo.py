@@ -15,7 +15,8 @@ def demo(
     drafter: Annotated[
         list[str] | None,
         typer.Option(
-            help="A drafter spec; repeatable. [recall, suffix linear, suffix tree, lookup]"
+            help="A drafter spec, or chain, specinfer, gsd or blend of the bundled small model; "
+            "repeatable. [recall, suffix linear and tree, lookup, and these four]"
         ),
     ] = None,
     requests: Annotated[int, typer.Option(help="Questions to answer, 4 to 5 calls each.")] = 40,

@@ -20,8 +20,8 @@ def generate(
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Generate at most so many tokens.")] = 256,
     drafter: Annotated[
-        str, typer.Option(help="A drafter spec, such as suffix:mode=tree, lookup or none.")
-    ] = "suffix",
+        str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
+    ] = "recall",
     temperature: Annotated[float, typer.Option(help="0: the most likely token, always.")] = 0.0,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k most likely tokens.")] = None,
     top_p: Annotated[

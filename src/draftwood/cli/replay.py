@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from draftwood.errors import MissingExtra, TraceError
+from draftwood.errors import InvalidOption, MissingExtra, TraceError
+
+if TYPE_CHECKING:
+    from draftwood.budget.cost import VerifyCost
 
 
 def replay(
     traces: Annotated[list[Path], typer.Argument(help="JSONL files, also .gz or .zst.")],
     drafter: Annotated[
         list[str] | None,
-        typer.Option(help="A drafter spec, such as suffix:mode=tree; repeatable. [suffix]"),
+        typer.Option(help="A drafter spec, such as suffix:mode=tree; repeatable. [recall]"),
     ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="For texts: a tokenizer.json or a model folder.")
@@ -24,6 +27,24 @@ def replay(
         int | None, typer.Option(help="Stop each trace after so many output tokens.")
     ] = None,
     interleave: Annotated[int, typer.Option(help="Requests in flight at once.")] = 1,
+    batch: Annotated[
+        int, typer.Option(help="Requests in flight that share each pass and its budget.")
+    ] = 1,
+    cost: Annotated[
+        float | None,
+        typer.Option(
+            help="What each drafted token adds to a pass, as a part of a plain step, such as 0.01: "
+            "predicts the speed-up, and is what cost=auto in a drafter's spec stands for."
+        ),
+    ] = None,
+    cost_curve: Annotated[
+        Path | None,
+        typer.Option(
+            help='The same from measured passes: JSON, {"points": [[0, 1.0], [16, 1.3]]}, drafted '
+            'tokens and time in any unit; {"batches": {"1": [..], "16": [..]}} by batch size, '
+            "where drafted tokens are those of the whole pass."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line instead of a table.")
     ] = False,
@@ -33,15 +54,17 @@ def replay(
 ) -> None:
     """Replay recorded outputs as if they were served now, history growing online."""
     from draftwood.cli.terminal import complain, messages, progress_bar, results
-    from draftwood.drafters.catalog import make_drafter
+    from draftwood.drafters.catalog import make_service
+    from draftwood.replay.cost import spender_for
     from draftwood.replay.report import replay_table
     from draftwood.replay.run import replay_trace
     from draftwood.replay.tokenizer import TraceTokenizer
     from draftwood.replay.trace import Trace
 
-    specs = drafter or ["suffix"]
-    for spec in specs:
-        make_drafter(spec)  # a wrong spec is found before any work is done
+    specs = drafter or ["recall"]
+    price = _price(cost, cost_curve)
+    for spec in specs:  # a wrong spec is found before any work is done
+        spender_for(make_service(spec), price, spec=spec)
     if plot is not None:
         from draftwood.plot import plot_replay, require_matplotlib
 
@@ -60,11 +83,15 @@ def replay(
         for path in traces:
             task = bar.add_task(path.name, total=1.0)
             trace = Trace(path, text_tokenizer, problem=problem)
+            services = {spec: make_service(spec) for spec in specs}
             try:
                 new = replay_trace(
                     trace,
-                    {spec: make_drafter(spec) for spec in specs},
+                    {spec: service.drafter for spec, service in services.items()},
+                    spenders={spec: spender_for(each, price) for spec, each in services.items()},
+                    cost=price,
                     interleave=interleave,
+                    batch=batch,
                     limit_tokens=limit_tokens,
                     progress=lambda done, task=task: bar.update(task, completed=done),  # type: ignore[misc]
                 )
@@ -83,3 +110,14 @@ def replay(
         plot_replay(rows, plot)
     if problems:
         raise typer.Exit(2)
+
+
+def _price(cost: float | None, curve: Path | None) -> VerifyCost | None:
+    """What a pass takes, from the options."""
+    from draftwood.budget.cost import CurveCost, LinearCost
+
+    if cost is not None and curve is not None:
+        raise InvalidOption("--cost and --cost-curve exclude each other; give one of them")
+    if curve is not None:
+        return CurveCost.read(curve)
+    return None if cost is None else LinearCost(cost)

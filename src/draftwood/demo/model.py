@@ -13,5 +13,5 @@ def target_path() -> Path:
 
 
 def drafter_path() -> Path:
-    """The folder of the demo's small drafting model; it may not exist yet."""
+    """The folder of the demo's small drafting model."""
     return _MODELS / "drafter"

@@ -13,19 +13,29 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from draftwood.demo.model import target_path
+from draftwood.budget.spending import Spending
+from draftwood.demo.model import drafter_path, target_path
 from draftwood.demo.workload import AgentRequest
 from draftwood.draft import TokenIds
-from draftwood.drafters.catalog import make_drafter
+from draftwood.drafters.catalog import make_service
 from draftwood.load import Generation, LanguageModel, load
 from draftwood.stats import Stats
 
 PLAIN = "plain"
+SMALL_MODEL = {
+    "chain": "chain:model={small}",
+    "specinfer": "specinfer:model={small}",
+    "gsd": "gsd:model={small}",
+    "blend": "blend:first=recall,other=bestfirst:model={small}",
+}
+"""Drafters of the bundled small model: what the demo calls them, and their specs."""
+
 DRAFTERS = (
     "recall",
     "suffix:mode=linear",
     "suffix:mode=tree,alpha=4,floor=0,nodes=32",
     "lookup",
+    *SMALL_MODEL,
 )
 """What stands beside plain decoding where nothing else is asked for."""
 
@@ -92,17 +102,14 @@ def run_demo(
 ) -> list[Side]:
     """Answer all calls of `requests` (one or more) on every side, plain decoding first.
 
-    drafters: specs, a side each. model: its target and tokenizer serve all sides; its own drafter
-    is not asked. progress: told the requests done.
+    drafters: specs or names of `SMALL_MODEL`, a side each. model: its target and tokenizer serve
+    all sides; its own drafter is not asked. progress: told the requests done.
 
     Raises:
         InvalidSpec: for an unknown drafter or option.
     """
-    specs = {PLAIN: "none", **{spec: spec for spec in drafters}}
-    models = {
-        name: LanguageModel(model.target, model.tokenizer, make_drafter(spec))
-        for name, spec in specs.items()
-    }
+    specs = {PLAIN: "none", **{name: spec_of(name) for name in drafters}}
+    models = {name: _with_drafter(model, spec) for name, spec in specs.items()}
     seconds = dict.fromkeys(models, 0.0)
     equal = dict.fromkeys(models, 0)
     names = list(models)
@@ -135,6 +142,17 @@ def run_demo(
         )
         for name in models
     ]
+
+
+def spec_of(name: str) -> str:
+    """The spec of a side: itself, or that of a drafter of the bundled small model."""
+    return SMALL_MODEL.get(name, name).replace("{small}", str(drafter_path()))
+
+
+def _with_drafter(model: LanguageModel, spec: str) -> LanguageModel:
+    service = make_service(spec)
+    spender = None if service.cost is None else Spending.of(service.cost)
+    return LanguageModel(model.target, model.tokenizer, service.drafter, budget=spender)
 
 
 def _timed(model: LanguageModel, prompt: TokenIds, max_tokens: int) -> tuple[Generation, float]:

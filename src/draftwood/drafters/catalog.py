@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from draftwood.drafters.hybrid import Hybrid
+from draftwood.budget.calibration import calibrated
+from draftwood.drafters.blend import Blend
+from draftwood.drafters.hybrid import Hybrid, hybrid
+from draftwood.errors import InvalidSpec
 from draftwood.protocols import Drafter
-from draftwood.spec import build
+from draftwood.spec import build, parse
 
 DRAFTERS: Final = {
     "recall": "draftwood.drafters.recall:RecallDrafter",
     "suffix": "draftwood.drafters.suffix:SuffixDrafter",
     "lookup": "draftwood.drafters.lookup:PromptLookup",
+    "trigram": "draftwood.drafters.trigram:TrigramDrafter",
+    "recycled": "draftwood.drafters.recycled:RecycledDrafter",
+    "blend": "draftwood.drafters.catalog:make_blend",
     "hybrid": "draftwood.drafters.catalog:make_hybrid",
+    "chain": "draftwood.drafters.by_path:chain",
+    "specinfer": "draftwood.drafters.by_path:specinfer",
+    "bestfirst": "draftwood.drafters.by_path:bestfirst",
+    "sampled": "draftwood.drafters.by_path:sampled",
+    "gsd": "draftwood.drafters.graph_by_path:gsd",
+    "cape": "draftwood.drafters.graph_by_path:cape",
+    "ouroboros": "draftwood.drafters.graph_by_path:ouroboros",
     "none": "draftwood.drafters.none:NoDraft",
 }
 """Spec name -> where its factory lives; imported when first asked for."""
+
+CALIBRATED: Final = frozenset({"recall", "recycled", "blend", "none"})
+"""Drafters whose confidence is an estimate of acceptance as it is."""
 
 
 def make_drafter(spec: str) -> Drafter:
@@ -29,6 +46,46 @@ def make_drafter(spec: str) -> Drafter:
     return drafter
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """A drafter, and what its spec says about the cost of verification.
+
+    cost: the part of a plain step that a drafted token adds, "auto" where it is to be measured;
+    None: drafts are not cut to what pays. With a cost, the drafter's confidence is calibrated.
+    """
+
+    drafter: Drafter
+    cost: float | Literal["auto"] | None = None
+
+
+def make_service(spec: str) -> Service:
+    """A drafter from its spec, in which any drafter may have the option `cost`.
+
+    `recall:cost=auto` or `suffix:mode=tree,cost=0.01`, for example. `Spending.of(service.cost)`
+    is what spends the drafts; see docs/budgets.md.
+
+    Raises:
+        InvalidSpec: as `make_drafter`, and for a cost that is neither "auto" nor 0 or more.
+    """
+    parsed = parse(spec)
+    cost = parsed.options.get("cost")
+    if cost is None:
+        return Service(make_drafter(spec))
+    options = ",".join(f"{key}={value}" for key, value in parsed.options.items() if key != "cost")
+    drafter = make_drafter(f"{parsed.name}:{options}")
+    if parsed.name not in CALIBRATED:
+        drafter = calibrated(drafter)
+    if cost == "auto":
+        return Service(drafter, "auto")
+    try:
+        part = float(cost)
+    except ValueError:
+        part = -1.0
+    if not 0.0 <= part < float("inf"):
+        raise InvalidSpec(f"cost={cost} in spec {spec!r} is no cost; use auto, or 0.01 of a step")
+    return Service(drafter, part)
+
+
 def make_hybrid(
     *, first: str = "suffix", other: str = "lookup", tau: float | Literal["auto"] = "auto"
 ) -> Hybrid:
@@ -37,4 +94,15 @@ def make_hybrid(
     `hybrid:first=suffix:mode=tree;nodes=16,other=lookup,tau=2`, for example. tau: see `Hybrid`.
     """
     made = (make_drafter(spec.replace(";", ",")) for spec in (first, other))
-    return Hybrid(*made, tau=tau)
+    return hybrid(*made, tau=tau)
+
+
+def make_blend(
+    *, first: str = "recall", other: str = "recycled", third: str | None = None, nodes: int = 32
+) -> Blend:
+    """Two or three drafters by their specs, in which `;` parts the options; see `Blend`.
+
+    `blend:first=recall,other=bestfirst:model=PATH;nodes=16,third=recycled`, for example.
+    """
+    specs = [spec for spec in (first, other, third) if spec is not None]
+    return Blend([make_drafter(spec.replace(";", ",")) for spec in specs], nodes=nodes)

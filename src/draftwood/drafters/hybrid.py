@@ -7,6 +7,7 @@ drafter's mean accepted length, each step takes what promises more; tau = 0 neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Lock
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
-from draftwood.protocols import Drafter, Feedback, Stream, Verdict
+from draftwood.protocols import BatchDrafter, Drafter, Feedback, Paired, Partner, Stream, Verdict
 
 _FORGET = 0.99
 """Weight of the past in the learned tau: about the last hundred of the other drafter's drafts."""
@@ -56,6 +57,12 @@ class Hybrid:
             opened.pop_all()
         return HybridStream(self, first, other)
 
+    def pair(self, partner: Partner) -> None:
+        """Raise PairMismatch where one of the drafters does not suit the target."""
+        for drafter in (self._first, self._other):
+            if isinstance(drafter, Paired):
+                drafter.pair(partner)
+
     def learn(self, accepted: int) -> None:
         """Move a learned tau towards the accepted length of one more draft of the other's."""
         if self._learn:
@@ -63,37 +70,99 @@ class Hybrid:
                 self._tau = _FORGET * self._tau + (1 - _FORGET) * accepted
 
 
+class BatchHybrid(Hybrid):
+    """The same where the first is a `BatchDrafter`, and one itself; `hybrid` makes it."""
+
+    def propose_all(
+        self, streams: Sequence[HybridStream], budgets: Sequence[Budget]
+    ) -> list[Draft]:
+        """What `propose` gives for each stream, the first drafter asked once for all if it can."""
+        firsts = _propose_all(self._first, [stream.first for stream in streams], budgets)
+        doubtful = [at for at, draft in enumerate(firsts) if draft.expected < self.tau]
+        others = _propose_all(
+            self._other, [streams[at].other for at in doubtful], [budgets[at] for at in doubtful]
+        )
+        instead = dict(zip(doubtful, others, strict=True))
+        return [
+            stream.choose(draft, instead.get(at))
+            for at, (stream, draft) in enumerate(zip(streams, firsts, strict=True))
+        ]
+
+    def observe_all(self, streams: Sequence[HybridStream], feedback: Sequence[Feedback]) -> None:
+        """What `observe` does for each stream, both drafters told once for all if they can be."""
+        parted = [stream.part(each) for stream, each in zip(streams, feedback, strict=True)]
+        _observe_all(self._first, [s.first for s in streams], [first for first, _ in parted])
+        _observe_all(self._other, [s.other for s in streams], [other for _, other in parted])
+        for stream, each in zip(streams, feedback, strict=True):
+            stream.learn(each)
+
+
+def hybrid(first: Drafter, other: Drafter, *, tau: float | str = "auto") -> Hybrid:
+    """A `Hybrid` that serves batches in one call where its first drafter does."""
+    made = BatchHybrid if isinstance(first, BatchDrafter) else Hybrid
+    return made(first, other, tau=tau)
+
+
 class HybridStream:
-    """One sequence of a `Hybrid`."""
+    """One sequence of a `Hybrid`. first, other: its streams."""
 
     def __init__(self, drafter: Hybrid, first: Stream, other: Stream) -> None:
-        self._drafter, self._first, self._other = drafter, first, other
+        self._drafter, self.first, self.other = drafter, first, other
         self._from_other = False
 
     def propose(self, budget: Budget) -> Draft:
         """The first's draft if it expects enough; else the other's, unless that has nothing."""
-        self._from_other = False
-        draft = self._first.propose(budget)
-        if draft.expected >= self._drafter.tau:
-            return draft
-        instead = self._other.propose(budget)
-        self._from_other = len(instead) > 0
-        return instead if self._from_other else draft
+        draft = self.first.propose(budget)
+        doubtful = draft.expected < self._drafter.tau
+        return self.choose(draft, self.other.propose(budget) if doubtful else None)
+
+    def choose(self, draft: Draft, instead: Draft | None) -> Draft:
+        """Which of both drafters' drafts it is. instead: the other's, if it was asked."""
+        self._from_other = instead is not None and len(instead) > 0
+        return instead if instead is not None and self._from_other else draft
 
     def observe(self, feedback: Feedback) -> None:
         """Both move; the verdict goes to the one whose draft it was."""
-        moved_on = Feedback(Draft.empty(), _NO_VERDICT, feedback.tokens, feedback.rows)
-        self._first.observe(moved_on if self._from_other else feedback)
-        self._other.observe(feedback if self._from_other else moved_on)
+        first, other = self.part(feedback)
+        self.first.observe(first)
+        self.other.observe(other)
+        self.learn(feedback)
+
+    def part(self, feedback: Feedback) -> tuple[Feedback, Feedback]:
+        """What the first and the other are told."""
+        whole = feedback.whole or feedback
+        moved_on = Feedback(Draft.empty(), _NO_VERDICT, feedback.tokens, feedback.rows, whole)
+        return (moved_on, feedback) if self._from_other else (feedback, moved_on)
+
+    def learn(self, feedback: Feedback) -> None:
+        """Let tau learn from a draft of the other's."""
         if self._from_other:
             self._drafter.learn(len(feedback.verdict.path))
 
     def close(self) -> None:
         """Close both."""
         try:
-            self._first.close()
+            self.first.close()
         finally:
-            self._other.close()
+            self.other.close()
+
+
+def _propose_all(
+    drafter: Drafter, streams: Sequence[Stream], budgets: Sequence[Budget]
+) -> list[Draft]:
+    """A draft for each stream of a drafter, in one call where it takes that."""
+    if isinstance(drafter, BatchDrafter):
+        return drafter.propose_all(streams, budgets)
+    return [stream.propose(budget) for stream, budget in zip(streams, budgets, strict=True)]
+
+
+def _observe_all(drafter: Drafter, streams: Sequence[Stream], feedback: Sequence[Feedback]) -> None:
+    """Move each stream of a drafter, in one call where it takes that."""
+    if isinstance(drafter, BatchDrafter):
+        drafter.observe_all(streams, feedback)
+        return
+    for stream, each in zip(streams, feedback, strict=True):
+        stream.observe(each)
 
 
 _NO_VERDICT = Verdict(np.empty(0, dtype=np.int32), None)

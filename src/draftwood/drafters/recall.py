@@ -7,14 +7,16 @@ match instead of a suffix tree, with an estimate that learns as it drafts (docs/
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream
+from draftwood.index.recall import Recall, RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.protocols import Feedback
 
-FLOORS = {"tree": 0.005, "chain": 0.17}
+FLOORS = {"tree": 0.005, "chain": 0.172}
 """Default floor of each mode: what a drafted token must be worth."""
 
 
@@ -23,9 +25,10 @@ class RecallDrafter:
 
     max_tokens: slots of shared history (25 bytes each, taken at once; the oldest tokens make room).
     nodes: the largest draft. mode: "tree", or "chain" for targets that check no trees. floor: no
-    node less likely to be accepted than this is drafted; None: 0.005 for a tree, 0.17 for a chain.
+    node less likely to be accepted than this is drafted; None: 0.005 for a tree, 0.172 for a chain.
     prompts: whether prompts are shared too. share: generated tokens after which they are shared.
     path: keep the history in this file, created where there is none. recall: use this one instead.
+    threads: that a batch call uses, at most; no more than there are processors.
 
     Thread-safe: streams may be used from several threads, each stream by one at a time. What a
     request generates is drafted for requests of its namespace only.
@@ -46,9 +49,13 @@ class RecallDrafter:
         share: int = 256,
         path: str | None = None,
         recall: Recall | None = None,
+        threads: int = 2,
     ) -> None:
         if not 0 <= nodes < 2**16:
             raise InvalidOption(f"nodes is {nodes}; use 0 to 65535, such as 32")
+        if not 1 <= threads <= 1024:
+            raise InvalidOption(f"threads is {threads}; use 1 to 1024, such as 2")
+        self.threads = threads
         limit = FLOORS.get(mode, 0.0) if floor is None else floor
         self.policy = RecallPolicy(mode, limit, share)
         self.nodes = nodes
@@ -67,6 +74,62 @@ class RecallDrafter:
         stream = RecallStream(self.recall, prompt, namespace=namespace, policy=self.policy)
         return RecallDraftStream(stream, self.nodes)
 
+    def wider(self, nodes: int) -> RecallDrafter:
+        """A drafter on the same history, with drafts of up to so many nodes, less likely ones too.
+
+        A chain stays a chain.
+        """
+        floor = min(self.policy.floor, 0.02 / max(nodes, 1))
+        mode, share = self.policy.mode, self.policy.share
+        return RecallDrafter(
+            nodes=nodes,
+            mode=mode,
+            floor=floor,
+            prompts=self.prompts,
+            share=share,
+            recall=self.recall,
+            threads=self.threads,
+        )
+
+    def propose_all(
+        self, streams: Sequence[RecallDraftStream], budgets: Sequence[Budget]
+    ) -> list[Draft]:
+        """What `propose` gives for each of this drafter's streams: one native call, many threads.
+
+        The drafts' arrays are parts of common ones.
+        """
+        nodes = [min(budget.nodes, self.nodes) for budget in budgets]
+        drafts = propose_all(
+            [each.stream for each in streams],
+            nodes,
+            reach=[min(budget.reach, most) for budget, most in zip(budgets, nodes, strict=True)],
+            floor=[budget.floor for budget in budgets],
+            threads=self.threads,
+        )
+        ends = drafts.offsets.tolist()
+        empty = Draft.empty()
+        return [
+            Draft.trusted(
+                drafts.tokens[first:last],
+                drafts.parents[first:last],
+                drafts.confidence[first:last],
+                drafts.sources[first:last],
+            )
+            if last > first
+            else empty
+            for first, last in pairwise(ends)
+        ]
+
+    def observe_all(
+        self, streams: Sequence[RecallDraftStream], feedback: Sequence[Feedback]
+    ) -> None:
+        """What `observe` does for each of this drafter's streams, which must be different ones."""
+        observe_all(
+            [each.stream for each in streams],
+            [each.tokens for each in feedback],
+            threads=self.threads,
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of shared history, fixed at creation."""
@@ -83,7 +146,7 @@ class RecallDraftStream:
     def propose(self, budget: Budget) -> Draft:
         """The nodes most likely to be accepted, best first; the stream itself does not move."""
         nodes = min(budget.nodes, self._nodes)
-        guess = self.stream.propose(nodes, min(budget.reach, nodes))
+        guess = self.stream.propose(nodes, min(budget.reach, nodes), floor=budget.floor)
         if not len(guess):
             return Draft.empty()
         return Draft(guess.tokens, guess.parents, guess.confidence, guess.sources)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
@@ -33,7 +34,6 @@ SHARED = 1
 """`Draft.source` of nodes from the outputs of all requests."""
 
 MAX_NODES = 2**15
-_NOTHING = Guess()
 
 
 class SuffixDrafter:
@@ -75,6 +75,7 @@ class SuffixDrafter:
         if not 1 <= threads <= 1024:
             raise InvalidOption(f"threads is {threads}; use 1 to 1024, such as 2")
         self.policy = SuffixPolicy(alpha, offset, floor, mode, counts)
+        self.native_policy = self.policy.native(witness=evict == "lru")
         self.depth = check_depth(depth)
         self.nodes = nodes
         self.history = SuffixHistory(depth, Limits(max_requests, max_tokens, max_bytes, evict))
@@ -97,37 +98,33 @@ class SuffixDrafter:
 
         budgets: one for all, or one a stream.
         """
-        if isinstance(budgets, Budget):
-            budgets = [budgets] * len(streams)
-        nodes = [min(budget.nodes, self.nodes) for budget in budgets]
-        reach = [min(budget.reach, self.nodes) for budget in budgets]
-        tokens, parents, confidence, offsets, shared, witnesses = _native.suffix_propose_all(
+        found = _native.suffix_propose_all(
             [stream.native for stream in streams],
-            np.array(nodes, dtype=np.int32),
-            np.array(reach, dtype=np.int32),
+            *self._limits(budgets, len(streams)),
             self._threads,
         )
-        sources = tuple(np.full(self.nodes, source, dtype=np.uint8) for source in (OWN, SHARED))
-        drafts: list[Draft] = []
-        ends = offsets.tolist()
-        for at, source in enumerate(shared.tolist()):
-            begin, end = ends[at], ends[at + 1]
-            if begin == end:
-                drafts.append(Draft.empty())
-                continue
-            where = slice(begin, end)
-            drafts.append(
-                Draft(
-                    tokens[where], parents[where], confidence[where], sources[source][: end - begin]
-                )
-            )
+        drafts = [Draft.empty() if each is None else Draft.trusted(*each[:4]) for each in found]
         if self.history.limits.evict == "lru":
-            for stream, source, witness in zip(
-                streams, shared.tolist(), witnesses.tolist(), strict=True
-            ):
-                if source == SHARED:
-                    self.history.touch(stream.namespace, witness)
+            for stream, draft, each in zip(streams, drafts, found, strict=True):
+                if each is not None and draft.source[0] == SHARED:
+                    self.history.touch(stream.namespace, each[4])
         return drafts
+
+    def _limits(
+        self, budgets: Budget | Sequence[Budget], size: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+        """The most nodes, the longest path and the floor for each of `size` streams."""
+        if isinstance(budgets, Budget):
+            return (
+                np.full(size, min(budgets.nodes, self.nodes), dtype=np.int32),
+                np.full(size, min(budgets.reach, self.nodes), dtype=np.int32),
+                np.full(size, budgets.floor, dtype=np.float32),
+            )
+        return (
+            np.array([min(each.nodes, self.nodes) for each in budgets], dtype=np.int32),
+            np.array([min(each.reach, self.nodes) for each in budgets], dtype=np.int32),
+            np.array([each.floor for each in budgets], dtype=np.float32),
+        )
 
     def observe_all(self, streams: Sequence[SuffixStream], feedback: Sequence[Feedback]) -> None:
         """What `observe` does for each of this drafter's streams, which must be different ones."""
@@ -137,6 +134,8 @@ class SuffixDrafter:
         flat = np.concatenate(tokens) if tokens else np.empty(0, dtype=np.int32)
         natives = [stream.native for stream in streams]
         _native.suffix_observe_all(natives, as_tokens(flat), offsets, self._threads)
+        if self.history.limits.any:
+            self.history.grow(len(flat))
 
     def remove(self, sequence: int) -> None:
         """Forget what a request said, running or finished; `SuffixStream.sequence` names it.
@@ -184,37 +183,44 @@ class SuffixStream:
     request's number, for `SuffixDrafter.remove`.
     """
 
-    __slots__ = ("_history", "_lru", "_nodes", "_open", "namespace", "native", "sequence")
+    __slots__ = (
+        "_history",
+        "_limited",
+        "_lru",
+        "_nodes",
+        "_open",
+        "namespace",
+        "native",
+        "sequence",
+    )
 
     def __init__(self, drafter: SuffixDrafter, prompt: TokenIds, namespace: str) -> None:
         """Use `SuffixDrafter.open`."""
         self._history = drafter.history
         self._lru = drafter.history.limits.evict == "lru"
+        self._limited = drafter.history.limits.any
         self._nodes = drafter.nodes
         self._open = True
         self.namespace = namespace
         shared = drafter.shared(namespace).native
-        self.native = _native.SuffixStream(shared, as_tokens(prompt), drafter.policy.native())
+        self.native = _native.SuffixStream(shared, as_tokens(prompt), drafter.native_policy)
         self.sequence = drafter.history.begin(namespace, self.native.sequence)
 
-    def guess(self, budget: Budget) -> tuple[Guess, int]:
-        """The better of the two trees' drafts and its source; equal scores: the request's own."""
+    def guess(self, budget: Budget) -> Guess:
+        """The better of the two trees' drafts as they give it; equal scores: the request's own."""
         nodes = min(budget.nodes, self._nodes)
-        guess = self.native.propose(nodes, min(budget.reach, nodes))
-        if guess is None:
-            return _NOTHING, OWN
-        return guess, SHARED if guess.shared else OWN
+        return self.native.guess(nodes, min(budget.reach, nodes), budget.floor)
 
     def propose(self, budget: Budget) -> Draft:
         """The draft of the highest score; the stream itself does not move."""
-        guess, source = self.guess(budget)
-        if guess is _NOTHING:
+        nodes = min(budget.nodes, self._nodes)
+        found = self.native.propose(nodes, min(budget.reach, nodes), budget.floor)
+        if found is None:
             return Draft.empty()
-        if self._lru and source == SHARED:
-            self._history.touch(self.namespace, guess.witness)
-        tokens = guess.tokens
-        sources = np.full(len(tokens), source, dtype=np.uint8)
-        return Draft(tokens, guess.parents, guess.confidence, sources)
+        tokens, parents, confidence, source, witness = found
+        if self._lru and source[0] == SHARED:
+            self._history.touch(self.namespace, witness)
+        return Draft.trusted(tokens, parents, confidence, source)
 
     def observe(self, feedback: Feedback) -> None:
         """Append what was generated to both trees."""
@@ -225,6 +231,8 @@ class SuffixStream:
         except ValueError:
             as_tokens(feedback.tokens)  # says what is wrong with an id
             raise
+        if self._limited:
+            self._history.grow(len(feedback.tokens))
 
     def close(self) -> None:
         """End the request: its own tree is dropped, its output stays in the shared one."""

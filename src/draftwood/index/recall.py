@@ -15,7 +15,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -192,9 +192,14 @@ class RecallStream:
             share=chosen.share,
         )
 
-    def propose(self, nodes: int = 32, reach: int | None = None) -> RecallGuess:
-        """At most `nodes` nodes, no path longer than `reach`; the stream does not move."""
-        return self._native.propose(nodes, nodes if reach is None else reach)
+    def propose(
+        self, nodes: int = 32, reach: int | None = None, *, floor: float = 0.0
+    ) -> RecallGuess:
+        """At most `nodes` nodes, no path longer than `reach`; the stream does not move.
+
+        floor: no node less likely to be accepted than this, nor than the policy's floor.
+        """
+        return self._native.propose(nodes, nodes if reach is None else reach, floor)
 
     def observe(self, tokens: ArrayLike) -> None:
         """Move past tokens, and learn from them how good the last draft was."""
@@ -230,11 +235,33 @@ class Drafts:
 
 
 def propose_all(
-    streams: Sequence[RecallStream], nodes: int = 32, *, reach: int | None = None, threads: int = 1
+    streams: Sequence[RecallStream],
+    nodes: int | ArrayLike = 32,
+    *,
+    reach: int | ArrayLike | None = None,
+    floor: float | ArrayLike = 0.0,
+    threads: int = 1,
 ) -> Drafts:
-    """Drafts of many different streams in one native call, on up to `threads` threads."""
-    natives = [stream._native for stream in streams]
-    return Drafts(*_native.propose_all(natives, nodes, nodes if reach is None else reach, threads))
+    """Drafts of many different streams in one native call, on up to `threads` threads.
+
+    nodes, reach, floor: as in `RecallStream.propose`; one for all, or one a stream.
+    """
+    n = len(streams)
+    return Drafts(
+        *_native.propose_all(
+            [stream._native for stream in streams],
+            _each(nodes, n, np.uint32),
+            _each(nodes if reach is None else reach, n, np.uint32),
+            _each(floor, n, np.float32),
+            threads,
+        )
+    )
+
+
+def _each(value: ArrayLike, count: int, kind: type[np.generic]) -> NDArray[Any]:
+    """`count` values: those given, or one repeated."""
+    array = np.asarray(value, dtype=kind)
+    return np.full(count, array) if array.ndim == 0 else np.ascontiguousarray(array)
 
 
 def observe_all(

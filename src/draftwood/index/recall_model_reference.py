@@ -3,7 +3,7 @@
 For every candidate token at a node, and for each source and level of match length, count the
 places that match at least so far: c go on with the token, d do not. A cell for (c, d) has learned
 how often such a token came next; a mixer adds the cells' log-odds with learned weights (PAQ;
-Mahoney 2005).
+Mahoney 2005). Every token, and every token before, has a small set of weights of its own besides.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ LEAST, MOST = 16, ONE - 16
 LEVELS = (1, 2, 3, 5, 9, 16)
 """The least match length of each level."""
 INPUTS, ECHOES, ECHO_BITS = 2 * len(LEVELS), 2, 12
+LEANING_BITS = 11
 BIAS = 77
 HEAVIEST = 2**24
 CURVE = (
@@ -47,6 +48,11 @@ def _log_odds() -> list[int]:
 
 LOG_ODDS = _log_odds()
 """The inverse of `curve`, by the upper 12 bits of the probability."""
+
+
+def log_odds_of(dot: int) -> int:
+    """A weighted sum as log-odds."""
+    return clamp(dot >> 16, -2047, 2047)
 
 
 def clamp(value: int, low: int, high: int) -> int:
@@ -108,6 +114,8 @@ class Trial:
     settled: Cell
     confidence: int
     echoes: list[Cell]
+    leanings: list[list[int]]
+    leaning_inputs: list[int]
 
 
 def path_below(path: int, trial: Trial) -> int:
@@ -125,6 +133,7 @@ class Model:
         self._refined = _Curves()
         self._settled = _Curves()
         self._echoes: dict[tuple[int, int], Cell] = {}
+        self._leanings: dict[tuple[int, int], list[int]] = {}
 
     def judge(self, places: list[Place], depth: int, last: int, path: int) -> list[Trial]:
         """A trial for every token that the places continue with, in the order of the places.
@@ -154,14 +163,24 @@ class Model:
                 trust = 65536 * 2 * seen // (2 * seen + 3)
                 inputs[INPUTS + i] = LOG_ODDS[echo.probability >> 4] * trust >> 16
             inputs[INPUTS + ECHOES] = BIAS
-            dot = sum(weights[slot] * value for slot, value in inputs.items())
-            log_odds = clamp(dot >> 16, -2047, 2047)
+            parts = {slot: weights[slot] * value for slot, value in inputs.items()}
+            sums = [
+                sum(part for slot, part in parts.items() if slot // len(LEVELS) == source)
+                for source in range(2)
+            ]
+            leanings = self._leanings_of(token, last)
+            leaning_inputs = [
+                *(log_odds_of(each) for each in sums),
+                *(inputs[slot] for slot in range(INPUTS, INPUTS + ECHOES + 1)),
+            ]
+            leans = sum(w * x for own in leanings for w, x in zip(own, leaning_inputs, strict=True))
+            log_odds = log_odds_of(sum(parts.values()) + leans)
             mixed = squash(log_odds)
             said, refined = self._refined.read((min(depth, 7), level), log_odds)
             own = any(p.source == 0 and p.length == longest for p in places if p.token == token)
             trials.append(
                 Trial(token, 0 if own else 1, cells, inputs, weights, mixed, refined,
-                      (mixed + said) // 2, refined, 0, echoes)
+                      (mixed + said) // 2, refined, 0, echoes, leanings, leaning_inputs)
             )  # fmt: skip
         total = sum(trial.estimate for trial in trials)
         for trial in trials:
@@ -179,8 +198,10 @@ class Model:
             right = trial.token == truth
             error = (ONE if right else 0) - trial.mixed
             for slot, value in trial.inputs.items():
-                step = value * error * 40 + (1 << 19) >> 20
-                trial.weights[slot] = clamp(trial.weights[slot] + step, -HEAVIEST, HEAVIEST)
+                _nudge(trial.weights, slot, value, error * 40)
+            for leaning in trial.leanings:
+                for slot, value in enumerate(trial.leaning_inputs):
+                    _nudge(leaning, slot, value, error * 60)
             for cell in trial.cells.values():
                 cell.move(right, prior=6, limit=255)
             for echo in trial.echoes:
@@ -216,6 +237,13 @@ class Model:
         ]
         return [self._echoes.setdefault(key, Cell((ONE * 3 // 10) << 6)) for key in keys]
 
+    def _leanings_of(self, token: int, last: int) -> list[list[int]]:
+        keys = [
+            (table, (of * 0x9E3779B1 & MASK) >> (32 - LEANING_BITS))
+            for table, of in enumerate((token, last))
+        ]
+        return [self._leanings.setdefault(key, [0] * (2 + ECHOES + 1)) for key in keys]
+
 
 class _Curves:
     """Corrections of a probability, a curve of 33 bins for each context."""
@@ -235,6 +263,11 @@ class _Curves:
 def slot_of(place: Place) -> int:
     """The input that a place's source and level belong to."""
     return place.source * len(LEVELS) + level_of(place.length)
+
+
+def _nudge(weights: list[int], slot: int, value: int, error: int) -> None:
+    step = value * error + (1 << 19) >> 20
+    weights[slot] = clamp(weights[slot] + step, -HEAVIEST, HEAVIEST)
 
 
 def _at_least(slot: int, places: list[Place]) -> list[Place]:

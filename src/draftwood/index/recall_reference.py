@@ -203,22 +203,25 @@ class RecallStream:
         self.nodes: list[Node] = []
         self.first: list[Trial] = []
 
-    def propose(self, nodes: int = 32, reach: int | None = None) -> list[Node]:
+    def propose(
+        self, nodes: int = 32, reach: int | None = None, *, floor: float = 0.0
+    ) -> list[Node]:
         """The nodes most likely to be accepted, best first."""
         reach = min(nodes, nodes if reach is None else reach)
         self.nodes, self.first = [], []
         if not reach:
             return []
-        floor = int(min(max(float(np.float32(self.policy.floor)), 0.0), 1.0) * 4294967295.0)
-        heap: list[tuple[int, int, int, int, Trial]] = []
+        chosen = max(np.float32(self.policy.floor), np.float32(floor))
+        least = int(min(max(float(chosen), 0.0), 1.0) * 4294967295.0)
+        heap: list[tuple[int, int, int, Trial]] = []
 
         def expand(parent: int, depth: int, path: int, places: list[Place]) -> list[Trial]:
             last = self.nodes[parent].trial.token if parent != ROOT else _last(self.text)
             trials = self.recall.model.judge(places, depth, last, path)
             entries = [
-                (-path_below(path, trial), parent, trial.token, i, trial)
+                (-path_below(path, trial), parent, i, trial)
                 for i, trial in enumerate(trials)
-                if path_below(path, trial) >= max(floor, 1)
+                if path_below(path, trial) >= max(least, 1)
             ]
             if self.policy.mode == "chain":
                 entries = sorted(entries)[:1]
@@ -229,7 +232,7 @@ class RecallStream:
         places = self._own_places() + self._shared_places()
         self.first = expand(ROOT, 0, CERTAIN, places)
         while heap:
-            minus, parent, _, _, trial = heapq.heappop(heap)
+            minus, parent, _, trial = heapq.heappop(heap)
             depth = 1 if parent == ROOT else self.nodes[parent].depth + 1
             node = Node(trial, parent, -minus, depth, [], [])
             self.nodes.append(node)

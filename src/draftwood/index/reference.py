@@ -85,12 +85,17 @@ class SuffixTree:
 
     def remove(self, sequence: int) -> None:
         """Take a sequence out: all that it said occurs once less."""
+        self.evict(sequence, tokens=len(self._text(sequence)))
+        del self.text[sequence]
+
+    def evict(self, sequence: int, *, tokens: int) -> None:
+        """Take the first `tokens` tokens of a sequence out, suffix by suffix."""
         text = self._text(sequence)
-        for start in range(len(text)):
+        for start in range(min(tokens, len(text))):
             self.counts[()] -= 1
             for end in reversed(range(start, min(start + self.depth, len(text)))):
                 self._lower(tuple(text[start:end]), text[end])
-        del self.text[sequence]
+        del text[:tokens]
 
     def count(self, pattern: Sequence[int]) -> int:
         """How many suffixes begin with `pattern`."""

@@ -2,6 +2,10 @@
 
 Requests are running, then finished, then evicted. Only finished ones are evicted; a request ends
 when its stream is closed and never because it was not heard of for a while.
+
+An evicted request counts no more at once. Its text leaves the tree a share at a time, with each
+request that ends and with the tokens that running ones generate, so that no call waits for the
+whole of a long one.
 """
 
 from __future__ import annotations
@@ -20,9 +24,12 @@ from draftwood.draft import TokenIds
 from draftwood.errors import InvalidOption, TokenizerMismatch, UnknownSequence
 from draftwood.index.fingerprint import UNKNOWN
 from draftwood.index.store import History, HistoryInfo, HistoryWriter
-from draftwood.index.suffix_tree import SuffixTree
+from draftwood.index.suffix_tree import EVICT_TOKENS, SuffixTree
 
 Evict = Literal["fifo", "lru"]
+
+_LOOK = 1024
+"""Generated tokens between two looks at the limit of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Limits:
     """How much is kept; None: no limit.
 
     requests, tokens: finished ones. bytes: of all trees, in which finished requests make room for
-    running ones too; looked at when a request ends. Running ones alone may need more.
+    running ones too; kept whenever a request has ended. Running ones alone may need more.
 
     evict: who leaves first. "fifo": the request that ended first. "lru": the one that was longest
     not drafted from; a draft is from the request whose text it was read from (of several that said
@@ -53,10 +60,18 @@ class Limits:
         if self.evict not in ("fifo", "lru"):
             raise InvalidOption(f"evict is {self.evict!r}; use 'fifo' or 'lru'")
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is limited at all."""
+        return any(each is not None for each in (self.requests, self.tokens, self.bytes))
+
 
 @dataclass(slots=True)
 class Output:
-    """One request's output. time: seconds since 1970 at its end, or as its file says."""
+    """One request's output. time: seconds since 1970 at its end, or as its file says.
+
+    tokens: its length; of an evicted one, what is left of it.
+    """
 
     namespace: str
     sequence: int
@@ -79,9 +94,12 @@ class SuffixHistory:
         self._running: dict[int, Output] = {}
         self._finished: OrderedDict[int, Output] = OrderedDict()  # who leaves first stands first
         self._numbers: dict[tuple[str, int], int] = {}  # of finished requests
+        self._leaving: OrderedDict[int, Output] = OrderedDict()  # evicted, not yet out of the trees
         self._finished_tokens = 0
         self._given = 0
+        self._unlooked = 0  # tokens generated since the limit of bytes was looked at
         self._lock = threading.Lock()
+        self._eviction = threading.Lock()  # held by who takes evicted ones out
 
     def tree(self, namespace: str) -> SuffixTree:
         """The tree over the outputs of a namespace; an empty one at first."""
@@ -130,6 +148,19 @@ class SuffixHistory:
                 self._finish(number, output)
         self._evict()
 
+    def grow(self, tokens: int) -> None:
+        """Running requests have generated so many tokens; twice as many of evicted ones leave."""
+        if self.limits.bytes is not None:
+            self._unlooked += tokens  # about: several threads may do so at once
+            if self._unlooked >= _LOOK:
+                self._unlooked = 0
+                self._choose()
+        if self._leaving and self._eviction.acquire(blocking=False):
+            try:
+                self._take_out(2 * tokens)
+            finally:
+                self._eviction.release()
+
     def touch(self, namespace: str, sequence: int) -> None:
         """A draft was taken from the text of a sequence."""
         with self._lock:
@@ -144,13 +175,18 @@ class SuffixHistory:
             UnknownSequence: no request of that number is here (any more).
         """
         with self._lock:
-            output = self._running.pop(number, None) or self._finished.get(number)
+            output = (
+                self._running.pop(number, None)
+                or self._finished.get(number)
+                or self._leaving.pop(number, None)
+            )
             if output is None:
                 raise UnknownSequence(number)
             if number in self._finished:
                 self._leave(number)
             tree = self._trees[output.namespace]
-        tree.remove(output.sequence)
+        while not _evict(tree, output.sequence):  # by and by: others need not wait for the whole
+            pass
         tree.compact()
 
     def _finish(self, number: int, output: Output) -> None:
@@ -165,15 +201,15 @@ class SuffixHistory:
         return output
 
     def _evict(self) -> None:
-        """Remove finished requests until the limits hold."""
-        while True:
-            with self._lock:
-                if not self._finished or not self._exceeded():
-                    break
-                output = self._leave(next(iter(self._finished)))
-                tree = self._trees[output.namespace]
-            tree.remove(output.sequence)  # takes a while: others go on
-            tree.compact()
+        """Evict finished requests until the limits hold, and take a share of the evicted out."""
+        if not self.limits.any:
+            return
+        with self._eviction:
+            self._choose()
+            self._take_out(EVICT_TOKENS)
+            while self._leaving and self._crowded():
+                self._take_out(EVICT_TOKENS)
+                self._choose()
         if self.limits.bytes is not None and self.nbytes > self.limits.bytes:
             with self._lock:
                 trees = list(self._trees.values())
@@ -181,13 +217,40 @@ class SuffixHistory:
                 while not tree.compact():
                     pass
 
-    def _exceeded(self) -> bool:
+    def _choose(self) -> None:
+        """Evict the finished requests that are too many; beyond the bytes, the next one to go."""
+        with self._lock:
+            while self._finished and (self._too_many() or (not self._leaving and self._crowded())):
+                number = next(iter(self._finished))
+                self._leaving[number] = self._leave(number)
+
+    def _take_out(self, tokens: int) -> None:
+        """Take so many tokens of evicted requests out of their trees, the first evicted first."""
+        trees: dict[str, SuffixTree] = {}
+        while tokens > 0:
+            with self._lock:
+                if not self._leaving:
+                    break
+                number, output = next(iter(self._leaving.items()))
+                tree = trees[output.namespace] = self._trees[output.namespace]
+            share = min(tokens, EVICT_TOKENS)
+            out = _evict(tree, output.sequence, share)
+            tokens -= max(min(output.tokens, share), 1) if out else share
+            output.tokens = max(output.tokens - share, 0)
+            if out:
+                with self._lock:
+                    self._leaving.pop(number, None)
+        for tree in trees.values():
+            tree.compact()
+
+    def _too_many(self) -> bool:
         limits = self.limits
-        return (
-            (limits.requests is not None and len(self._finished) > limits.requests)
-            or (limits.tokens is not None and self._finished_tokens > limits.tokens)
-            or (limits.bytes is not None and self._in_use() * 16 > limits.bytes * 13)
+        return (limits.requests is not None and len(self._finished) > limits.requests) or (
+            limits.tokens is not None and self._finished_tokens > limits.tokens
         )
+
+    def _crowded(self) -> bool:
+        return self.limits.bytes is not None and self._in_use() * 16 > self.limits.bytes * 13
 
     def _in_use(self) -> int:
         """Bytes in use. Kept at 13/16 of the limit: what lies idle is then within it as well."""
@@ -226,6 +289,9 @@ class SuffixHistory:
                 self._finish(self._given, output)
             added += 1
             self._evict()
+            while self._leaving:
+                with self._eviction:
+                    self._take_out(EVICT_TOKENS)
         return added
 
     def _first_that_fits(self, history: History) -> int:
@@ -275,3 +341,11 @@ class SuffixHistory:
             return tree.text(sequence, most=size)
         except UnknownSequence:
             return np.empty(0, dtype=np.int32)
+
+
+def _evict(tree: SuffixTree, sequence: int, tokens: int = EVICT_TOKENS) -> bool:
+    """Take a share of a sequence out; whether it is out, by this call or another thread's."""
+    try:
+        return tree.evict(sequence, tokens=tokens)
+    except UnknownSequence:
+        return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from draftwood import _native
@@ -21,12 +20,15 @@ Counts = Literal["code", "paper"]
 Guess = _native.SuffixDraft
 """A native draft: `tokens`, `parents`, `confidence`, `probability` ([n]), `score`, `match`.
 
-`witness`: a sequence that says the match and the path to the last node; -1: none that is left.
+`witness`: a sequence that says the match and the path to the last node; -1: none that is left, or
+none was asked for (`SuffixPolicy.native`).
 """
 
 MIN_DEPTH, MAX_DEPTH = 2, 4096
 COMPACT_WORK = 20_000
 """Records that one call of `SuffixTree.compact` looks at."""
+EVICT_TOKENS = 1024
+"""Tokens that one call of `SuffixTree.evict` takes out: a millisecond or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,15 @@ class SuffixPolicy:
         if self.counts not in get_args(Counts):
             raise InvalidOption(f"counts is {self.counts!r}; use 'code' or 'paper'")
 
-    def native(self) -> _native.SuffixPolicy:
-        """The policy as the extension takes it."""
+    def native(self, *, witness: bool = True) -> _native.SuffixPolicy:
+        """The policy as the extension takes it. witness: whether drafts are to name one."""
         return _native.SuffixPolicy(
             alpha=self.alpha,
             offset=self.offset,
             floor=self.floor,
             tree=self.mode == "tree",
             paper=self.counts == "paper",
+            witness=witness,
         )
 
 
@@ -137,6 +140,21 @@ class SuffixTree:
         except IndexError:
             raise UnknownSequence(sequence) from None
 
+    def evict(self, sequence: int, *, tokens: int = EVICT_TOKENS) -> bool:
+        """Take the next `tokens` tokens of a sequence out, the first ones first; whether all are.
+
+        For who must not wait for the whole of a long one: a call does about so much work, and ends
+        within a few milliseconds. From the first call on it is no sequence any more but for this
+        and `remove`; what is left of it may be drafted until it is out.
+
+        Raises:
+            UnknownSequence: a number that no sequence of this tree has.
+        """
+        try:
+            return self.native.evict(sequence, tokens)
+        except IndexError:
+            raise UnknownSequence(sequence) from None
+
     def speculate(
         self,
         context: ArrayLike,
@@ -150,13 +168,11 @@ class SuffixTree:
         Of suffixes, only those shorter than the depth are looked for. Of equal scores the longer
         match wins. nodes: drafted tokens in all. reach: tokens on one path (None: as `nodes`).
         """
-        native = policy.native() if isinstance(policy, SuffixPolicy) else policy
         reach = nodes if reach is None else reach
-        if isinstance(context, np.ndarray):
-            try:  # no look at the ids: one that is none matches nothing
-                return self.native.speculate(context, native, nodes, reach)
-            except TypeError:
-                pass  # no contiguous int32 array
+        try:  # no look at the ids: one that is none matches nothing
+            return self.native.speculate(context, policy, nodes, reach)  # type: ignore[arg-type]
+        except TypeError:  # no contiguous int32 array, or no native policy
+            native = policy.native() if isinstance(policy, SuffixPolicy) else policy
         return self.native.speculate(as_tokens(context), native, nodes, reach)
 
     def count(self, pattern: ArrayLike) -> int:
@@ -197,7 +213,7 @@ class SuffixTree:
 
     @property
     def tokens(self) -> int:
-        """Tokens in all sequences."""
+        """Tokens in all sequences, and what is left of those that leave."""
         return self.native.tokens
 
     @property

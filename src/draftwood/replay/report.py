@@ -24,11 +24,15 @@ def _by_position(row: Row) -> str:
 
 _HEAD = "steps that accept\n" + " ".join(f"≥{place + 1}".rjust(4) for place in range(_POSITIONS))
 
+_PRICED = "predicted\nspeed-up"
+"""The column that only a replay with a cost has."""
+
 _COLUMNS: list[tuple[str, Callable[[Row], str], bool]] = [
     ("tokens", lambda row: f"{row['tokens']:,}", True),
     ("steps", lambda row: f"{row['steps']:,}", True),
     ("tokens\n/step", lambda row: f"[bold]{row['tokens_per_step']:.2f}[/bold]", False),
     ("drafted\n/step", lambda row: f"{row['drafted_per_step']:.2f}", False),
+    (_PRICED, lambda row: f"{row['predicted_speedup']:.2f}x", False),
     ("accepted", lambda row: f"{row['acceptance_rate']:.1%}", False),
     (_HEAD, _by_position, True),
     ("draft us\np50", lambda row: f"{row['draft_us_p50']:.1f}", False),
@@ -46,7 +50,13 @@ def replay_table(rows: Iterable[Row], *, width: int = WIDE) -> Table:
 
     width: terminal columns; below `WIDE` the less important figures are left out.
     """
-    columns = [(head, cell) for head, cell, wide in _COLUMNS if not wide or width >= WIDE]
+    rows = list(rows)
+    priced = any("predicted_speedup" in row for row in rows)
+    columns = [
+        (head, cell)
+        for head, cell, wide in _COLUMNS
+        if (not wide or width >= WIDE) and (head != _PRICED or priced)
+    ]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("trace, drafter", overflow="fold")
     for head, _ in columns:

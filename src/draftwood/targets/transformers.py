@@ -111,7 +111,7 @@ class TransformersTarget:
             return self.trees
         from draftwood.targets.transformers_batch import Accompanied
 
-        problem = disagreement(Accompanied(self), self._plain, self._tree(), 5, self._allowed)
+        problem = disagreement(Accompanied(self), self._plain, self._tree(), 5, self.allowed)
         if problem is not None:
             log.info(
                 "%s takes no sequences of different lengths in one pass (%s): they are passed one "
@@ -131,7 +131,7 @@ class TransformersTarget:
         prompt = as_tokens(prompt, vocab_size=self.vocab_size)
         if not len(prompt):
             raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
-        limit = self._limit(len(prompt))
+        limit = self.limit(len(prompt))
         if limit is not None and len(prompt) >= limit:
             raise ContextTooLong(
                 f"the prompt has {len(prompt)} tokens and the model's context holds {limit}, the "
@@ -205,7 +205,7 @@ class TransformersTarget:
         additive = torch.zeros(mask.shape, dtype=self.dtype, device=self.device)
         return additive.masked_fill_(~mask, torch.finfo(self.dtype).min)
 
-    def _limit(self, prompt: int) -> int | None:
+    def limit(self, prompt: int) -> int | None:
         """Tokens that a sequence with so long a prompt may reach."""
         switch = rope_switch(self._config)
         if switch is None:
@@ -220,14 +220,14 @@ class TransformersTarget:
             UnsupportedModel: where not even a chain gives the rows of a plain pass.
         """
         chain = Draft.chain(spread(self.vocab_size, 3))
-        problem = disagreement(self, self._plain, chain, ROOT, self._allowed)
+        problem = disagreement(self, self._plain, chain, ROOT, self.allowed)
         if problem is not None:
             raise UnsupportedModel(
                 f"{type(self.model).__name__} gives other logits for several tokens at once than "
                 f"for one after the other ({problem}); use a model with ordinary attention"
             )
         if self.trees:
-            problem = disagreement(self, self._plain, self._tree(), 5, self._allowed)
+            problem = disagreement(self, self._plain, self._tree(), 5, self.allowed)
             self.trees = problem is None
         if not self.trees:
             log.info(
@@ -242,7 +242,7 @@ class TransformersTarget:
         return Draft.tree(spread(self.vocab_size, 6), [ROOT, ROOT, 0, 1, 0, 3])
 
     @property
-    def _allowed(self) -> float:
+    def allowed(self) -> float:
         """How far logits of passes of other shapes may be off, in standard deviations."""
         return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.25
 

@@ -12,6 +12,7 @@ first row and is seen by nobody.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 
 from draftwood.draft import Draft, TokenIds
 from draftwood.errors import InvalidDraft, InvalidOption
-from draftwood.protocols import Rows, Verdict
+from draftwood.protocols import Rows, Top, Verdict
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers_cache import BatchCache, SequenceCache
-from draftwood.targets.transformers_rows import most_likely
+from draftwood.targets.transformers_rows import likeliest, most_likely
 from draftwood.targets.tree_mask import row_positions, tree_mask
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class TransformersBatch:
 
     size: sequences at once, at most. A new sequence's prompt is computed by itself, in passes of
     `prefill_rows`; the shared pass then has one row for each sequence and one for each draft node.
+    prompt_seconds: what of the last `score` went into prompts.
 
     Memory in bytes, of a model with L layers, H key-value heads of size D, numbers of b bytes and
     a vocabulary of V; with n the nodes of the largest draft and T the tokens of the longest
@@ -47,9 +49,13 @@ class TransformersBatch:
                    size * (n + 1) * (T + n + 1)  of masks, times b with eager attention
     """
 
+    padded = True
+    """A pass has as many rows for every sequence as for the one with the longest draft."""
+
     def __init__(self, target: TransformersTarget, size: int) -> None:
         if size < 1:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
+        self.prompt_seconds = 0.0
         self._target = target
         self._size = size
         self._seats: list[TransformersSeat] = []  # by slot
@@ -87,9 +93,7 @@ class TransformersBatch:
             seat.draft = draft
         with torch.inference_mode():
             self._settle()
-            for seat in self._seats:
-                if not seat.filled:
-                    self._fill(seat)
+            self.prompt_seconds = self._fill_all()
             scored = PassLogits(self._pass())
         return [BatchRows(scored, seat.slot, len(seat.scored), seat.context) for seat in seats]
 
@@ -123,6 +127,18 @@ class TransformersBatch:
             self._cache.move(slots, sources, places)
             for seat in self._seats:
                 seat.moves.clear()
+
+    def _fill_all(self) -> float:
+        """Compute the prompts of those that joined; the seconds that it took."""
+        joined = [seat for seat in self._seats if not seat.filled]
+        if not joined:
+            return 0.0
+        start = perf_counter()
+        for seat in joined:
+            self._fill(seat)
+        if self._target.device.type == "cuda":
+            torch.cuda.synchronize(self._target.device)
+        return perf_counter() - start
 
     def _fill(self, seat: TransformersSeat) -> None:
         """Compute all of a prompt but its last token, which the shared pass takes."""
@@ -262,6 +278,10 @@ class BatchRows:
         logits = self._scored.logits[self._slot, row]
         numbers: NDArray[np.float32] = logits.to("cpu", torch.float32).numpy()
         return numbers
+
+    def top(self, k: int) -> Top:
+        """The k likeliest tokens of every row, in one call on the device."""
+        return likeliest(self._scored.logits[self._slot, : self._nodes + 1], k)
 
 
 class Accompanied:

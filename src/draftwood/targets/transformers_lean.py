@@ -2,13 +2,15 @@
 
 A pass over a few tokens through transformers takes hundreds of microseconds a layer on a CPU, most
 of it around the arithmetic: masks made and checked, hooks, containers. A drafter makes several such
-passes a step. This is the same arithmetic on the same weights, nothing copied, and nothing around
-it. It is for drafters only: the rows of a target come from the model itself.
+passes a step. This is the same arithmetic in a third of the calls and nothing around it:
+projections of one input are one product, a norm is one call, a rotation three. It is for drafters
+only: the rows of a target come from the model itself.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3
 """Models with this arithmetic: RMS norms (in Qwen3 of queries and keys too), rotary positions,
 gated SiLU, heads in groups or not."""
 
+COPIED_BYTES = 1 << 28
+"""Projections that are joined stand in memory twice; beyond so many bytes in all they are not."""
+
 
 def lean_pass(model: Any) -> LeanPass | None:
     """The bare pass of `model`; None where it is of another kind, or its rows are not the same."""
@@ -34,6 +39,7 @@ def lean_pass(model: Any) -> LeanPass | None:
         type(model).__name__ not in FAMILIES
         or config.hidden_act != "silu"
         or rope_switch(config) is not None
+        or sum(part.nbytes for part in _joined_weights(model)) > COPIED_BYTES
         or any(window is not None for window in attention_layers(config).windows.values())
     ):
         return None
@@ -52,18 +58,15 @@ def lean_pass(model: Any) -> LeanPass | None:
 class LeanPass:
     """The pass of one model. Shared by any number of caches, as the model is."""
 
+    @torch.inference_mode()
     def __init__(self, model: Any) -> None:
         body = model.model
-        attention = body.layers[0].self_attn
         self._model = model
         self._embedding = body.embed_tokens.weight
-        self._layers = list(body.layers)
+        self._layers = [_Layer(layer) for layer in body.layers]
         self._norm, self._head = body.norm, model.lm_head
-        self._head_size = attention.head_dim
-        self._grouped = attention.num_key_value_groups > 1
-        self._norms_heads = hasattr(attention, "q_norm")
         self._rotary = body.rotary_emb
-        self._cosine = self._sine = torch.empty(0)
+        self._turns: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __call__(
         self,
@@ -81,30 +84,11 @@ class LeanPass:
         device = self._embedding.device
         ids = torch.from_numpy(tokens.astype(np.int64)).to(device)
         sees = torch.from_numpy(mask).to(device, self._embedding.dtype)
-        cosine, sine = self._turns(torch.from_numpy(positions).to(device), int(positions.max()))
-        count, size = len(tokens), self._head_size
+        at = torch.from_numpy(positions).to(device)
+        cosine, sine = (table[at] for table in self._table(int(positions.max())))
         x = functional.embedding(ids, self._embedding)
         for layer, cached in zip(self._layers, cache.layers, strict=True):
-            block = layer.self_attn
-            y = _normed(layer.input_layernorm, x)
-            heads = [
-                part(y).view(count, -1, size).transpose(0, 1)
-                for part in (block.q_proj, block.k_proj, block.v_proj)
-            ]
-            if self._norms_heads:
-                heads[0], heads[1] = (
-                    _normed(block.q_norm, heads[0]),
-                    _normed(block.k_norm, heads[1]),
-                )
-            query, key = _turned(heads[0], cosine, sine), _turned(heads[1], cosine, sine)
-            keys, values = cached.update(key[None], heads[2][None])
-            seen = functional.scaled_dot_product_attention(
-                query[None], keys, values, sees, scale=block.scaling, enable_gqa=self._grouped
-            )
-            x = x + block.o_proj(seen[0].transpose(0, 1).reshape(count, -1))
-            y = _normed(layer.post_attention_layernorm, x)
-            gate = layer.mlp
-            x = x + gate.down_proj(functional.silu(gate.gate_proj(y)) * gate.up_proj(y))
+            x = layer(x, cosine, sine, sees, cached)
         logits: torch.Tensor = self._head(_normed(self._norm, x[-keep:]))
         return logits
 
@@ -122,21 +106,81 @@ class LeanPass:
         ]
         return float((torch.cat(rows).float() - expected).abs().max() / expected.std())
 
-    def _turns(self, positions: torch.Tensor, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine [m, head size] of each position, from a table that grows."""
-        if last >= len(self._cosine):
+    def _table(self, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine [n, 1, head size] of all positions up to `last` at least.
+
+        The first half of the sine has its sign turned, so that a rotation needs no negation.
+        """
+        turns = self._turns
+        if turns is None or last >= len(turns[0]):
             all_ = torch.arange(max(256, 2 * last), device=self._embedding.device)
-            cosine, sine = self._rotary(self._embedding, all_[None])
-            # one attribute after the other: a thread that comes between finds a table long enough
-            self._sine, self._cosine = sine[0], cosine[0]
-        return self._cosine[positions], self._sine[positions]
+            both = self._rotary(self._embedding, all_[None])
+            cosine, sine = (part[0, :, None].clone() for part in both)
+            sine[..., : sine.shape[-1] // 2].neg_()
+            turns = self._turns = (cosine, sine)
+        return turns
+
+
+class _Layer:
+    """The weights of one decoder layer, and its part of the pass."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.size, self.scale = int(attention.head_dim), float(attention.scaling)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.heads, self.groups = (part.weight.shape[0] // self.size for part in projections[:2])
+        self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
+        self.heads_in, self.gate_up = _joined(projections), _joined((mlp.gate_proj, mlp.up_proj))
+        self.heads_out, self.down = attention.o_proj, mlp.down_proj
+        self.head_norms = None
+        if hasattr(attention, "q_norm"):
+            self.head_norms = attention.q_norm, attention.k_norm
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        cosine: torch.Tensor,
+        sine: torch.Tensor,
+        sees: torch.Tensor,
+        cached: Any,
+    ) -> torch.Tensor:
+        count, heads, groups = len(x), self.heads, self.groups
+        y = functional.linear(_normed(self.before, x), *self.heads_in).view(count, -1, self.size)
+        turned = y[:, : heads + groups]
+        if self.head_norms is not None:
+            norms, query, key = self.head_norms, turned[:, :heads], turned[:, heads:]
+            turned = torch.cat((_normed(norms[0], query), _normed(norms[1], key)), 1)
+        # rotary positions, halves apart (RoFormer, arXiv 2104.09864, as Llama lays it out)
+        turned = torch.addcmul(turned * cosine, turned.roll(self.size // 2, -1), sine)
+        turned, fresh = turned.transpose(0, 1), y[:, heads + groups :].transpose(0, 1)
+        keys, values = cached.update(turned[None, heads:], fresh[None])
+        seen = functional.scaled_dot_product_attention(
+            turned[None, :heads], keys, values, sees, scale=self.scale, enable_gqa=groups < heads
+        )
+        x = _added(x, seen[0].transpose(0, 1).reshape(count, -1), self.heads_out)
+        gate, up = functional.linear(_normed(self.between, x), *self.gate_up).chunk(2, -1)
+        return _added(x, functional.silu(gate) * up, self.down)
+
+
+def _joined_weights(model: Any) -> Iterator[torch.Tensor]:
+    """The weights of which a bare pass holds a copy."""
+    for layer in model.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        yield from (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
+        yield from (mlp.gate_proj.weight, mlp.up_proj.weight)
+
+
+def _joined(layers: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias of several linear layers of one input as one."""
+    weight = torch.cat([layer.weight for layer in layers])
+    return weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
 
 
 def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def _turned(heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Rotary positions, halves apart (RoFormer, arXiv 2104.09864, as Llama lays it out)."""
-    first, second = heads.chunk(2, dim=-1)
-    return heads * cosine + torch.cat((-second, first), dim=-1) * sine
+def _added(x: torch.Tensor, y: torch.Tensor, layer: Any) -> torch.Tensor:
+    """x + y W + b, in one call where there is no bias."""
+    x = torch.addmm(x, y, layer.weight.t())
+    return x if layer.bias is None else x + layer.bias

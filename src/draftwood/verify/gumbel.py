@@ -75,6 +75,13 @@ class GumbelNoise:
         """float64 [n]: the noise of `tokens` [n] at `position` (>= 0)."""
         return -np.log(-np.log(self._uniform(position, np.asarray(tokens))))
 
+    def table(self, positions: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
+        """float64 [n]: the noise of each of `tokens` [n] at its own of `positions` [n]."""
+        places, inverse = np.unique(np.asarray(positions), return_inverse=True)
+        keys = [_mix(self._key + (place + 1) * GAMMA) for place in places.tolist()]
+        own = np.array(keys, dtype=np.uint64)[inverse]
+        return -np.log(-np.log(_uniform(own, np.asarray(tokens))))
+
     def pick(self, position: int, weights: Weights) -> int:
         """The token that the law `weights` [V] gets at `position`.
 
@@ -109,16 +116,7 @@ class GumbelNoise:
         return np.argsort(-scores, kind="stable")
 
     def _uniform(self, position: int, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        word = tokens.astype(np.uint64)  # unsigned arrays wrap, as the hash wants it
-        word += np.uint64(1)
-        word *= np.uint64(GAMMA)
-        word += np.uint64(_mix(self._key + (position + 1) * GAMMA))
-        for shift, factor in MIX:
-            word ^= word >> np.uint64(shift)
-            word *= np.uint64(factor)
-        word ^= word >> np.uint64(31)
-        word >>= np.uint64(12)
-        return np.asarray((word + 0.5) * 2.0**-52, dtype=np.float64)
+        return _uniform(np.uint64(_mix(self._key + (position + 1) * GAMMA)), tokens)
 
 
 class SharedGumbel:
@@ -149,6 +147,22 @@ class SharedGumbel:
             return self._noise.pick(len(before), self._law(rows.logits(row), before))
 
         return follow(draft, draw)
+
+
+def _uniform(
+    keys: np.uint64 | NDArray[np.uint64], tokens: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """The stream of `keys` (one, or one a token) at each of `tokens`."""
+    word = tokens.astype(np.uint64)  # unsigned arrays wrap, as the hash wants it
+    word += np.uint64(1)
+    word *= np.uint64(GAMMA)
+    word += keys
+    for shift, factor in MIX:
+        word ^= word >> np.uint64(shift)
+        word *= np.uint64(factor)
+    word ^= word >> np.uint64(31)
+    word >>= np.uint64(12)
+    return np.asarray((word + 0.5) * 2.0**-52, dtype=np.float64)
 
 
 def _mix(word: int) -> int:

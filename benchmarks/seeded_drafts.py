@@ -1,0 +1,71 @@
+"""What drafts gain that look up the seed's noise, against seeded sampling and sample-and-match.
+
+    python benchmarks/seeded_drafts.py [--requests 40] [--json] [--write NAME]
+    python benchmarks/seeded_drafts.py --target PATH --prompts FILE.jsonl [--suffix TEXT]
+
+Model, prompts and options as in recycled.py. Sample-and-match draws from a generator, so that its
+texts differ from the seeded ones and its figures carry the chance of that; the two seeded ways give
+the same texts, which is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from recycled import (
+    drafter_for,
+    figures,
+    load_model,
+    parser,
+    print_row,
+    prompts_of,
+    publish,
+    rule,
+    run,
+    shortened,
+)
+
+from draftwood.drafters.foresight import Foresight
+from draftwood.protocols import Verifier
+from draftwood.sampling import Sampling, SeededChance
+from draftwood.verify.gumbel import GumbelNoise
+from draftwood.verify.match import SampleAndMatch
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    model = load_model(options)
+    rows: list[dict[str, Any]] = []
+    for temperature in options.temperatures:
+        if not temperature:
+            continue
+        prompts = prompts_of(model, options, temperature)
+        for spec in options.drafters:
+            texts = {}
+            foresight = Foresight(drafter_for(model, spec))
+            for way, drafter, verifier in (
+                ("sample and match", drafter_for(model, spec), matching(temperature)),
+                ("seeded", drafter_for(model, spec), rule(temperature)),
+                ("seeded, foresight", by_seed(foresight), rule(temperature)),
+            ):
+                steps = run(model, drafter, prompts, options.max_tokens, verifier)
+                texts[way] = [token for step in steps for token in step.tokens.tolist()]
+                row = {"drafter": shortened(spec), "way": way, "temperature": temperature}
+                rows.append(row | figures(steps))
+                print_row(rows[-1], f"{spec}, {way}")
+            rows[-1]["equal_text"] = texts["seeded"] == texts["seeded, foresight"]
+    publish("seeded_drafts", rows, options)
+
+
+def matching(temperature: float) -> Callable[[int], Verifier]:
+    law = Sampling(temperature=temperature)
+    return lambda seed: SampleAndMatch(SeededChance(seed), law)
+
+
+def by_seed(foresight: Foresight) -> Callable[[int], Any]:
+    return lambda seed: foresight.under(GumbelNoise(seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Confidence that can be spent: what drafters say, corrected by how their drafts went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftwood.budget.isotonic import isotonic
+from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.protocols import BatchDrafter, Drafter, Feedback, Paired, Partner, Stream
+
+_FLOORS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96, 1.0)
+"""Where classes of raw confidence begin; what a drafter is sure of is a class of its own."""
+_SOURCES, _LEVELS, _EVIDENCE, _DEPTHS = 8, len(_FLOORS), 16, 6
+_SHAPE = (_SOURCES, _LEVELS, _EVIDENCE, _DEPTHS)
+_FINE = 1024
+_LEVEL_OF = (np.searchsorted(_FLOORS, np.arange(_FINE + 1) / _FINE, side="right") - 1) * (
+    _EVIDENCE * _DEPTHS
+)
+_DEPTH_OF = np.array([0, 0, 1, 2, 3, 3, 4, 4, 4, 4], dtype=np.intp)
+"""Class of depth 0 (there is none), 1, 2, ..; deeper nodes are of the last class."""
+_PRIOR = 8.0
+"""How many outcomes the coarser estimate counts for."""
+_KEPT = 2048.0
+"""Outcomes of a class at which old ones fade to half."""
+_REFRESH = 64
+"""Steps after which the estimates are drawn anew, at most."""
+
+
+class Calibrator:
+    """P(accepted | parent accepted) from a drafter's raw confidence, learned online.
+
+    Outcomes are counted by source, raw confidence, evidence (`Draft.evidence`) and depth, from
+    every drafted node whose parent the text went through. An estimate is its class's own counts on
+    top of 8 imagined outcomes of the coarser class without the depth; that one's rest on the class
+    without evidence either, which does not fall with raw confidence and whose own prior is the raw
+    confidence itself. So it is usable from the first draft on. Old outcomes fade.
+
+    Where tokens were sampled nothing is changed: their confidence must not be looked at to cut
+    them. Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._tried = np.zeros(_SHAPE)
+        self._right = np.zeros(_SHAPE)
+        self._lock = Lock()
+        self._steps, self._refresh_at = 0, 1
+        self._table = self._estimates()
+
+    def confidence(self, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """float32 [n]: the estimates for nodes of these classes."""
+        found: NDArray[np.float32] = self._table[cells]
+        return found
+
+    def learn(self, draft: Draft, cells: NDArray[np.intp], tokens: TokenIds) -> None:
+        """What came after the context that `draft` was made for: one token or more.
+
+        cells: the classes of the draft's nodes, from `cells_of`.
+        """
+        came = tokens.tolist()
+        reached = {ROOT: 0}
+        tried: list[int] = []
+        right: list[int] = []
+        nodes = zip(draft.parents.tolist(), draft.tokens.tolist(), strict=True)
+        for node, (parent, token) in enumerate(nodes):
+            place = reached.get(parent)
+            if place is None or place == len(came):
+                continue
+            tried.append(node)
+            if came[place] == token:
+                right.append(node)
+                reached[node] = place + 1
+        with self._lock:
+            np.add.at(self._tried.reshape(-1), cells[tried], 1.0)
+            if right:
+                np.add.at(self._right.reshape(-1), cells[right], 1.0)
+            self._steps += 1
+            if self._steps >= self._refresh_at:
+                self._refresh_at = self._steps + min(self._steps, _REFRESH)
+                self._fade()
+                self._table = self._estimates()
+
+    def _fade(self) -> None:
+        full = self._tried > _KEPT
+        if full.any():
+            self._tried[full] *= 0.5
+            self._right[full] *= 0.5
+
+    def _estimates(self) -> NDArray[np.float32]:
+        """float32 [classes]: P(accepted | parent accepted) of all classes."""
+        raw = (np.array(_FLOORS) + np.array([*_FLOORS[1:], 1.0])) / 2
+        tried, right = self._tried.sum(axis=(2, 3)), self._right.sum(axis=(2, 3))
+        by_level = (right + _PRIOR * raw) / (tried + _PRIOR)
+        for source in np.flatnonzero(tried.any(axis=1)):
+            by_level[source] = isotonic(by_level[source].tolist(), (tried[source] + 1.0).tolist())
+        tried, right = self._tried.sum(axis=3), self._right.sum(axis=3)
+        by_evidence = (right + _PRIOR * by_level[:, :, None]) / (tried + _PRIOR)
+        found = (self._right + _PRIOR * by_evidence[..., None]) / (self._tried + _PRIOR)
+        table: NDArray[np.float32] = found.astype(np.float32).ravel()
+        return table
+
+
+def cells_of(draft: Draft) -> NDArray[np.intp]:
+    """intp [n]: the class of every node, for a `Calibrator`."""
+    raw = np.clip(np.nan_to_num(draft.confidence), 0.0, 1.0)
+    cells = _LEVEL_OF[(raw * _FINE).astype(np.intp)]
+    cells += _DEPTH_OF[np.minimum(draft.depths, len(_DEPTH_OF) - 1)]
+    cells += np.minimum(draft.source, _SOURCES - 1).astype(np.intp) * (
+        _LEVELS * _EVIDENCE * _DEPTHS
+    )
+    if draft.evidence is not None:
+        cells += np.minimum(draft.evidence, _EVIDENCE - 1).astype(np.intp) * _DEPTHS
+    return cells
+
+
+class Calibrated:
+    """A drafter whose confidence is corrected by what became of its drafts.
+
+    Drafts are the inner drafter's, node for node. calibrator: shared by all its streams; None: a
+    new one. A budget's floor is not passed on: it is a probability, and the inner drafter's
+    confidence is none yet. `calibrated` makes one that also serves batches, where that can be.
+    """
+
+    def __init__(self, drafter: Drafter, calibrator: Calibrator | None = None) -> None:
+        self.drafter: Any = drafter
+        self.calibrator = calibrator or Calibrator()
+
+    def open(self, prompt: TokenIds, *, namespace: str = "") -> CalibratedStream:
+        """A stream of the inner drafter."""
+        return CalibratedStream(self.drafter.open(prompt, namespace=namespace), self.calibrator)
+
+    def pair(self, partner: Partner) -> None:
+        """Raise PairMismatch where the inner drafter does not suit the target."""
+        if isinstance(self.drafter, Paired):
+            self.drafter.pair(partner)
+
+    def close(self) -> None:
+        """End the inner drafter, where it can be ended."""
+        end = getattr(self.drafter, "close", None)
+        if end is not None:
+            end()
+
+
+class CalibratedBatch(Calibrated):
+    """The same of a `BatchDrafter`, and one itself."""
+
+    def propose_all(
+        self, streams: Sequence[CalibratedStream], budgets: Sequence[Budget]
+    ) -> list[Draft]:
+        """The inner drafter's drafts, calibrated."""
+        inner = [stream.inner for stream in streams]
+        drafts = self.drafter.propose_all(inner, [_without_floor(budget) for budget in budgets])
+        return [stream.take(draft) for stream, draft in zip(streams, drafts, strict=True)]
+
+    def observe_all(
+        self, streams: Sequence[CalibratedStream], feedback: Sequence[Feedback]
+    ) -> None:
+        """Learn from each, then move all."""
+        for stream, each in zip(streams, feedback, strict=True):
+            stream.learn(each.tokens)
+        self.drafter.observe_all([stream.inner for stream in streams], feedback)
+
+
+class CalibratedStream:
+    """One sequence of a `Calibrated` drafter. Used by one thread at a time."""
+
+    __slots__ = ("_calibrator", "_drafted", "inner")
+
+    def __init__(self, inner: Stream, calibrator: Calibrator) -> None:
+        self.inner = inner
+        self._calibrator = calibrator
+        self._drafted: tuple[Draft, NDArray[np.intp]] | None = None
+
+    def propose(self, budget: Budget) -> Draft:
+        """The inner stream's draft, calibrated."""
+        return self.take(self.inner.propose(_without_floor(budget)))
+
+    def take(self, draft: Draft) -> Draft:
+        """A draft of the inner stream, calibrated and remembered until its outcome is known."""
+        self._drafted = None
+        if not len(draft) or draft.proposal is not None:
+            return draft
+        cells = cells_of(draft)
+        self._drafted = draft, cells
+        sure = self._calibrator.confidence(cells)
+        return Draft(draft.tokens, draft.parents, sure, draft.source, None, draft.evidence)
+
+    def learn(self, tokens: TokenIds) -> None:
+        """What came instead of the last draft, or as it said."""
+        if self._drafted is not None:
+            self._calibrator.learn(*self._drafted, tokens)
+            self._drafted = None
+
+    def observe(self, feedback: Feedback) -> None:
+        """Learn, then move the inner stream."""
+        self.learn(feedback.tokens)
+        self.inner.observe(feedback)
+
+    def close(self) -> None:
+        """Close the inner stream."""
+        self.inner.close()
+
+
+def calibrated(drafter: Drafter) -> Drafter:
+    """The drafter with confidence that can be spent."""
+    return (CalibratedBatch if isinstance(drafter, BatchDrafter) else Calibrated)(drafter)
+
+
+def _without_floor(budget: Budget) -> Budget:
+    return Budget(budget.nodes, budget.depth) if budget.floor else budget

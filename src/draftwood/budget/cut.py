@@ -1,0 +1,156 @@
+"""The cut: which nodes of a step's drafts are worth their verification.
+
+A node's value D is the probability that it is accepted, the product of confidences down its path,
+discounted by its depth (`discounts_of`), and so never above its parent's: ordered by D, any number
+of first nodes of all drafts together is a valid draft for every sequence, and no other choice of
+so many is worth more. What is left to choose is the number n. The pass takes t(n); at a pace of so
+many tokens a second the time is worth pace * t(n) tokens, and the best n maximizes
+
+    gain(n) = (sum of the n largest D) - pace * (t(n) - t(0))
+
+Where t is a straight line this is the marginal rule, D > pace * slope. Measured passes have steps
+(a GPU's tiles), so the whole curve is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftwood.draft import ROOT, Draft
+
+_FORESEEN = 2 / 3
+"""How far the pace where tokens were accepted is taken for what it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The nodes of one draft in the order in which they may be kept.
+
+    keys: not rising. gains: what the draft expects more with the node. Where tokens were sampled
+    both belong to whole levels: all nodes of a level have one key, and the last one the gain.
+    order: the nodes; None: as they stand in the draft.
+    """
+
+    keys: Sequence[float]
+    gains: Sequence[float]
+    order: Sequence[int] | None
+    levels: bool = False
+
+
+def rank(draft: Draft, reach: Sequence[float] = (), discounts: Sequence[float] = ()) -> Ranked:
+    """Order a draft's nodes by value.
+
+    discounts: what counts of the probability of a node of depth 1, 2, .. (`discounts_of`); deeper
+    ones are discounted as the last, and without any all of it counts. reach: for a draft of
+    sampled tokens, P(level d is accepted), d from 0, not rising; levels beyond are worth nothing.
+    Such a draft is ordered by that alone: to keep a token for what it is would change the law it
+    was drawn from.
+    """
+    if draft.proposal is not None:
+        return _rank_levels(draft, reach)
+    paths: list[float] = []
+    values: list[float] = []
+    depths: list[int] = []
+    deepest = len(discounts) - 1
+    last, falling = 1.0, True
+    for parent, sure in zip(draft.parents.tolist(), draft.confidence.tolist(), strict=True):
+        value = sure if 0.0 <= sure <= 1.0 else float(sure > 1.0)  # what is no number is worth 0
+        depth = 0
+        if parent != ROOT:
+            value *= paths[parent]
+            depth = depths[parent] + 1
+        paths.append(value)
+        depths.append(depth)
+        if discounts:
+            value *= discounts[depth if depth < deepest else deepest]
+        falling = falling and value <= last
+        last = value
+        values.append(value)
+    if falling:
+        return Ranked(values, values, None)
+    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)  # stable
+    ordered = [values[node] for node in order]
+    return Ranked(ordered, ordered, order)
+
+
+def discounts_of(pace: float, times: NDArray[np.float64]) -> list[float]:
+    """What a token that is accepted at depth 1, 2, .. is worth, in tokens at the mean pace.
+
+    pace: tokens a plain step. Where d drafted tokens were right the text can be foreseen, and goes
+    on faster than at the mean pace: as fast as steps that accept all of d tokens, had it always
+    been so. A token gained there saves as much less time. It will not stay so for ever, hence the
+    geometric mean of the two paces, the fast one with weight 2/3. Not rising, at most 1.
+    """
+    steps = np.arange(1.0, len(times))
+    fast = np.maximum.accumulate((steps + 1.0) * times[0] / times[1:])
+    found: list[float] = np.minimum(1.0, (pace / fast) ** _FORESEEN).tolist()
+    return found
+
+
+def keep(draft: Draft, ranked: Ranked, count: int) -> Draft:
+    """The draft's first `count` nodes by rank; of sampled tokens, the levels that fit whole."""
+    count = min(count, len(draft))
+    if ranked.levels and 0 < count < len(draft):
+        sizes = np.cumsum(np.bincount(draft.depths)[1:])
+        return draft.shallow(int(np.searchsorted(sizes, count, side="right")))
+    if ranked.order is None or count == len(draft) or not count:
+        return draft.cut(nodes=count) if count else Draft.empty()
+    return draft.only(sorted(ranked.order[:count]))
+
+
+def best_prefix(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64]) -> list[int]:
+    """How many nodes of each draft to keep where a pass costs by drafted tokens in all.
+
+    times: t(0), .. t(N), N being at least the nodes of all drafts.
+    """
+    if len(ranked) == 1:
+        return [_best(np.cumsum(ranked[0].gains), pace, times)]
+    sizes = [len(each.keys) for each in ranked]
+    owners = np.repeat(np.arange(len(ranked)), sizes)
+    keys = np.concatenate([np.asarray(each.keys, dtype=np.float64) for each in ranked])
+    gains = np.concatenate([np.asarray(each.gains, dtype=np.float64) for each in ranked])
+    order = np.argsort(-keys, kind="stable")
+    count = _best(np.cumsum(gains[order]), pace, times)
+    counts: list[int] = np.bincount(owners[order[:count]], minlength=len(ranked)).tolist()
+    return counts
+
+
+def best_length(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64]) -> list[int]:
+    """The same where the pass has as many rows for every sequence: one length for all.
+
+    times: t(0), t(B), t(2 B), .. of a pass of B sequences, up to the longest draft.
+    """
+    longest = len(times) - 1
+    gains = np.zeros((len(ranked), longest))
+    for row, each in zip(gains, ranked, strict=True):
+        row[: len(each.gains)] = each.gains
+    length = _best(np.cumsum(gains.sum(axis=0)), pace, times)
+    return [min(length, len(each.gains)) for each in ranked]
+
+
+def _best(gains: NDArray[np.float64], pace: float, times: NDArray[np.float64]) -> int:
+    """n of the largest gains(n) - pace * (t(n) - t(0)); the smallest of equals, 0 among them."""
+    if not len(gains):
+        return 0
+    worth = gains - pace * (times[1 : len(gains) + 1] - times[0])
+    best = int(worth.argmax())
+    return best + 1 if worth[best] > 0.0 else 0
+
+
+def _rank_levels(draft: Draft, reach: Sequence[float]) -> Ranked:
+    depths = draft.depths.tolist()
+    order = sorted(range(len(depths)), key=depths.__getitem__)  # stable
+    keys: list[float] = []
+    gains: list[float] = []
+    key = 1.0
+    for depth in range(1, max(depths, default=0) + 1):
+        width = depths.count(depth)
+        value = reach[depth - 1] if depth <= len(reach) else 0.0
+        key = min(key, value / width)
+        keys += [key] * width
+        gains += [0.0] * (width - 1) + [value]
+    return Ranked(keys, gains, order, levels=True)

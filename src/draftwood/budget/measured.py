@@ -1,0 +1,300 @@
+"""The cost of a running target's passes, learned from their times."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Sequence
+from math import exp, log
+from statistics import median
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from draftwood.budget.cost import Times
+from draftwood.budget.isotonic import isotonic
+from draftwood.draft import Draft, as_tokens
+from draftwood.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from draftwood.protocols import Target
+
+_BOUNDS = (0, 1, 2, 3, 4, *(b for k in range(2, 20) for b in (3 << (k - 1), 2 << k)))
+"""Where classes of drafted tokens, and of batch sizes, begin: 0 1 2 3 4 6 8 12 16 24 32 ..."""
+_KEPT = 63
+"""Times of a class that are kept; their median counts."""
+_OLD = 1000
+"""Passes of a curve after which a time is out of date."""
+_SETTLED = 3
+"""Times of a class from which on its next ones tell how fast the machine is now."""
+_TURN = 0.1
+"""How quickly the speed of the machine is followed."""
+_FIRST = (0.9, 0.1, 0.03)
+"""What is believed before anything is timed: a, b, c of a + b * batch + c * drafted."""
+
+
+class MeasuredCost:
+    """t(n) of a target in wall-clock seconds, refined by every pass; may begin knowing nothing.
+
+    Drafted tokens, batch sizes and contexts fall into geometric classes. Each class keeps its last
+    63 times, and none older than 1000 passes, and counts with their median, so that a slow pass
+    now and then does not mislead. What makes all passes slower or faster, such as other work on the
+    machine, is followed apart and taken out of the times, since only ratios decide. Along
+    drafted tokens the curve never falls (isotonic regression, weighted by counts), and beyond the
+    largest draft timed it goes on no flatter than up to there. Where few passes were timed, it
+    leans on a plane through all of them: t = a + b * batch + c * drafted. Until that is known, a
+    drafted token is taken to add 3 % to a plain step of one sequence. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._speed = 0.0  # log of how much longer passes take now than the curves say
+        self._plane = _Plane()
+        self._curves: dict[tuple[int, int], _Curve] = {}
+        self._lock = Lock()
+
+    def seconds(self, drafted: int, *, batch: int = 1, context: int = 0) -> float:
+        """A pass over `batch` sequences with `drafted` tokens in all."""
+        with self._lock:
+            return exp(self._speed) * float(
+                self._curve(batch, context).upto(drafted, batch)[drafted]
+            )
+
+    def times(self, most: int, *, batch: int = 1, context: int = 0) -> Times:
+        """The same for 0 to `most` drafted tokens."""
+        with self._lock:
+            return exp(self._speed) * self._curve(batch, context).upto(most, batch)
+
+    def observe(self, drafted: int, seconds: float, *, batch: int = 1, context: int = 0) -> None:
+        """A pass took so long; what is no time is left out."""
+        if not 0.0 < seconds < float("inf"):
+            return
+        with self._lock:
+            curve = self._curve(batch, context)
+            if curve.count(drafted) >= _SETTLED:
+                expected = float(curve.upto(drafted, batch)[drafted])
+                off = log(seconds / expected) - self._speed
+                self._speed += _TURN * max(-1.0, min(1.0, off))
+            seconds /= exp(self._speed)
+            self._plane.add(drafted, seconds, batch)
+            curve.add(drafted, seconds, batch)
+
+    def sweep(
+        self,
+        target: Target,
+        prompt: ArrayLike,
+        *,
+        sizes: Sequence[int] = (0, 1, 2, 4, 8, 16, 32),
+        batches: Iterable[int] = (1,),
+        rounds: int = 5,
+        seconds: float = float("inf"),
+    ) -> None:
+        """Time passes of several draft sizes (a sequence) in turn, for each batch size.
+
+        prompt: what stands in the context, at least one token; drafts are made of its tokens.
+        Nothing is generated. A first pass of each size warms up and is not counted. seconds: no
+        pass begins later than this.
+
+        Raises:
+            InvalidOption: no rounds or sizes.
+        """
+        if rounds < 1 or not sizes or min(sizes) < 0:
+            raise InvalidOption(f"{rounds} rounds of sizes {list(sizes)}; use 1 or more of each")
+        tokens = as_tokens(prompt)
+        drafts = {size: Draft.chain(np.resize(tokens, size)) for size in sizes}
+        end = perf_counter() + seconds
+        for batch in batches:
+            with _Passes(target, tokens, batch) as passes:
+                for turn in range(rounds + 1):
+                    for size, draft in drafts.items():
+                        if perf_counter() > end:
+                            return
+                        taken = passes.time(draft)
+                        if turn:
+                            self.observe(size * batch, taken, batch=batch, context=len(tokens))
+
+    def _curve(self, batch: int, context: int) -> _Curve:
+        # contexts up to 255 tokens are one class; from there on, each four times the one before
+        key = (_class(batch), max(0, context.bit_length() - 7) // 2)
+        curve = self._curves.get(key)
+        if curve is None:
+            curve = self._curves[key] = _Curve(self._plane)
+        return curve
+
+
+class _Plane:
+    """t = a + b * batch + c * drafted, in least squares of relative errors; old times fade.
+
+    Relative to what was timed, so that a pass that stalled counts for little.
+    """
+
+    def __init__(self) -> None:
+        self.slopes = _FIRST
+        self._moments = [0.0] * 9
+        self._count = 0
+        self._mass = 0.0
+
+    def at(self, drafted: float, batch: float) -> float:
+        a, b, c = self.slopes
+        return a + b * batch + c * drafted
+
+    def add(self, drafted: int, seconds: float, batch: int) -> None:
+        fade, weight = 1.0 - 1.0 / _OLD, seconds**-2
+        products = (1.0, batch, drafted, batch * batch, batch * drafted, drafted * drafted)
+        terms = (*products, seconds, batch * seconds, drafted * seconds)
+        pairs = zip(self._moments, terms, strict=True)
+        self._moments = [fade * old + weight * term for old, term in pairs]
+        self._mass = fade * self._mass + 1.0
+        self._count += 1
+        if self._count <= 32 or not self._count % 16:
+            self.slopes = self._fit()
+
+    def _fit(self) -> tuple[float, float, float]:
+        """The best slopes of which none is negative; the last ones where a step took no time.
+
+        Held, with the weight of a few passes, to what b / a and c / a were first believed to be.
+        """
+        unit = self._mass / self._moments[0]
+        aa, ab, ac, bb, bc, cc, *sums = (unit * each for each in self._moments)
+        (a, b, c), hold_b, hold_c = _FIRST, 1.0, 50.0
+        aa += hold_b * (b / a) ** 2 + hold_c * (c / a) ** 2
+        ab -= hold_b * b / a
+        ac -= hold_c * c / a
+        matrix = np.array([[aa, ab, ac], [ab, bb + hold_b, bc], [ac, bc, cc + hold_c]])
+        free = [0, 1, 2]
+        while free:
+            found = np.linalg.solve(matrix[np.ix_(free, free)], np.array(sums)[free])
+            if found.min() >= 0.0:
+                slopes = dict(zip(free, found.tolist(), strict=True))
+                a, b = slopes.get(0, 0.0), slopes.get(1, 0.0)
+                return (a, b, slopes.get(2, 0.0)) if a + b > 0.0 else self.slopes
+            free.pop(int(found.argmin()))
+        return self.slopes
+
+
+class _Curve:
+    """t(n) at one class of batch sizes and contexts."""
+
+    def __init__(self, plane: _Plane) -> None:
+        self._plane = plane
+        self._bins: dict[int, _Bin] = {}
+        self._passes = self._draw_at = 0
+        self._drawn: dict[int, Times] = {}
+
+    def add(self, drafted: int, seconds: float, batch: int) -> None:
+        self._passes += 1
+        key = _class(drafted)
+        if key not in self._bins:
+            self._bins[key] = _Bin()
+            self._draw_at = self._passes
+        self._bins[key].add(self._passes, drafted, seconds, batch)
+        if self._passes >= self._draw_at:
+            self._draw_at = self._passes + 1 + min(15, self._passes // 4)
+            self._drawn.clear()
+            for key, kept in list(self._bins.items()):
+                if kept.newest < self._passes - _OLD:
+                    del self._bins[key]
+
+    def count(self, drafted: int) -> int:
+        kept = self._bins.get(_class(drafted))
+        return 0 if kept is None else kept.count
+
+    def upto(self, most: int, batch: int) -> Times:
+        drawn = self._drawn.get(batch)
+        if drawn is None or len(drawn) <= most:
+            drawn = self._drawn[batch] = self._draw(max(64, 1 << most.bit_length()), batch)
+        return drawn[: most + 1]
+
+    def _draw(self, most: int, batch: int) -> Times:
+        """The plane, bent to the medians."""
+        plane = self._plane
+        places: list[float] = []
+        heights: list[float] = []
+        weights: list[float] = []
+        common = 1.0  # how far off the plane this class is as a whole
+        for key in sorted(self._bins):
+            kept = self._bins[key]
+            known = kept.count / (kept.count + 2.0)
+            off = (kept.seconds / plane.at(kept.drafted, kept.batch)) ** known
+            if not places:
+                common = off
+                if kept.drafted:  # no plain step was timed
+                    places, heights, weights = [0.0], [off * plane.at(0.0, batch)], [0.5]
+            else:
+                off *= common ** (1.0 - known)
+            places.append(kept.drafted)
+            heights.append(off * plane.at(kept.drafted, batch))
+            weights.append(float(kept.count))
+        if not places:
+            places, heights, weights = [0.0], [plane.at(0.0, batch)], [1.0]
+        heights = isotonic(heights, weights)
+        n = np.arange(most + 1, dtype=np.float64)
+        drawn: Times = np.interp(n, places, heights)
+        last = places[-1]
+        if last < most:
+            a, b, c = _FIRST  # a wrong slope must not keep larger drafts from being tried
+            most_believed = 2.0 * c / (a + b * batch)
+            slope = min(plane.slopes[2] / plane.at(0.0, batch), most_believed) * heights[0]
+            steepest = max(slope, (heights[-1] - heights[0]) / last) if last else slope
+            beyond = n > last
+            drawn[beyond] = heights[-1] + steepest * (n[beyond] - last)
+        drawn.flags.writeable = False
+        return drawn
+
+
+class _Bin:
+    """The last times of a class of drafted tokens: their median, and where they were taken."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, float, int, int]] = deque(maxlen=_KEPT)
+        self.count = self.newest = 0
+        self.seconds = self.drafted = self.batch = 0.0
+
+    def add(self, at: int, drafted: int, seconds: float, batch: int) -> None:
+        kept = self._kept
+        kept.append((at, seconds, drafted, batch))
+        while kept[0][0] < at - _OLD:
+            kept.popleft()
+        self.count, self.newest = len(kept), at
+        _, times, drafts, batches = zip(*kept, strict=True)
+        self.seconds = median(times)
+        self.drafted = sum(drafts) / len(kept)
+        self.batch = sum(batches) / len(kept)
+
+
+class _Passes:
+    """Sequences that stand behind one prompt and are scored again and again."""
+
+    def __init__(self, target: Target, prompt: Any, batch: int) -> None:
+        opened = getattr(target, "open_batch", None)
+        if opened is not None and getattr(target, "batches", False):
+            self._batch = opened(batch)
+            self._seats = [self._batch.open(prompt) for _ in range(batch)]
+        else:
+            self._batch = None
+            self._seats = [target.open(prompt) for _ in range(batch)]
+
+    def time(self, draft: Draft) -> float:
+        start = perf_counter()
+        if self._batch is not None:
+            rows = self._batch.score(self._seats, [draft] * len(self._seats))
+        else:
+            rows = [seat.score(draft) for seat in self._seats]
+        for row in rows:
+            row.argmax()  # what runs on a device has to be waited for
+        return perf_counter() - start
+
+    def __enter__(self) -> _Passes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for seat in self._seats:
+            seat.close()
+        if self._batch is not None:
+            self._batch.close()
+
+
+def _class(number: int) -> int:
+    return bisect_right(_BOUNDS, number) - 1

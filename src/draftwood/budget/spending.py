@@ -1,0 +1,211 @@
+"""Spending: drafts are cut to what pays, over all sequences of a pass, or not asked for at all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+from typing import Literal
+
+from draftwood.budget.account import Account
+from draftwood.budget.cost import LearnedCost, LinearCost, VerifyCost, times
+from draftwood.budget.cut import best_length, best_prefix, discounts_of, keep, rank
+from draftwood.budget.measured import MeasuredCost
+from draftwood.draft import Budget, Draft
+from draftwood.protocols import Spent
+
+_PACE_STEPS = 2048
+"""Steps over which the pace is averaged."""
+_PRIOR_STEPS = 8.0
+"""How many plain steps the pace begins with."""
+_PLAIN_EVERY = 128
+"""Steps after which a plain one is made for its time, once it is well known."""
+_DEPTHS = 64
+"""Levels of sampled drafts whose acceptance is learned."""
+
+
+class Spending:
+    """The spender of a service: one for all its sequences and threads.
+
+    cost: what a pass takes. One that learns (`MeasuredCost`) is told every timed pass, and drafting
+    time is counted; with any other, whose unit is its own, drafting is taken to be free. limit: the
+    most that one draft may hold. share: of all time, what may be lost against plain decoding while
+    drafting is tried (`Account` has the bound; it holds for each class of batch sizes).
+
+    The price of time is the pace that is reached, tokens a second over the long run, so that no
+    change of the drafts could raise it further (Dinkelbach's iteration, made online): it begins at
+    plain decoding's and rises with what drafting gains.
+    """
+
+    def __init__(
+        self, cost: VerifyCost, *, limit: Budget | None = None, share: float = 0.005
+    ) -> None:
+        self.cost = cost
+        self.limit = limit or Budget(64)
+        self._share = share
+        self._learned = cost if isinstance(cost, LearnedCost) else None
+        self._timed = 0
+        self._lock = Lock()
+        self._regimes: dict[int, _Regime] = {}
+        self._levels = _Levels()
+
+    @classmethod
+    def of(
+        cls,
+        setting: float | Literal["auto"],
+        *,
+        auto: VerifyCost | None = None,
+        limit: Budget | None = None,
+    ) -> Spending:
+        """From what a spec says with `cost=`.
+
+        setting: the part of a plain step that each drafted token adds, or "auto": `auto`, which
+        is a new `MeasuredCost` where it is None.
+        """
+        if setting == "auto":
+            return cls(auto or MeasuredCost(), limit=limit)
+        return cls(LinearCost(float(setting)), limit=limit)
+
+    def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
+        """The most that each of `batch` drafts may hold; 0 nodes: drafting is off for this step.
+
+        Its floor is the least that a node can be worth: the smallest step of the cost curve at the
+        current pace.
+        """
+        regime = self._regime(batch)
+        if not regime.account.open or (self._learned is not None and regime.wants_plain):
+            return Budget(0)
+        if padded and batch > 1:
+            return self.limit
+        curve = times(self.cost, self.limit.nodes, batch=batch, context=context)
+        if len(curve) < 2:
+            return self.limit
+        least = float((curve[1:] - curve[:-1]).min()) * regime.pace / float(curve[0]) * batch
+        floor = min(1.0, max(self.limit.floor, least))
+        return Budget(self.limit.nodes, self.limit.depth, floor)
+
+    def spend(
+        self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
+    ) -> list[Draft]:
+        """What of the drafts is worth verifying; in a padded pass, cut to one length."""
+        longest = max(map(len, drafts))
+        if not longest:
+            return list(drafts)
+        batch = len(drafts)
+        curve = times(self.cost, longest * batch, batch=batch, context=context)
+        pace = self._regime(batch).pace
+        discounts = discounts_of(pace, curve[::batch])
+        ranked = [rank(draft, self._levels.reach, discounts) for draft in drafts]
+        price = pace * batch / float(curve[0])
+        if padded:
+            counts = best_length(ranked, price, curve[::batch])
+        else:
+            counts = best_prefix(ranked, price, curve)
+        return [keep(*each) for each in zip(drafts, ranked, counts, strict=True)]
+
+    def observe(self, spent: Spent) -> None:
+        """Learn from a pass: what it took, what it brought."""
+        sizes = [len(draft) for draft in spent.drafts]
+        batch = len(sizes)
+        drafted = batch * max(sizes) if spent.padded else sum(sizes)
+        where = {"batch": batch, "context": spent.context}
+        with self._lock:
+            regime = self._regime(batch)
+            plain, expected = (self.cost.seconds(n, **where) for n in (0, drafted))
+            taken = expected / plain
+            if self._learned is not None:
+                if spent.pass_seconds is not None:
+                    self._learned.observe(drafted, spent.pass_seconds, **where)
+                    taken *= regime.excess(spent.pass_seconds / expected, plain=not drafted)
+                    self._timed += 1
+                if not self._timed:
+                    return
+                if spent.asked:
+                    taken += regime.without_stall(spent.draft_seconds / plain)
+            regime.settle(taken, 1.0 + sum(spent.accepted) / batch, plain=not drafted)
+            for draft, accepted in zip(spent.drafts, spent.accepted, strict=True):
+                if draft.proposal is not None and len(draft):
+                    self._levels.learn(draft.height, accepted)
+
+    def speedup(self, batch: int = 1) -> float:
+        """The pace over that of plain decoding, as it is now believed to be at a batch size."""
+        return self._regime(batch).pace
+
+    def drafting(self, batch: int = 1) -> bool:
+        """Whether drafting is on at a batch size."""
+        return self._regime(batch).account.open
+
+    def _regime(self, batch: int) -> _Regime:
+        key = batch.bit_length()
+        regime = self._regimes.get(key)
+        if regime is None:
+            regime = self._regimes.setdefault(key, _Regime(self._share))
+        return regime
+
+
+class _Regime:
+    """What holds at batch sizes of one power of two. Time is counted in plain steps."""
+
+    def __init__(self, share: float) -> None:
+        self.account = Account(share)
+        self.pace = 1.0
+        self._tokens = self._time = _PRIOR_STEPS
+        self._since_plain, self._every = 0, 1
+        self._plain_excess = 1.0
+        self._drafting: deque[float] = deque(maxlen=15)
+
+    @property
+    def wants_plain(self) -> bool:
+        """Whether the time of a plain step should be taken again."""
+        return self._since_plain >= self._every
+
+    def excess(self, ratio: float, *, plain: bool) -> float:
+        """What a pass took over what was expected, but for stalls, against what plain ones do."""
+        ratio = min(max(ratio, 0.5), 2.0)
+        if plain:
+            self._plain_excess += (ratio - self._plain_excess) / 64.0
+            return 1.0
+        return ratio / self._plain_excess
+
+    def without_stall(self, drafting: float) -> float:
+        """A drafting time, at most twice the second longest of the last ones.
+
+        So what a stall of the machine adds to one of them is not taken for the drafter's.
+        """
+        last = self._drafting
+        last.append(drafting)
+        return min(drafting, 2.0 * sorted(last)[-2]) if len(last) > 1 else drafting
+
+    def settle(self, time: float, tokens: float, *, plain: bool) -> None:
+        self.account.settle(time, tokens)
+        fade = 1.0 - 1.0 / _PACE_STEPS
+        self._tokens = self._tokens * fade + tokens
+        self._time = self._time * fade + time
+        self.pace = max(1.0, self._tokens / self._time)
+        if plain:
+            self._since_plain, self._every = 0, min(2 * self._every, _PLAIN_EVERY)
+        else:
+            self._since_plain += 1
+
+
+class _Levels:
+    """How deep drafts of sampled tokens are accepted, over all of them, whatever the tokens."""
+
+    def __init__(self) -> None:
+        self._tried = [2.0] * _DEPTHS
+        self._accepted = [1.5] * _DEPTHS
+        self.reach: list[float] = []
+        self._refresh()
+
+    def learn(self, height: int, accepted: int) -> None:
+        for depth in range(min(height, accepted + 1, _DEPTHS)):
+            self._tried[depth] = 0.99 * self._tried[depth] + 1.0
+            self._accepted[depth] = 0.99 * self._accepted[depth] + (accepted > depth)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        reach, value = [], 1.0
+        for tried, accepted in zip(self._tried, self._accepted, strict=True):
+            value *= accepted / tried
+            reach.append(value)
+        self.reach = reach

@@ -1,0 +1,109 @@
+"""The acceptance ratchet of the demo pair: what each rule and drafter accepts on sampled text.
+
+    python tests/golden/pair_ratchet.py            what holds now, beside what is expected
+    python tests/golden/pair_ratchet.py --write    expect from now on what holds now
+
+Both models run: prompts of the golden traces, text sampled at temperature 1 (greedy for the small
+model's chosen trees), chance by seed. Another processor may round a probability otherwise and so
+take another branch here and there: SLACK of the tokens a step is left for that.
+"""
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from draftwood.decode import decode
+from draftwood.demo.model import drafter_path, target_path
+from draftwood.drafters.graph import GraphDrafter
+from draftwood.drafters.model import ModelChain
+from draftwood.drafters.sampled import MultiCandidate
+from draftwood.drafters.tree import BestFirstTree, SpecInferTree
+from draftwood.load import load
+from draftwood.sampling import Sampling, SeededChance
+from draftwood.stats import Stats
+from draftwood.stop import Stop
+from draftwood.targets.transformers_draft import TransformersDraftModel
+from draftwood.verify.block import BlockVerification
+from draftwood.verify.greedy import Greedy
+from draftwood.verify.match import SampleAndMatch
+from draftwood.verify.multiround import MultiRound
+from draftwood.verify.rejection import ChainRejection, RecursiveRejection
+from draftwood.verify.transport import KSeq, SpecHub
+from draftwood.verify.traversal import TraversalVerification
+
+HERE = Path(__file__).parent
+EXPECTED = HERE / "expected_pair.json"
+SLACK = 0.03
+PROMPTS, TOKENS = 16, 48
+LAW = Sampling(temperature=1.0)
+
+
+def sampled(widths, draw, rule):
+    """A tree drawn from q, and the rule that verifies it."""
+
+    def make(model, seed):
+        drafter = MultiCandidate(model, widths=widths, draw=draw, law=LAW, chance=seed)
+        return drafter, rule(SeededChance(seed + 1), LAW)
+
+    return make
+
+
+def chosen(drafter):
+    """A tree of likeliest tokens, verified greedily."""
+    return lambda model, seed: (drafter(model), Greedy())
+
+
+CHAIN, TREE = (1, 1, 1, 1), (3, 1, 1, 1)
+SIDES = {
+    "chain rejection": sampled(CHAIN, "independent", ChainRejection),
+    "block": sampled(CHAIN, "independent", BlockVerification),
+    "sample and match": sampled(TREE, "distinct", SampleAndMatch),
+    "recursive rejection": sampled(TREE, "distinct", RecursiveRejection),
+    "traversal": sampled(TREE, "distinct", TraversalVerification),
+    "MSS": sampled(TREE, "independent", MultiRound),
+    "K-SEQ": sampled(TREE, "independent", KSeq),
+    "SpecHub": sampled((2, 2), "hub", SpecHub),
+    "chain": chosen(lambda model: ModelChain(model, gamma=6, gain=0.0)),
+    "specinfer": chosen(lambda model: SpecInferTree(model, widths=(4, 2, 1, 1), gain=0.0)),
+    "bestfirst": chosen(lambda model: BestFirstTree(model, gain=0.0)),
+    "gsd": chosen(lambda model: GraphDrafter(model, gain=0.0)),
+}
+
+
+@cache
+def pair():
+    """The demo's target and its small model."""
+    return load(target_path(), "none"), TransformersDraftModel.load(drafter_path())
+
+
+def measure(side):
+    """Tokens and steps of one side."""
+    llm, small = pair()
+    lines = (HERE / "traces" / "rollouts.jsonl").read_text().splitlines()[:PROMPTS]
+    stats = Stats()
+    for number, line in enumerate(lines):
+        drafter, verifier = SIDES[side](small, 1000 * number)
+        prompt = np.array(json.loads(line)["prompt_tokens"], dtype=np.int32)
+        for step in decode(
+            llm.target, drafter, verifier, prompt, stop=Stop(TOKENS, llm.end_tokens)
+        ):
+            stats.add(step)
+    return {"tokens": stats.tokens, "steps": stats.steps}
+
+
+def main():
+    now = {side: measure(side) for side in SIDES}
+    expected = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {}
+    for side, row in now.items():
+        before = expected.get(side)
+        was = f"{before['tokens'] / before['steps']:.3f}" if before else "-"
+        print(f"{side:22} {row['tokens'] / row['steps']:.3f} tokens a step (expected {was})")
+    if "--write" in sys.argv[1:]:
+        EXPECTED.write_text(json.dumps(now, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
