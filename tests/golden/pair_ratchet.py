@@ -37,7 +37,8 @@ from draftwood.verify.traversal import TraversalVerification
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected_pair.json"
 SLACK = 0.03
-PROMPTS, TOKENS = 16, 48
+PROMPTS = {"rollouts": 24, "sql_agent": 40}
+TOKENS = 96
 LAW = Sampling(temperature=1.0)
 
 
@@ -79,17 +80,21 @@ def pair():
     return load(target_path(), "none"), TransformersDraftModel.load(drafter_path())
 
 
+def prompts():
+    """Some lines of each golden trace."""
+    for name, count in PROMPTS.items():
+        yield from (HERE / "traces" / f"{name}.jsonl").read_text().splitlines()[:count]
+
+
 def measure(side):
     """Tokens and steps of one side."""
     llm, small = pair()
-    lines = (HERE / "traces" / "rollouts.jsonl").read_text().splitlines()[:PROMPTS]
     stats = Stats()
-    for number, line in enumerate(lines):
+    for number, line in enumerate(prompts()):
         drafter, verifier = SIDES[side](small, 1000 * number)
         prompt = np.array(json.loads(line)["prompt_tokens"], dtype=np.int32)
-        for step in decode(
-            llm.target, drafter, verifier, prompt, stop=Stop(TOKENS, llm.end_tokens)
-        ):
+        stop = Stop(TOKENS, llm.end_tokens)
+        for step in decode(llm.target, drafter, verifier, prompt, stop=stop):
             stats.add(step)
     return {"tokens": stats.tokens, "steps": stats.steps}
 

@@ -6,6 +6,7 @@ import pkgutil
 from typing import Any, Final, Literal, TypeAlias
 
 from draftwood.drafters.model import ModelChain
+from draftwood.drafters.overlapped import Overlapped
 from draftwood.drafters.sampled import Drawing, MultiCandidate
 from draftwood.drafters.tree import BestFirstTree, SpecInferTree
 from draftwood.errors import InvalidSpec, MissingExtra
@@ -78,6 +79,19 @@ def bestfirst(
     return BestFirstTree(
         small, nodes=nodes, top_k=top_k, width=width, passes=passes, floor=floor, gain=gain
     )
+
+
+def overlapped(
+    *,
+    model: str,
+    ahead: int = 8,
+    least: int = 1,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Overlapped:
+    """An `Overlapped`, best with a device of its own: `overlapped:model=PATH,device=cuda:1`."""
+    small = small_model(model, device=device, dtype=dtype)
+    return Overlapped(small, ahead=ahead, least=least)
 
 
 def sampled(

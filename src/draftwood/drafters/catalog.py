@@ -24,6 +24,7 @@ DRAFTERS: Final = {
     "specinfer": "draftwood.drafters.by_path:specinfer",
     "bestfirst": "draftwood.drafters.by_path:bestfirst",
     "sampled": "draftwood.drafters.by_path:sampled",
+    "overlapped": "draftwood.drafters.by_path:overlapped",
     "gsd": "draftwood.drafters.graph_by_path:gsd",
     "cape": "draftwood.drafters.graph_by_path:cape",
     "ouroboros": "draftwood.drafters.graph_by_path:ouroboros",

@@ -104,9 +104,8 @@ class GrowingStream:
     def observe(self, feedback: Feedback) -> None:
         """Move the seat along what was committed, as far as it was computed for that."""
         gain, tokens = self._drafter.gain, feedback.tokens
-        if self._promised:
-            accepted = len(self._growth.follow(tokens[: len(feedback.verdict.path)].tolist()))
-            gain.settle(self._promised, max(0, accepted - 1))
+        accepted = len(self._growth.follow(tokens[: len(feedback.verdict.path)].tolist()))
+        gain.settle(self._promised, max(0, accepted - 1) if self._promised else 0)
         if self._steps:
             gain.time(self.passes, self._seconds, len(tokens))
         else:

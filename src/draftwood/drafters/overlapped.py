@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.drafters.seats import pair_models
 from draftwood.errors import InvalidOption
-from draftwood.protocols import DraftModel, DraftSeat, Feedback
+from draftwood.protocols import DraftModel, DraftSeat, Feedback, Partner
 
 _LONG = 512
 """Nodes after which the small model's cache is tidied up, at the cost of what it is ahead."""
@@ -46,6 +47,10 @@ class Overlapped:
     def open(self, prompt: TokenIds, *, namespace: str = "") -> OverlappedStream:
         """A stream behind `prompt`, which begins to draft at once; nothing is shared."""
         return OverlappedStream(self._model.open(prompt), self._ahead, self._least)
+
+    def pair(self, partner: Partner) -> None:
+        """Raise PairMismatch where the model does not suit the target."""
+        pair_models([self._model], partner)
 
 
 class OverlappedStream:
