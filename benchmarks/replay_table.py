@@ -1,4 +1,4 @@
-"""Tokens per step of the suffix and lookup drafters on recorded traces, beside published figures.
+"""Tokens per step of history's drafters on recorded traces, the suffix tree's beside published ones.
 
     python benchmarks/replay_table.py --traces traces/*.jsonl.gz --tokenizer tokenizers/qwen2.5
 
@@ -32,7 +32,8 @@ RESULTS = Path(__file__).parent / "results" / "replay_table.json"
 LINEAR = "suffix:alpha=1,floor=0.1,mode=linear,depth=24"
 TREE = "suffix:alpha=4,floor=0,mode=tree,nodes=32"
 LOOKUP = "lookup"
-TITLES = {LINEAR: "suffix linear", TREE: "suffix tree", LOOKUP: "lookup"}
+RECALL = "recall"
+TITLES = {LINEAR: "suffix linear", TREE: "suffix tree", LOOKUP: "lookup", RECALL: "recall"}
 
 # The study's (tokens per step, drafted per step): linear with alpha 1, tree with alpha 4.
 PUBLISHED: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -90,8 +91,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """A line a trace: tokens per step (drafted per step), ours and the study's."""
     drawn = Table(title="tokens per step (drafted tokens per step)", title_justify="left")
     drawn.add_column("trace")
-    for name in ("suffix linear", "study", "off", "suffix tree", "study", "off", "lookup"):
+    for name in ("suffix linear", "study", "off", "suffix tree", "study", "off"):
         drawn.add_column(name, justify="right")
+    for spec in (LOOKUP, RECALL):
+        drawn.add_column(TITLES[spec], justify="right")
     cells = {(row["trace"], row["drafter"]): row for row in rows}
     for trace in dict.fromkeys(row["trace"] for row in rows):
         line = []
@@ -103,7 +106,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
                 line += [f"{rate:.2f} ({drafted:.1f})", f"{off:+.1%}"]
             else:
                 line += ["", ""]
-        drawn.add_row(trace, *line, _cell(cells[trace, LOOKUP]))
+        drawn.add_row(trace, *line, *(_cell(cells[trace, spec]) for spec in (LOOKUP, RECALL)))
     return drawn
 
 

@@ -30,8 +30,14 @@ _OLD = 1000
 """Passes of a curve after which a time is out of date."""
 _SETTLED = 3
 """Times of a class from which on its next ones tell how fast the machine is now."""
-_TURN = 0.1
-"""How quickly the speed of the machine is followed."""
+_TURN, _FARTHEST = 0.1, 0.3
+"""How quickly the speed of the machine is followed, and what one pass counts for at most.
+
+Times have a long upper tail. Were all of it counted, the speed would rise for ever above medians
+that sink below it, and times taken before could no longer be compared with those taken now.
+"""
+_LEAK = 1.0 / 256.0
+"""What of the speed passes on to the curves with every time taken, so that it stays near 0."""
 _FIRST = (0.9, 0.1, 0.03)
 """What is believed before anything is timed: a, b, c of a + b * batch + c * drafted."""
 
@@ -44,9 +50,11 @@ class MeasuredCost:
     now and then does not mislead. What makes all passes slower or faster, such as other work on the
     machine, is followed apart and taken out of the times, since only ratios decide. Along
     drafted tokens the curve never falls (isotonic regression, weighted by counts), and beyond the
-    largest draft timed it goes on no flatter than up to there. Where few passes were timed, it
-    leans on a plane through all of them: t = a + b * batch + c * drafted. Until that is known, a
-    drafted token is taken to add 3 % to a plain step of one sequence. Thread-safe.
+    largest draft timed it goes on no flatter than along the upper half of those timed. Where few
+    passes of a context were timed it leans on the curve of the next shorter context that is known,
+    without one on a plane through all passes: t = a + b * batch + c * drafted. Until that is known,
+    a drafted token is taken to add 3 % to a plain step of one sequence. A curve is drawn anew after
+    a quarter more passes, at the latest after 32. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -76,7 +84,7 @@ class MeasuredCost:
             if curve.count(drafted) >= _SETTLED:
                 expected = float(curve.upto(drafted, batch)[drafted])
                 off = log(seconds / expected) - self._speed
-                self._speed += _TURN * max(-1.0, min(1.0, off))
+                self._speed += _TURN * max(-_FARTHEST, min(_FARTHEST, off)) - _LEAK * self._speed
             seconds /= exp(self._speed)
             self._plane.add(drafted, seconds, batch)
             curve.add(drafted, seconds, batch)
@@ -120,7 +128,9 @@ class MeasuredCost:
         key = (_class(batch), max(0, context.bit_length() - 7) // 2)
         curve = self._curves.get(key)
         if curve is None:
-            curve = self._curves[key] = _Curve(self._plane)
+            shorter = [self._curves.get((key[0], size)) for size in range(key[1])]
+            known = [each for each in shorter if each is not None]
+            curve = self._curves[key] = _Curve(self._plane, known[-1] if known else None)
         return curve
 
 
@@ -132,32 +142,42 @@ class _Plane:
 
     def __init__(self) -> None:
         self.slopes = _FIRST
-        self._moments = [0.0] * 9
-        self._count = 0
+        self._moments = np.zeros((3, 4))  # of 1, batch, drafted with themselves and the time
         self._mass = 0.0
+        self._count = 0
+        self._new: list[tuple[float, float, float, float]] = []
 
     def at(self, drafted: float, batch: float) -> float:
         a, b, c = self.slopes
         return a + b * batch + c * drafted
 
     def add(self, drafted: int, seconds: float, batch: int) -> None:
-        fade, weight = 1.0 - 1.0 / _OLD, seconds**-2
-        products = (1.0, batch, drafted, batch * batch, batch * drafted, drafted * drafted)
-        terms = (*products, seconds, batch * seconds, drafted * seconds)
-        pairs = zip(self._moments, terms, strict=True)
-        self._moments = [fade * old + weight * term for old, term in pairs]
-        self._mass = fade * self._mass + 1.0
+        self._new.append((1.0, batch, drafted, seconds))
         self._count += 1
-        if self._count <= 32 or not self._count % 16:
+        if self._count <= 32 or len(self._new) >= 32:
+            self._take_in()
             self.slopes = self._fit()
+
+    def _take_in(self) -> None:
+        rows = np.array(self._new)
+        fades = (1.0 - 1.0 / _OLD) ** np.arange(len(rows), -1.0, -1.0)
+        relative = rows / rows[:, 3:]
+        self._moments = fades[0] * self._moments + (relative[:, :3].T * fades[1:]) @ relative
+        self._mass = float(fades[0] * self._mass + fades[1:].sum())
+        self._new.clear()
 
     def _fit(self) -> tuple[float, float, float]:
         """The best slopes of which none is negative; the last ones where a step took no time.
 
         Held, with the weight of a few passes, to what b / a and c / a were first believed to be.
         """
-        unit = self._mass / self._moments[0]
-        aa, ab, ac, bb, bc, cc, *sums = (unit * each for each in self._moments)
+        moments = self._moments * (self._mass / self._moments[0, 0])
+        (aa, ab, ac), (bb, bc), cc, sums = (
+            moments[0, :3].tolist(),
+            moments[1, 1:3].tolist(),
+            float(moments[2, 2]),
+            moments[:, 3],
+        )
         (a, b, c), hold_b, hold_c = _FIRST, 1.0, 50.0
         aa += hold_b * (b / a) ** 2 + hold_c * (c / a) ** 2
         ab -= hold_b * b / a
@@ -165,7 +185,7 @@ class _Plane:
         matrix = np.array([[aa, ab, ac], [ab, bb + hold_b, bc], [ac, bc, cc + hold_c]])
         free = [0, 1, 2]
         while free:
-            found = np.linalg.solve(matrix[np.ix_(free, free)], np.array(sums)[free])
+            found = np.linalg.solve(matrix[np.ix_(free, free)], sums[free])
             if found.min() >= 0.0:
                 slopes = dict(zip(free, found.tolist(), strict=True))
                 a, b = slopes.get(0, 0.0), slopes.get(1, 0.0)
@@ -177,8 +197,9 @@ class _Plane:
 class _Curve:
     """t(n) at one class of batch sizes and contexts."""
 
-    def __init__(self, plane: _Plane) -> None:
+    def __init__(self, plane: _Plane, shorter: _Curve | None) -> None:
         self._plane = plane
+        self._shorter = shorter
         self._bins: dict[int, _Bin] = {}
         self._passes = self._draw_at = 0
         self._drawn: dict[int, Times] = {}
@@ -186,16 +207,14 @@ class _Curve:
     def add(self, drafted: int, seconds: float, batch: int) -> None:
         self._passes += 1
         key = _class(drafted)
-        if key not in self._bins:
-            self._bins[key] = _Bin()
+        kept = self._bins.get(key)
+        if kept is None:
+            kept = self._bins[key] = _Bin()
             self._draw_at = self._passes
-        self._bins[key].add(self._passes, drafted, seconds, batch)
+        kept.add(self._passes, drafted, seconds, batch)
         if self._passes >= self._draw_at:
-            self._draw_at = self._passes + 1 + min(15, self._passes // 4)
+            self._draw_at = self._passes + 1 + min(31, self._passes // 4)
             self._drawn.clear()
-            for key, kept in list(self._bins.items()):
-                if kept.newest < self._passes - _OLD:
-                    del self._bins[key]
 
     def count(self, drafted: int) -> int:
         kept = self._bins.get(_class(drafted))
@@ -207,41 +226,67 @@ class _Curve:
             drawn = self._drawn[batch] = self._draw(max(64, 1 << most.bit_length()), batch)
         return drawn[: most + 1]
 
+    def _believed(self, drafted: float, batch: float) -> float:
+        """The time of a pass before any was timed here."""
+        if self._shorter is not None and self._shorter._bins:
+            return float(self._shorter.upto(round(drafted), round(batch))[-1])
+        return self._plane.at(drafted, batch)
+
     def _draw(self, most: int, batch: int) -> Times:
-        """The plane, bent to the medians."""
-        plane = self._plane
+        """What was believed, bent to the medians."""
+        self._forget()
+        if not self._bins and self._shorter is not None:
+            return self._shorter.upto(most, batch)
         places: list[float] = []
         heights: list[float] = []
         weights: list[float] = []
-        common = 1.0  # how far off the plane this class is as a whole
+        common = 1.0  # how far off this class is as a whole
         for key in sorted(self._bins):
             kept = self._bins[key]
             known = kept.count / (kept.count + 2.0)
-            off = (kept.seconds / plane.at(kept.drafted, kept.batch)) ** known
+            off = (kept.seconds / self._believed(kept.drafted, kept.batch)) ** known
             if not places:
                 common = off
                 if kept.drafted:  # no plain step was timed
-                    places, heights, weights = [0.0], [off * plane.at(0.0, batch)], [0.5]
+                    places, heights = [0.0], [off * self._believed(0.0, batch)]
+                    weights = [0.5]
             else:
                 off *= common ** (1.0 - known)
             places.append(kept.drafted)
-            heights.append(off * plane.at(kept.drafted, batch))
+            heights.append(off * self._believed(kept.drafted, batch))
             weights.append(float(kept.count))
         if not places:
-            places, heights, weights = [0.0], [plane.at(0.0, batch)], [1.0]
-        heights = isotonic(heights, weights)
+            places, heights, weights = [0.0], [self._believed(0.0, batch)], [1.0]
         n = np.arange(most + 1, dtype=np.float64)
+        heights = isotonic(heights, weights)
         drawn: Times = np.interp(n, places, heights)
         last = places[-1]
         if last < most:
-            a, b, c = _FIRST  # a wrong slope must not keep larger drafts from being tried
-            most_believed = 2.0 * c / (a + b * batch)
-            slope = min(plane.slopes[2] / plane.at(0.0, batch), most_believed) * heights[0]
-            steepest = max(slope, (heights[-1] - heights[0]) / last) if last else slope
             beyond = n > last
-            drawn[beyond] = heights[-1] + steepest * (n[beyond] - last)
+            drawn[beyond] = heights[-1] + self._slope(places, heights, batch) * (n[beyond] - last)
         drawn.flags.writeable = False
         return drawn
+
+    def _slope(self, places: list[float], heights: list[float], batch: int) -> float:
+        """By which the curve goes on beyond the largest draft timed.
+
+        The first tokens may cost a jump that later ones do not, hence the upper half of those
+        timed; and a wrong slope must not keep larger drafts from being tried, hence a limit.
+        """
+        a, b, c = _FIRST
+        plain = self._plane.at(0.0, batch)
+        slope = min(self._plane.slopes[2] / plain, 2.0 * c / (a + b * batch)) * heights[0]
+        half = places[-1] / 2.0
+        if not half:
+            return slope
+        return max(slope, (heights[-1] - float(np.interp(half, places, heights))) / half)
+
+    def _forget(self) -> None:
+        for key, kept in list(self._bins.items()):
+            if kept.newest < self._passes - _OLD:
+                del self._bins[key]
+            else:
+                kept.settle(self._passes)
 
 
 class _Bin:
@@ -249,15 +294,27 @@ class _Bin:
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, float, int, int]] = deque(maxlen=_KEPT)
-        self.count = self.newest = 0
+        self._settled = 0
+        self.newest = 0
         self.seconds = self.drafted = self.batch = 0.0
 
+    @property
+    def count(self) -> int:
+        return len(self._kept)
+
     def add(self, at: int, drafted: int, seconds: float, batch: int) -> None:
+        self._kept.append((at, seconds, drafted, batch))
+        self.newest = at
+
+    def settle(self, now: int) -> None:
+        """Draw the median and the means of what is not out of date."""
         kept = self._kept
-        kept.append((at, seconds, drafted, batch))
-        while kept[0][0] < at - _OLD:
+        old = kept[0][0] < now - _OLD
+        if self._settled == self.newest and not old:
+            return
+        while kept[0][0] < now - _OLD:
             kept.popleft()
-        self.count, self.newest = len(kept), at
+        self._settled = self.newest
         _, times, drafts, batches = zip(*kept, strict=True)
         self.seconds = median(times)
         self.drafted = sum(drafts) / len(kept)
