@@ -1,4 +1,4 @@
-"""Tokens per step of history's drafters on recorded traces, the suffix tree's beside published ones.
+"""Tokens per step of history's drafters on recorded traces, with published figures beside them.
 
     python benchmarks/replay_table.py --traces traces/*.jsonl.gz --tokenizer tokenizers/qwen2.5
 
