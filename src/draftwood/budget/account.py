@@ -23,7 +23,7 @@ class Account:
 
     __slots__ = ("_most", "_share", "balance")
 
-    def __init__(self, share: float = 0.005, *, opening: float = 2.0, most: float = 16.0) -> None:
+    def __init__(self, share: float = 0.005, *, opening: float = 8.0, most: float = 16.0) -> None:
         if not 0.0 <= share < 1.0:
             raise InvalidOption(f"share is {share}; use 0 to below 1, such as 0.005")
         if not 0.0 <= opening <= most:

@@ -8,9 +8,10 @@ from threading import Lock
 from typing import Literal
 
 from draftwood.budget.account import Account
-from draftwood.budget.cost import LearnedCost, LinearCost, VerifyCost, times
-from draftwood.budget.cut import best_length, best_prefix, discounts_of, keep, rank
+from draftwood.budget.cost import LearnedCost, LinearCost, VerifyCost
+from draftwood.budget.cut import best_length, best_prefix, keep, rank
 from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.price import Price
 from draftwood.draft import Budget, Draft
 from draftwood.protocols import Spent
 
@@ -20,6 +21,9 @@ _PRIOR_STEPS = 8.0
 """How many plain steps the pace begins with."""
 _PLAIN_EVERY = 128
 """Steps after which a plain one is made for its time, once it is well known."""
+_PRICE_STEPS = 16
+"""Steps for which a price holds, at most; an eighth of the steps so far."""
+_NONE = Budget(0)
 _DEPTHS = 64
 """Levels of sampled drafts whose acceptance is learned."""
 
@@ -74,15 +78,10 @@ class Spending:
         """
         regime = self._regime(batch)
         if not regime.account.open or (self._learned is not None and regime.wants_plain):
-            return Budget(0)
+            return _NONE
         if padded and batch > 1:
             return self.limit
-        curve = times(self.cost, self.limit.nodes, batch=batch, context=context)
-        if len(curve) < 2:
-            return self.limit
-        least = float((curve[1:] - curve[:-1]).min()) * regime.pace / float(curve[0]) * batch
-        floor = min(1.0, max(self.limit.floor, least))
-        return Budget(self.limit.nodes, self.limit.depth, floor)
+        return self._price(regime, batch, context).budget
 
     def spend(
         self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
@@ -92,15 +91,12 @@ class Spending:
         if not longest:
             return list(drafts)
         batch = len(drafts)
-        curve = times(self.cost, longest * batch, batch=batch, context=context)
-        pace = self._regime(batch).pace
-        discounts = discounts_of(pace, curve[::batch])
-        ranked = [rank(draft, self._levels.reach, discounts) for draft in drafts]
-        price = pace * batch / float(curve[0])
+        price = self._price(self._regime(batch), batch, context, longest)
+        ranked = [rank(draft, self._levels.reach, price.discounts) for draft in drafts]
         if padded:
-            counts = best_length(ranked, price, curve[::batch])
+            counts = best_length(ranked, 1.0, price.rises[: longest * batch + 1 : batch])
         else:
-            counts = best_prefix(ranked, price, curve)
+            counts = best_prefix(ranked, 1.0, price.rises)
         return [keep(*each) for each in zip(drafts, ranked, counts, strict=True)]
 
     def observe(self, spent: Spent) -> None:
@@ -111,7 +107,8 @@ class Spending:
         where = {"batch": batch, "context": spent.context}
         with self._lock:
             regime = self._regime(batch)
-            plain, expected = (self.cost.seconds(n, **where) for n in (0, drafted))
+            plain = self.cost.seconds(0, **where)
+            expected = self.cost.seconds(drafted, **where) if drafted else plain
             taken = expected / plain
             if self._learned is not None:
                 if spent.pass_seconds is not None:
@@ -135,6 +132,18 @@ class Spending:
         """Whether drafting is on at a batch size."""
         return self._regime(batch).account.open
 
+    def _price(self, regime: _Regime, batch: int, context: int, longest: int = 0) -> Price:
+        """The price at a batch size and context, drawn anew every few steps."""
+        key = batch, context.bit_length()
+        until, price = regime.prices.get(key, (0, None))
+        if price is None or regime.steps >= until or price.longest < longest:
+            price = Price.of(
+                self.cost, regime.pace, self.limit, longest=longest, batch=batch, context=context
+            )
+            until = regime.steps + 1 + min(_PRICE_STEPS - 1, regime.steps // 8)
+            regime.prices[key] = until, price
+        return price
+
     def _regime(self, batch: int) -> _Regime:
         key = batch.bit_length()
         regime = self._regimes.get(key)
@@ -149,6 +158,8 @@ class _Regime:
     def __init__(self, share: float) -> None:
         self.account = Account(share)
         self.pace = 1.0
+        self.steps = 0
+        self.prices: dict[tuple[int, int], tuple[int, Price]] = {}
         self._tokens = self._time = _PRIOR_STEPS
         self._since_plain, self._every = 0, 1
         self._plain_excess = 1.0
@@ -178,6 +189,7 @@ class _Regime:
 
     def settle(self, time: float, tokens: float, *, plain: bool) -> None:
         self.account.settle(time, tokens)
+        self.steps += 1
         fade = 1.0 - 1.0 / _PACE_STEPS
         self._tokens = self._tokens * fade + tokens
         self._time = self._time * fade + time

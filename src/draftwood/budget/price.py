@@ -1,0 +1,53 @@
+"""The price of a drafted token: what passes of one size cost at the present pace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftwood.budget.cost import VerifyCost, times
+from draftwood.budget.cut import discounts_of
+from draftwood.draft import Budget
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Price:
+    """A cost curve, as what a choice of drafts needs of it; holds for a few steps.
+
+    rises: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the pace, so that
+    a token is worth 1. discounts: of a token accepted at depth 1, 2, .. (`discounts_of`). budget:
+    the limit, with the least that a node can be worth as its floor. longest: tokens of one draft
+    up to which it holds.
+    """
+
+    rises: NDArray[np.float64]
+    discounts: list[float]
+    budget: Budget
+    longest: int
+
+    @classmethod
+    def of(
+        cls,
+        cost: VerifyCost,
+        pace: float,
+        limit: Budget,
+        *,
+        longest: int,
+        batch: int,
+        context: int,
+    ) -> Price:
+        """As a cost has it now. pace: tokens a plain step of one sequence."""
+        longest = max(longest, limit.nodes)
+        curve = times(cost, longest * batch, batch=batch, context=context)
+        rises = curve * (pace * batch / float(curve[0]))
+        nodes = rises[: limit.nodes + 1]
+        least = float((nodes[1:] - nodes[:-1]).min()) if limit.nodes else 0.0
+        floor = min(1.0, max(limit.floor, least))
+        return cls(
+            rises,
+            discounts_of(pace, curve[::batch]),
+            Budget(limit.nodes, limit.depth, floor),
+            longest,
+        )
