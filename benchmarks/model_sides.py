@@ -40,6 +40,7 @@ class Counted:
     def __init__(self, model: DraftModel) -> None:
         self.model = model
         self.vocab_size = model.vocab_size
+        self.end_tokens = getattr(model, "end_tokens", frozenset())
         self.passes = self.tokens = 0
         self.seconds = 0.0
 
@@ -135,16 +136,14 @@ def spec(text: str) -> MakeDrafter:
 
 def graph(overlap: int | None) -> MakeDrafter:
     """GSD, or without merging the best-first tree of the same thresholds."""
-    return lambda model: GraphDrafter(
-        model, overlap=overlap, probability=0.03, levels=16, gain="auto"
-    )
+    return lambda model: GraphDrafter(model, overlap=overlap)
 
 
 CHOSEN: dict[str, MakeDrafter] = {
     "plain": spec("none"),
     **{
         f"chain {gamma}": lambda model, gamma=gamma: ModelChain(model, gamma=gamma, gain=0.0)  # type: ignore[misc]
-        for gamma in (2, 3, 4, 6, 8, 12)
+        for gamma in (2, 4, 6, 8, 12, 16)
     },
     "chain": ModelChain,
     "specinfer 4x2x1x1": lambda model: SpecInferTree(model, widths=(4, 2, 1, 1), gain=0.0),
