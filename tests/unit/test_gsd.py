@@ -220,7 +220,8 @@ def test_passes_must_promise_their_gain():
 
     draft = {}
     for gain in (0, 0.9, 1.1):
-        drafter = GraphDrafter(ToyDraftModel(row), siblings=0, levels=3, gain=gain, overlap=None)
+        options = {"siblings": 0, "probability": 0, "levels": 3, "overlap": None}
+        drafter = GraphDrafter(ToyDraftModel(row), gain=gain, **options)
         drafter.gain._came = drafter.gain._promised  # what is promised comes true
         draft[gain] = drafter.open(PROMPT).propose(Budget(64))
     assert [draft[gain].height for gain in (0, 0.9, 1.1)] == [3, 3, 1]
