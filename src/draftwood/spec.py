@@ -56,7 +56,7 @@ def build(text: str, factories: Mapping[str, Factory], *, what: str = "drafter")
 
     Raises:
         InvalidSpec: for an unknown name or option (the nearest one is suggested, all are listed),
-            and for a value that is not of the option's type.
+            for a value that is not of the option's type, and for an option that is missing.
     """
     spec = parse(text)
     if spec.name not in factories:
@@ -75,7 +75,18 @@ def build(text: str, factories: Mapping[str, Factory], *, what: str = "drafter")
             raise InvalidSpec(
                 f"{what} {spec.name!r}: {key}={value} is not {_wanted(kinds[key])}"
             ) from None
+    for key in required_of(factory):
+        if key not in arguments:
+            raise InvalidSpec(
+                f"{what} {spec.name!r} needs the option {key!r}; write {spec.name}:{key}=..."
+            )
     return factory(**arguments)
+
+
+def required_of(factory: Callable[..., Any]) -> list[str]:
+    """The options that a spec must give to `factory`, in its order."""
+    parameters = inspect.signature(factory).parameters.values()
+    return [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
 
 
 def options_of(factory: Callable[..., Any]) -> dict[str, Any]:

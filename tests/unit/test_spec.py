@@ -91,3 +91,14 @@ def test_the_catalog_makes_its_drafters():
 def test_a_drafters_own_limits_pass_through():
     with pytest.raises(InvalidOption, match="at least 1"):
         make_drafter("lookup:nodes=0")
+
+
+def test_a_missing_option_is_named():
+    def small(*, model: str, nodes: int = 8) -> tuple[str, int]:
+        return model, nodes
+
+    with pytest.raises(
+        InvalidSpec, match=r"drafter 'small' needs the option 'model'; write small:"
+    ):
+        build("small:nodes=4", {"small": small})
+    assert build("small:model=a", {"small": small}) == ("a", 8)
