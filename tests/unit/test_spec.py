@@ -98,7 +98,7 @@ def test_a_missing_option_is_named():
         return model, nodes
 
     with pytest.raises(
-        InvalidSpec, match=r"drafter 'small' needs the option 'model'; write small:"
+        InvalidSpec, match="needs the option 'model'; write small:"
     ):
         build("small:nodes=4", {"small": small})
     assert build("small:model=a", {"small": small}) == ("a", 8)
