@@ -97,8 +97,6 @@ def test_a_missing_option_is_named():
     def small(*, model: str, nodes: int = 8) -> tuple[str, int]:
         return model, nodes
 
-    with pytest.raises(
-        InvalidSpec, match="needs the option 'model'; write small:"
-    ):
+    with pytest.raises(InvalidSpec, match="needs the option 'model'; write small:"):
         build("small:nodes=4", {"small": small})
     assert build("small:model=a", {"small": small}) == ("a", 8)
