@@ -29,7 +29,7 @@ bool Sketch::step() noexcept {
 }
 
 /// Adds the places one behind those linked from `place` on.
-void Sketch::follow(std::uint32_t place) {
+inline void Sketch::follow(std::uint32_t place) {
   while (place != 0) {
     const Place before = places_[place - 1];
     place = before.next;
@@ -46,7 +46,7 @@ void Sketch::follow(std::uint32_t place) {
 }
 
 /// Counts what the places from `first` on go on with, and links those that go on alike.
-void Sketch::tally(std::uint32_t first) {
+inline void Sketch::tally(std::uint32_t first) {
   tallies_.clear();
   total_ = {};
   newest_.fill(-1);
@@ -75,18 +75,17 @@ void Sketch::tally(std::uint32_t first) {
       at = (at + 1) % 128;
     }
     if (tally_at_[at] == 0) {
-      tallies_.push_back({place.token, place.length, own, {}, i + 1, i + 1});
+      tallies_.push_back(
+          {place.token, place.length, own, {own ? count : 0, own ? 0 : count}, i + 1, i + 1});
       tally_at_[at] = static_cast<std::uint8_t>(tallies_.size());
-      tallies_.back().count[place.source] = count;
       continue;
     }
     Tally& tally = tallies_[tally_at_[at] - 1U];
-    if (place.length > tally.longest) {
-      tally.longest = place.length;
-      tally.own = own;
-    } else if (place.length == tally.longest) {
-      tally.own = tally.own || own;
-    }
+    // Without branches: which of three it is, is hard to foresee.
+    const bool longer = place.length > tally.longest;
+    const bool shorter = place.length < tally.longest;
+    tally.own = (tally.own & !longer) | (own & !shorter);
+    tally.longest = std::max(place.length, tally.longest);
     tally.count[place.source] += count;
     places_[tally.last - 1].next = i + 1;
     tally.last = i + 1;
@@ -94,8 +93,8 @@ void Sketch::tally(std::uint32_t first) {
 }
 
 /// The reading of what is seen: one for all candidates of the draft that look alike.
-std::uint32_t Sketch::reading_of(const Model& model, const Sight& sight,
-                                 std::vector<Reading>& readings) {
+inline std::uint32_t Sketch::reading_of(const Model& model, const Sight& sight,
+                                        std::vector<Reading>& readings) {
   const std::uint64_t mixed = (sight.with[0] ^ sight.with[1] << 7 ^ sight.without[0] << 3 ^
                                sight.without[1] << 11 ^ sight.newest) *
                               0x9E3779B97F4A7C15U;
@@ -107,17 +106,16 @@ std::uint32_t Sketch::reading_of(const Model& model, const Sight& sight,
   return known - 1;
 }
 
-/// Adds a choice, unless there are `room` better ones.
-void Sketch::offer(std::uint64_t choice, std::size_t room) {
-  if (choices_.size() - dropped_ >= room) {
-    if (choice < choices_[dropped_]) return;
+/// Adds a choice, unless there are `room` better ones. There is memory for it.
+inline void Sketch::offer(std::uint64_t choice, std::size_t room) {
+  std::uint64_t* const choices = choices_.data();
+  if (offered_ - dropped_ >= room) {
+    if (choice < choices[dropped_]) return;
     ++dropped_;
   }
-  choices_.push_back(choice);
-  std::uint64_t* const begin = choices_.data() + dropped_;
-  std::uint64_t* at = choices_.data() + choices_.size() - 1;
-  for (; at != begin && at[-1] > choice; --at) *at = at[-1];
-  *at = choice;
+  std::size_t at = offered_++;
+  for (; at != dropped_ && choices[at - 1] > choice; --at) choices[at] = choices[at - 1];
+  choices[at] = choice;
 }
 
 /// Judges what the places from `first` on, below `parent`, go on with, and offers it.
@@ -131,22 +129,25 @@ void Sketch::judge(const Model& model, const Limits& limits, std::int32_t parent
     spot = {above.depth, above.path, above.token};
   }
   const auto first_trial = static_cast<std::uint32_t>(outcome.trials.size());
+  outcome.trials.resize(first_trial + tallies_.size());
+  const std::span<Trial> trials(outcome.trials.data() + first_trial, tallies_.size());
+  Trial* next = trials.data();
   const std::uint64_t rivals = tallies_.size() > 1 ? 4 : 0;
   for (const Tally& tally : tallies_) {
     const std::uint64_t newest =
         rivals | (newest_[0] == tally.token ? 1U : 0U) | (newest_[1] == tally.token ? 2U : 0U);
     const Sight sight{
         tally.count, {total_[0] - tally.count[0], total_[1] - tally.count[1]}, newest};
-    Trial& trial = outcome.trials.emplace_back();
+    Trial& trial = *next++;
     trial.token = tally.token;
     trial.parent = parent;
     trial.places = tally.first;
     trial.own = tally.own;
     trial.reading = reading_of(model, sight, outcome.readings);
   }
-  const std::span<Trial> trials(outcome.trials.data() + first_trial, tallies_.size());
   model.judge(trials, outcome.readings, spot);
   const std::size_t room = limits.chain ? 1 : limits.nodes - outcome.nodes.size();
+  if (choices_.size() < offered_ + trials.size()) choices_.resize(2 * (offered_ + trials.size()));
   std::uint32_t name = kCertain - first_trial;
   for (const Trial& trial : trials) {
     const std::uint64_t likely = std::uint64_t{spot.path} * trial.confidence >> 16;
@@ -157,7 +158,7 @@ void Sketch::judge(const Model& model, const Limits& limits, std::int32_t parent
 
 void Sketch::grow(const Model& model, const Limits& limits, Outcome& outcome) {
   places_.clear();
-  choices_.clear();
+  offered_ = 0;
   dropped_ = 0;
   memo_.fill(0);
   match_ = 0;
@@ -170,9 +171,8 @@ void Sketch::grow(const Model& model, const Limits& limits, Outcome& outcome) {
   for (const Walk& walk : walks_) match_ = std::max(match_, walk.collect(places_));
   judge(model, limits, kRoot, 0, outcome);
   root_trials = static_cast<std::uint32_t>(trials.size());
-  while (choices_.size() > dropped_) {
-    const std::uint64_t choice = choices_.back();
-    choices_.pop_back();
+  while (offered_ > dropped_) {
+    const std::uint64_t choice = choices_[--offered_];
     const std::uint32_t at = kCertain - static_cast<std::uint32_t>(choice);
     const Trial& trial = trials[at];
     const std::uint32_t depth =

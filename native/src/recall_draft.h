@@ -76,6 +76,7 @@ class Sketch {
   std::array<std::uint32_t, 32> memo_;      ///< readings by hash of what was seen, plus 1
   /// What may be drafted next, the best last: path probability, then the complement of the trial.
   std::vector<std::uint64_t> choices_;
+  std::size_t offered_ = 0;  ///< how many of them there are; the rest is memory for more
   std::size_t dropped_ = 0;  ///< of the first choices, because better ones fill the draft
 };
 

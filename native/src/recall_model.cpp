@@ -24,6 +24,16 @@ constexpr std::uint32_t curve(std::int32_t x) noexcept {
   return static_cast<std::uint32_t>((kCurve[low] * (128 - part) + kCurve[low + 1] * part) >> 7);
 }
 
+/// `curve` within bounds, for log-odds + 2048.
+constexpr auto kMixed = [] {
+  std::array<std::uint16_t, 4096> table{};
+  for (std::int32_t x = -2047; x <= 2047; ++x) {
+    table[static_cast<std::size_t>(x + 2048)] =
+        static_cast<std::uint16_t>(std::clamp(curve(x), kLeast, kMost));
+  }
+  return table;
+}();
+
 /// The inverse of `curve`, by the upper 12 bits of the probability.
 constexpr auto kLogOdds = [] {
   std::array<std::int16_t, 4096> table{};
@@ -50,11 +60,20 @@ constexpr auto kClassOf = [] {
 constexpr std::uint32_t kCellBits = 10;
 constexpr std::uint32_t kSeen = (1U << kCellBits) - 1;
 
-/// 65536 / (n + prior), for the step of a cell that has seen n outcomes.
-template <std::uint32_t Prior>
+/// The step of a cell that has seen n outcomes: 65536 / (n + Prior), n no more than Limit; and what
+/// it has seen then.
+struct Step {
+  std::uint16_t share;
+  std::uint16_t seen;
+};
+template <std::uint32_t Prior, std::uint32_t Limit>
 constexpr auto kStep = [] {
-  std::array<std::uint32_t, kSeen + 1> table{};
-  for (std::uint32_t n = 0; n <= kSeen; ++n) table[n] = 65536 / (n + Prior);
+  static_assert(Prior > 1 && Limit <= kSeen);
+  std::array<Step, kSeen + 1> table{};
+  for (std::uint32_t n = 0; n <= kSeen; ++n) {
+    table[n] = {static_cast<std::uint16_t>(65536 / (std::min(n, Limit) + Prior)),
+                static_cast<std::uint16_t>(std::min(n + 1, Limit))};
+  }
   return table;
 }();
 
@@ -62,15 +81,15 @@ constexpr std::uint32_t cell_of(std::uint32_t probability) noexcept {
   return probability << 16;
 }
 
-/// Moves a cell towards the outcome by 1 / (outcomes seen + Prior), at least 1 / (limit + Prior).
-template <std::uint32_t Prior>
-void move(std::atomic<std::uint32_t>& cell, bool right, std::uint32_t limit) noexcept {
+/// Moves a cell towards the outcome by 1 / (outcomes seen + Prior), at least 1 / (Limit + Prior).
+template <std::uint32_t Prior, std::uint32_t Limit>
+void move(std::atomic<std::uint32_t>& cell, bool right) noexcept {
   const std::uint32_t old = cell.load(kRelaxed);
-  const std::uint32_t seen = std::min(old & kSeen, limit);
+  const Step step = kStep<Prior, Limit>[old & kSeen];
   const auto at = static_cast<std::int64_t>(old >> kCellBits);
   const std::int64_t to = right ? (1 << 22) - 1 : 0;
-  const std::int64_t next = at + (((to - at) * kStep<Prior>[seen]) >> 16);
-  cell.store(static_cast<std::uint32_t>(next) << kCellBits | std::min(seen + 1, limit), kRelaxed);
+  const std::int64_t next = at + (((to - at) * step.share) >> 16);
+  cell.store(static_cast<std::uint32_t>(next) << kCellBits | step.seen, kRelaxed);
 }
 
 /// A weighted sum as log-odds.
@@ -82,7 +101,7 @@ std::int32_t log_odds_of(std::int64_t dot) noexcept {
 struct Bin {
   std::uint32_t low;
   std::uint32_t part;
-  [[nodiscard]] std::uint32_t nearest() const noexcept { return low + (part >= 64 ? 1U : 0U); }
+  [[nodiscard]] std::uint32_t nearest() const noexcept { return low + (part >> 6); }
 };
 
 Bin bin_of(std::int32_t log_odds) noexcept {
@@ -105,9 +124,9 @@ constexpr std::int32_t kFirstWeight = 65536 * 3 / 10;
 constexpr std::int32_t kFirstEchoWeight = 65536 / 5;
 constexpr std::int32_t kBias = 77;  ///< the input of the weight that stands alone
 constexpr std::int64_t kHeaviest = 1 << 24;
-/// Of the weights, and of the small sets: 2^-20 a unit of error and input.
-constexpr std::int64_t kRate = 40;
-constexpr std::int64_t kLeaningRate = 60;
+/// Of the weights, and of the small sets: 2^-18 a unit of error and input.
+constexpr std::int32_t kRate = 10;
+constexpr std::int32_t kLeaningRate = 15;
 
 /// What an echo counts for, in 2^-16, after n outcomes.
 constexpr auto kTrust = [] {
@@ -136,18 +155,20 @@ std::array<std::uint16_t, kEchoes> echo_cells(Token token, Token last) noexcept 
   return {cell(alone, 0), cell(behind, 1)};
 }
 
-std::array<std::uint16_t, kLeanings> leaning_sets(Token token, Token last) noexcept {
-  const auto set = [](Token of, std::uint32_t table) {
-    return static_cast<std::uint16_t>(table << kLeaningBits |
-                                      (static_cast<std::uint32_t>(of) * 0x9E3779B1U) >>
-                                          (32 - kLeaningBits));
-  };
-  return {set(token, 0), set(last, 1)};
+constexpr std::uint16_t leaning_set(Token of, std::uint32_t table) noexcept {
+  return static_cast<std::uint16_t>(table << kLeaningBits |
+                                    (static_cast<std::uint32_t>(of) * 0x9E3779B1U) >>
+                                        (32 - kLeaningBits));
 }
 
-void nudge(std::atomic<std::int32_t>& weight, std::int64_t input, std::int64_t error,
-           std::int64_t rate) noexcept {
-  const std::int64_t next = weight.load(kRelaxed) + ((input * error * rate + (1 << 19)) >> 20);
+/// By how much an input moves its weight: input x push / 2^18, rounded; `push` is error x rate.
+std::int32_t nudge_of(std::int32_t input, std::int32_t push) noexcept {
+  static_assert(2047 * std::int64_t{kMost} * kLeaningRate + (1 << 17) < std::int64_t{1} << 31);
+  return (input * push + (1 << 17)) >> 18;
+}
+
+void nudge(std::atomic<std::int32_t>& weight, std::int32_t by) noexcept {
+  const std::int64_t next = std::int64_t{weight.load(kRelaxed)} + by;
   weight.store(static_cast<std::int32_t>(std::clamp(next, -kHeaviest, kHeaviest)), kRelaxed);
 }
 
@@ -235,6 +256,11 @@ void Model::read(const Sight& sight, Reading& reading) const noexcept {
 void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
                   const Spot& spot) const noexcept {
   const std::size_t deep = std::min(spot.depth, 7U) * kLevels;
+  const std::uint16_t behind_last = leaning_set(spot.last, 1);
+  std::array<std::int64_t, kLeaning> leaning;
+  for (std::size_t i = 0; i < kLeaning; ++i) {
+    leaning[i] = leanings_[std::size_t{behind_last} * kLeaning + i].load(kRelaxed);
+  }
   std::uint32_t sum = 0;
   for (Trial& trial : trials) {
     const Reading& reading = readings[trial.reading];
@@ -243,19 +269,18 @@ void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
     const std::int32_t alone = heard(echoes_[trial.echo[0]]);
     const std::int32_t behind = heard(echoes_[trial.echo[1]]);
     trial.echoed = {static_cast<std::int16_t>(alone), static_cast<std::int16_t>(behind)};
-    std::int64_t dot = reading.dot + std::int64_t{weights[0].load(kRelaxed)} * alone +
-                       std::int64_t{weights[1].load(kRelaxed)} * behind;
-    trial.leaning = leaning_sets(trial.token, spot.last);
-    const auto inputs = leaning_inputs(reading, trial);
-    const auto* first = &leanings_[trial.leaning[0] * kLeaning];
-    const auto* second = &leanings_[trial.leaning[1] * kLeaning];
-    for (std::size_t i = 0; i < kLeaning; ++i) {
-      dot += (std::int64_t{first[i].load(kRelaxed)} + second[i].load(kRelaxed)) * inputs[i];
-    }
+    trial.leaning = {leaning_set(trial.token, 0), behind_last};
+    const auto* own = &leanings_[std::size_t{trial.leaning[0]} * kLeaning];
+    const std::int64_t dot =
+        reading.dot + (own[0].load(kRelaxed) + leaning[0]) * reading.sum[0] +
+        (own[1].load(kRelaxed) + leaning[1]) * reading.sum[1] +
+        (weights[0].load(kRelaxed) + (own[2].load(kRelaxed) + leaning[2])) * alone +
+        (weights[1].load(kRelaxed) + (own[3].load(kRelaxed) + leaning[3])) * behind +
+        (own[4].load(kRelaxed) + leaning[4]) * kBias;
     const std::int32_t log_odds = log_odds_of(dot);
     const Bin at = bin_of(log_odds);
     const std::size_t bins = (deep + reading.level) * kBins;
-    trial.mixed = static_cast<std::uint16_t>(std::clamp(curve(log_odds), kLeast, kMost));
+    trial.mixed = kMixed[static_cast<std::size_t>(log_odds + 2048)];
     trial.refined = static_cast<std::uint16_t>(bins + at.nearest());
     trial.estimate = static_cast<std::uint16_t>((trial.mixed + corrected(&refined_[bins], at)) / 2);
     sum += trial.estimate;
@@ -283,30 +308,33 @@ void Model::learn(std::span<const Trial> trials, std::span<const Reading> readin
   for (const Trial& trial : trials) {
     const Reading& reading = readings[trial.reading];
     const bool right = trial.token == truth;
-    const std::int64_t error = (right ? std::int64_t{kOne} : 0) - trial.mixed;
+    const std::int32_t error = (right ? static_cast<std::int32_t>(kOne) : 0) - trial.mixed;
+    const std::int32_t push = error * kRate;
     auto* weights = &weights_[std::size_t{reading.weights} * kWeights];
     std::size_t i = 0;
     for (std::uint32_t active = reading.active; active != 0; active &= active - 1, ++i) {
-      nudge(weights[std::countr_zero(active)], reading.input[i], error, kRate);
-      move<6>(cells_[reading.cell[i]], right, kCellLimit);
+      nudge(weights[std::countr_zero(active)], nudge_of(reading.input[i], push));
+      move<6, kCellLimit>(cells_[reading.cell[i]], right);
     }
     for (std::size_t k = 0; k < kEchoes; ++k) {
-      nudge(weights[kInputs + k], trial.echoed[k], error, kRate);
-      move<2>(echoes_[trial.echo[k]], right, kEchoLimit);
+      nudge(weights[kInputs + k], nudge_of(trial.echoed[k], push));
+      move<2, kEchoLimit>(echoes_[trial.echo[k]], right);
     }
-    nudge(weights[kWeights - 1], kBias, error, kRate);
+    nudge(weights[kWeights - 1], nudge_of(kBias, push));
     const auto inputs = leaning_inputs(reading, trial);
-    for (const std::size_t set : trial.leaning) {
-      for (std::size_t k = 0; k < kLeaning; ++k) {
-        nudge(leanings_[set * kLeaning + k], inputs[k], error, kLeaningRate);
-      }
+    auto* own = &leanings_[std::size_t{trial.leaning[0]} * kLeaning];
+    auto* last = &leanings_[std::size_t{trial.leaning[1]} * kLeaning];
+    for (std::size_t k = 0; k < kLeaning; ++k) {
+      const std::int32_t by = nudge_of(inputs[k], error * kLeaningRate);
+      nudge(own[k], by);
+      nudge(last[k], by);
     }
-    move<20>(refined_[trial.refined], right, kRefineLimit);
+    move<20, kRefineLimit>(refined_[trial.refined], right);
   }
 }
 
 void Model::learn_choice(const Trial& trial, bool right) {
-  move<20>(settled_[trial.settled], right, kSettleLimit);
+  move<20, kSettleLimit>(settled_[trial.settled], right);
 }
 
 std::vector<std::uint32_t> Model::words() const {

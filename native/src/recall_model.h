@@ -90,7 +90,10 @@ struct Sight {
   /// rivals.
   std::uint64_t newest;
 
-  friend bool operator==(const Sight&, const Sight&) = default;
+  friend bool operator==(const Sight& a, const Sight& b) noexcept {
+    return ((a.with[0] ^ b.with[0]) | (a.with[1] ^ b.with[1]) | (a.without[0] ^ b.without[0]) |
+            (a.without[1] ^ b.without[1]) | (a.newest ^ b.newest)) == 0;
+  }
 };
 
 /// What was learned about a sight.

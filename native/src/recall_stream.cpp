@@ -143,6 +143,8 @@ class RecallStream::Impl {
 
   /// The part of a move that other streams see: learns, and shares what is due.
   void settle(std::span<const Token> tokens);
+  /// Asks for the memory that `settle` will read first.
+  void foresee() const noexcept;
   void begin(Sketch& sketch, int attempt);
   [[nodiscard]] bool intact() const;
   void finish(Sketch& sketch, const Limits& limits);
@@ -253,6 +255,17 @@ void RecallStream::Impl::settle(std::span<const Token> tokens) {
     text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(kept));
 }
 
+void RecallStream::Impl::foresee() const noexcept {
+  const auto& [nodes, trials, readings, root_trials] = outcome;
+  if (trials.empty()) return;
+  for (std::size_t i = 0; i < 4; ++i) {
+    recall::prefetch(&trials[std::min(2 * i, trials.size() - 1)]);
+    recall::prefetch(&readings[std::min(i, readings.size() - 1)]);
+  }
+  recall::prefetch(nodes.data());
+  recall::prefetch(text.data() + text.size());
+}
+
 RecallStream::RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
                            NamespaceKey name, const RecallPolicy& policy)
     : impl_(std::make_unique<Impl>(std::move(shared), name, policy)) {
@@ -306,10 +319,14 @@ Recall::Sequence RecallStream::sequence() const noexcept {
 }
 
 std::size_t RecallStream::nbytes() const noexcept {
+  const auto bytes = [](const auto&... held) {
+    return (... + (held.capacity() * sizeof(held[0])));
+  };
   const Impl& self = *impl_;
-  return self.own.nbytes() + self.text.capacity() * sizeof(Token) +
-         self.outcome.nodes.capacity() * sizeof(Node) +
-         self.outcome.trials.capacity() * sizeof(recall::Trial);
+  const auto& [nodes, trials, readings, root_trials] = self.outcome;
+  const RecallDraft& draft = self.draft;
+  return sizeof(self) + self.own.nbytes() + bytes(self.text, self.parts, nodes, trials, readings) +
+         bytes(draft.tokens, draft.parents, draft.confidence, draft.probability, draft.sources);
 }
 
 void propose_all(std::span<RecallStream* const> streams, std::span<const RecallBudget> budgets,
@@ -340,6 +357,7 @@ void observe_all(std::span<RecallStream* const> streams,
   spread(1 + groups, threads, [&](std::size_t item) {
     if (item == 0) {
       for (std::size_t i = 0; i < streams.size(); ++i) {
+        if (i + 1 < streams.size()) streams[i + 1]->impl_->foresee();
         if (moves(i)) streams[i]->impl_->settle(tokens[i]);
       }
       return;

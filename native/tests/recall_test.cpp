@@ -6,14 +6,43 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <new>
 #include <random>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+namespace {
+
+/// Bytes that operator new has given out and not got back. In front of each piece stands its size.
+std::atomic<std::size_t> held_bytes{0};
+constexpr std::size_t kFront = alignof(std::max_align_t);
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  void* const piece = std::malloc(kFront + size);
+  if (piece == nullptr) throw std::bad_alloc();
+  *static_cast<std::size_t*>(piece) = size;
+  held_bytes += size;
+  return static_cast<std::byte*>(piece) + kFront;
+}
+
+void operator delete(void* given) noexcept {
+  if (given == nullptr) return;
+  void* const piece = static_cast<std::byte*>(given) - kFront;
+  held_bytes -= *static_cast<std::size_t*>(piece);
+  std::free(piece);
+}
+
+void operator delete(void* given, std::size_t) noexcept {
+  operator delete(given);
+}
 
 namespace {
 
@@ -113,6 +142,29 @@ void a_batch_is_what_its_streams_are_alone() {
   }
 }
 
+/// What `nbytes` says is what operator new gave, to the byte, before and after each move.
+void a_stream_counts_all_it_holds() {
+  const auto shared = std::make_shared<Recall>(2048);
+  shared->add(shared->begin(), 0, {}, run(0, 1000));
+  for (int turn = 0; turn < 2; ++turn) {
+    const std::size_t before = held_bytes;
+    const auto expect_exact = [&](const RecallStream& stream) {
+      // The first turn brings this thread's buffers, which stay.
+      EXPECT(turn == 0 || stream.nbytes() == held_bytes - before);
+    };
+    RecallStream stream(shared, run(0, 300), 0, RecallPolicy{false, 0.0F, 8});
+    expect_exact(stream);
+    for (Token at = 300; at < 400; at += 3) {
+      EXPECT(!stream.propose({16, 16}).tokens.empty());
+      expect_exact(stream);
+      stream.observe(run(at, 3));
+      expect_exact(stream);
+    }
+    stream.close();
+    expect_exact(stream);
+  }
+}
+
 void a_batch_uses_many_threads() {
   const auto shared = std::make_shared<Recall>(8192);
   shared->add(shared->begin(), 1, {}, run(0, 2000));
@@ -207,6 +259,7 @@ void any_bytes_behind_a_header_are_safe() {
 int main() {
   streams_draft_true_continuations_while_others_write_and_remove();
   a_batch_is_what_its_streams_are_alone();
+  a_stream_counts_all_it_holds();
   a_batch_uses_many_threads();
   a_wrap_never_lets_context_be_drafted();
   a_draft_keeps_to_the_higher_floor();

@@ -182,3 +182,13 @@ def test_the_options_of_a_hybrid_keep_their_place():
 def test_a_cost_that_is_none_is_refused(spec):
     with pytest.raises(InvalidSpec, match=r"use auto, or 0\.01 of a step"):
         make_service(spec)
+
+
+def test_with_a_cost_recall_drafts_wide_unless_told_otherwise():
+    def limits(spec):
+        drafter = make_service(spec).drafter
+        return drafter.nodes, drafter.policy.floor
+
+    assert limits("recall:cost=auto") == (64, 0.001)
+    assert limits("recall:cost=0.01,nodes=8,floor=0.2") == (8, 0.2)
+    assert limits("recall") == (32, 0.005)

@@ -193,6 +193,36 @@ def test_a_machine_that_slows_down_is_followed():
     assert cost.seconds(8) == pytest.approx(0.060, rel=0.1)
 
 
+def test_what_the_first_tokens_cost_is_not_carried_on():
+    cost = MeasuredCost()
+    for _ in range(20):
+        for drafted, seconds in ((0, 0.010), (1, 0.018), (8, 0.018), (16, 0.020)):
+            cost.observe(drafted, seconds)
+    assert cost.seconds(32) == pytest.approx(0.024, rel=0.05)  # 2 ms for 8 tokens go on
+
+
+def test_times_with_a_long_tail_do_not_drift_apart_from_older_ones():
+    random = np.random.default_rng(1)
+    cost = MeasuredCost()
+    for drafted in (0, 8):
+        for _ in range(5):
+            cost.observe(drafted, 0.010 + 0.0005 * drafted)
+    for _ in range(900):  # drafts of 8 are not timed again
+        cost.observe(0, 0.010 * float(np.exp(random.exponential(0.5))))
+    assert 1.1 < cost.seconds(8) / cost.seconds(0) < 1.7
+
+
+def test_a_longer_context_begins_with_the_curve_of_a_shorter_one():
+    cost = MeasuredCost()
+    for _ in range(10):
+        for drafted, seconds in ((0, 0.010), (8, 0.030), (16, 0.031)):
+            cost.observe(drafted, seconds, context=100)
+    assert cost.seconds(8, context=3000) == cost.seconds(8, context=100)
+    cost.observe(0, 0.020, context=3000)
+    ratio = cost.seconds(8, context=3000) / cost.seconds(0, context=3000)
+    assert ratio == pytest.approx(3.0, rel=0.1)
+
+
 def test_what_was_timed_long_ago_is_forgotten():
     cost = MeasuredCost()
     for _ in range(10):

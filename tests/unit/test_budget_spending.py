@@ -153,7 +153,7 @@ def test_the_floor_of_a_plan_is_the_price_of_a_node():
     assert Spending(GeometricCost(1.05)).plan(1).floor == pytest.approx(0.05)
     assert Spending(LinearCost(3.0)).plan(1).floor == 1.0
     assert spending.plan(4).floor == pytest.approx(0.08)  # a second is worth four tokens
-    assert spending.plan(4, padded=True).floor == 0.0  # a node may cost nothing
+    assert spending.plan(4, padded=True).floor == pytest.approx(0.04)  # some cost nothing
 
 
 def test_the_price_rises_with_the_pace():
@@ -168,6 +168,38 @@ def test_the_price_rises_with_the_pace():
         max((1 + n) / cost.seconds(n) for n in range(9) if n == len(cut[0])), rel=0.05
     )
     assert len(spending.spend([draft])[0]) < before
+
+
+@pytest.mark.parametrize("nodes", [5, 40])
+def test_a_pass_of_few_nodes_is_cut_as_one_of_many(nodes):
+    random = np.random.default_rng(nodes)
+    drafts = [
+        Draft.chain(range(nodes), confidence=random.uniform(0.7, 1.0, nodes)) for _ in range(20)
+    ]
+    ranked = [rank(draft) for draft in drafts]
+    curve = times(CURVES[0], nodes * len(drafts))
+    counts = best_prefix(ranked, 0.5, curve)
+    gains = np.sort(np.concatenate([each.gains for each in ranked]))[::-1]
+    worth = np.cumsum(gains) - 0.5 * (curve[1:] - curve[0])
+    assert sum(counts) == int(worth.argmax()) + 1
+
+
+def test_plain_steps_in_a_row_are_seldom_timed():
+    class Counted(MeasuredCost):
+        timed = 0
+
+        def observe(self, drafted, seconds, *, batch=1, context=0):
+            self.timed += 1
+            super().observe(drafted, seconds, batch=batch, context=context)
+
+    cost = Counted()
+    spending = Spending(cost)
+    for _ in range(1000):
+        spending.observe(Spent(True, [Draft.empty()], [0], 5, False, 0.0, 1.0))
+    assert 60 < cost.timed < 150
+    for _ in range(1000):
+        spending.observe(Spent(True, [Draft.chain([1])], [0], 5, False, 0.0, 1.1))
+    assert 300 < cost.timed < 450
 
 
 def test_settings_of_specs():

@@ -135,6 +135,7 @@ class RecallStream {
   void close();
 
   [[nodiscard]] const RecallDraft& last() const noexcept;
+  /// Bytes held: the ring of prompt and output, the last draft and what it was judged by.
   [[nodiscard]] std::size_t nbytes() const noexcept;
   /// The name under which the output is in shared history; 0 while none of it is.
   [[nodiscard]] Recall::Sequence sequence() const noexcept;

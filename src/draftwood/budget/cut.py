@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from draftwood.draft import ROOT, Draft
 
 _FORESEEN = 2 / 3
 """How far the pace where tokens were accepted is taken for what it was there."""
+_FEW = 512
+"""Nodes up to which lists beat numpy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,10 @@ def best_prefix(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64
     times: t(0), .. t(N), N being at least the nodes of all drafts.
     """
     if len(ranked) == 1:
-        return [_best(np.cumsum(ranked[0].gains), pace, times)]
+        return [_best_of_few(ranked[0].gains, pace, times)]
     sizes = [len(each.keys) for each in ranked]
+    if sum(sizes) <= _FEW:
+        return _best_prefix_of_few(ranked, pace, times)
     owners = np.repeat(np.arange(len(ranked)), sizes)
     keys = np.concatenate([np.asarray(each.keys, dtype=np.float64) for each in ranked])
     gains = np.concatenate([np.asarray(each.gains, dtype=np.float64) for each in ranked])
@@ -124,11 +129,8 @@ def best_length(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64
 
     times: t(0), t(B), t(2 B), .. of a pass of B sequences, up to the longest draft.
     """
-    longest = len(times) - 1
-    gains = np.zeros((len(ranked), longest))
-    for row, each in zip(gains, ranked, strict=True):
-        row[: len(each.gains)] = each.gains
-    length = _best(np.cumsum(gains.sum(axis=0)), pace, times)
+    together = zip_longest(*(each.gains for each in ranked), fillvalue=0.0)
+    length = _best_of_few(list(map(sum, together)), pace, times)
     return [min(length, len(each.gains)) for each in ranked]
 
 
@@ -139,6 +141,32 @@ def _best(gains: NDArray[np.float64], pace: float, times: NDArray[np.float64]) -
     worth = gains - pace * (times[1 : len(gains) + 1] - times[0])
     best = int(worth.argmax())
     return best + 1 if worth[best] > 0.0 else 0
+
+
+def _best_prefix_of_few(
+    ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64]
+) -> list[int]:
+    """`best_prefix` in lists."""
+    keys = [key for each in ranked for key in each.keys]
+    gains = [gain for each in ranked for gain in each.gains]
+    owners = [owner for owner, each in enumerate(ranked) for _ in each.keys]
+    order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)  # stable
+    counts = [0] * len(ranked)
+    for node in order[: _best_of_few([gains[node] for node in order], pace, times)]:
+        counts[owners[node]] += 1
+    return counts
+
+
+def _best_of_few(gains: Sequence[float], pace: float, times: NDArray[np.float64]) -> int:
+    """`_best` for gains that are not yet summed, in lists."""
+    costs = times[: len(gains) + 1].tolist()
+    most, count, worth = -pace * costs[0], 0, 0.0
+    for at, gain in enumerate(gains, 1):
+        worth += gain
+        value = worth - pace * costs[at]
+        if value > most:
+            most, count = value, at
+    return count
 
 
 def _rank_levels(draft: Draft, reach: Sequence[float]) -> Ranked:

@@ -261,8 +261,11 @@ class _Curve:
         heights = isotonic(heights, weights)
         drawn: Times = np.interp(n, places, heights)
         last = places[-1]
-        if last < most:
-            beyond = n > last
+        beyond = n > last
+        if last < most and self._shorter is not None:
+            shape = self._shorter.upto(most, batch)
+            drawn[beyond] = heights[-1] * shape[beyond] / float(np.interp(last, n, shape))
+        elif last < most:
             drawn[beyond] = heights[-1] + self._slope(places, heights, batch) * (n[beyond] - last)
         drawn.flags.writeable = False
         return drawn
@@ -271,7 +274,9 @@ class _Curve:
         """By which the curve goes on beyond the largest draft timed.
 
         The first tokens may cost a jump that later ones do not, hence the upper half of those
-        timed; and a wrong slope must not keep larger drafts from being tried, hence a limit.
+        timed. Of the plane's slope, which holds that jump, a quarter is the least; where nothing
+        but plain steps was timed it counts in full, up to a limit: a wrong slope must not keep
+        drafts from being tried.
         """
         a, b, c = _FIRST
         plain = self._plane.at(0.0, batch)
@@ -279,7 +284,8 @@ class _Curve:
         half = places[-1] / 2.0
         if not half:
             return slope
-        return max(slope, (heights[-1] - float(np.interp(half, places, heights))) / half)
+        upper = (heights[-1] - float(np.interp(half, places, heights))) / half
+        return max(slope / 4.0, upper)
 
     def _forget(self) -> None:
         for key, kept in list(self._bins.items()):

@@ -18,13 +18,16 @@ class Price:
 
     rises: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the pace, so that
     a token is worth 1. discounts: of a token accepted at depth 1, 2, .. (`discounts_of`). budget:
-    the limit, with the least that a node can be worth as its floor. longest: tokens of one draft
-    up to which it holds.
+    the limit; its floor is what a drafted token costs where the curve is cheapest, on the mean of
+    all up to there. padded: the same of a padded pass, with half the floor: a node costs nothing
+    there where the draft of another sequence is as long. longest: tokens of one draft up to which
+    it holds.
     """
 
     rises: NDArray[np.float64]
     discounts: list[float]
     budget: Budget
+    padded: Budget
     longest: int
 
     @classmethod
@@ -42,12 +45,13 @@ class Price:
         longest = max(longest, limit.nodes)
         curve = times(cost, longest * batch, batch=batch, context=context)
         rises = curve * (pace * batch / float(curve[0]))
-        nodes = rises[: limit.nodes + 1]
-        least = float((nodes[1:] - nodes[:-1]).min()) if limit.nodes else 0.0
-        floor = min(1.0, max(limit.floor, least))
+        nodes = np.arange(1.0, limit.nodes + 1.0)
+        means = (rises[1 : limit.nodes + 1] - rises[0]) / nodes
+        floor = min(1.0, float(means.min(initial=1.0)))
         return cls(
             rises,
             discounts_of(pace, curve[::batch]),
-            Budget(limit.nodes, limit.depth, floor),
+            Budget(limit.nodes, limit.depth, max(limit.floor, floor)),
+            Budget(limit.nodes, limit.depth, max(limit.floor, floor / 2.0)),
             longest,
         )

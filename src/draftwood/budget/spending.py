@@ -21,8 +21,12 @@ _PRIOR_STEPS = 8.0
 """How many plain steps the pace begins with."""
 _PLAIN_EVERY = 128
 """Steps after which a plain one is made for its time, once it is well known."""
-_PRICE_STEPS = 16
+_PRICE_STEPS = 32
 """Steps for which a price holds, at most; an eighth of the steps so far."""
+_SURE, _TIMED = 128, 4
+"""Steps after which only one of so many is timed."""
+_SURE_PLAIN, _TIMED_PLAIN = 32, 16
+"""The same of plain steps in a row."""
 _NONE = Budget(0)
 _DEPTHS = 64
 """Levels of sampled drafts whose acceptance is learned."""
@@ -48,7 +52,7 @@ class Spending:
         self.limit = limit or Budget(64)
         self._share = share
         self._learned = cost if isinstance(cost, LearnedCost) else None
-        self._timed = 0
+        self._timed = False
         self._lock = Lock()
         self._regimes: dict[int, _Regime] = {}
         self._levels = _Levels()
@@ -73,15 +77,14 @@ class Spending:
     def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
         """The most that each of `batch` drafts may hold; 0 nodes: drafting is off for this step.
 
-        Its floor is the least that a node can be worth: the smallest step of the cost curve at the
-        current pace.
+        Its floor is what a drafted token costs at the current pace (`Price`); half of it in a
+        padded pass, where a node may cost nothing.
         """
         regime = self._regime(batch)
         if not regime.account.open or (self._learned is not None and regime.wants_plain):
             return _NONE
-        if padded and batch > 1:
-            return self.limit
-        return self._price(regime, batch, context).budget
+        price = self._price(regime, batch, context)
+        return price.padded if padded and batch > 1 else price.budget
 
     def spend(
         self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
@@ -101,28 +104,49 @@ class Spending:
 
     def observe(self, spent: Spent) -> None:
         """Learn from a pass: what it took, what it brought."""
-        sizes = [len(draft) for draft in spent.drafts]
-        batch = len(sizes)
+        sizes = list(map(len, spent.drafts))
+        batch, context = len(sizes), spent.context
         drafted = batch * max(sizes) if spent.padded else sum(sizes)
-        where = {"batch": batch, "context": spent.context}
+        tokens = 1.0 + sum(spent.accepted) / batch
         with self._lock:
             regime = self._regime(batch)
-            plain = self.cost.seconds(0, **where)
-            expected = self.cost.seconds(drafted, **where) if drafted else plain
-            taken = expected / plain
-            if self._learned is not None:
-                if spent.pass_seconds is not None:
-                    self._learned.observe(drafted, spent.pass_seconds, **where)
-                    taken *= regime.excess(spent.pass_seconds / expected, plain=not drafted)
-                    self._timed += 1
-                if not self._timed:
-                    return
+            if self._learned is None:
+                plain = self.cost.seconds(0, batch=batch, context=context)
+                expected = self.cost.seconds(drafted, batch=batch, context=context)
+                regime.settle(expected / plain, tokens, plain=not drafted)
+            elif regime.wants_time(plain=not drafted):
+                self._settle_timed(self._learned, regime, spent, drafted, tokens)
+            else:
+                time = 1.0
+                if drafted:
+                    rises = self._price(regime, batch, context, -(-drafted // batch)).rises
+                    time = float(rises[drafted] / rises[0])
                 if spent.asked:
-                    taken += regime.without_stall(spent.draft_seconds / plain)
-            regime.settle(taken, 1.0 + sum(spent.accepted) / batch, plain=not drafted)
+                    time += regime.without_stall(spent.draft_seconds / regime.plain_seconds)
+                regime.settle(time, tokens, plain=not drafted)
             for draft, accepted in zip(spent.drafts, spent.accepted, strict=True):
                 if draft.proposal is not None and len(draft):
                     self._levels.learn(draft.height, accepted)
+
+    def _settle_timed(
+        self, cost: LearnedCost, regime: _Regime, spent: Spent, drafted: int, tokens: float
+    ) -> None:
+        """Learn from the time of a pass, and enter it."""
+        batch, context, taken = len(spent.drafts), spent.context, spent.pass_seconds
+        plain = expected = cost.seconds(0, batch=batch, context=context)
+        if drafted:
+            expected = cost.seconds(drafted, batch=batch, context=context)
+        time = expected / plain
+        if taken is not None:
+            cost.observe(drafted, taken, batch=batch, context=context)
+            time *= regime.excess(taken / expected, plain=not drafted)
+            self._timed = True
+        if not self._timed:
+            return
+        regime.plain_seconds = plain
+        if spent.asked:
+            time += regime.without_stall(spent.draft_seconds / plain)
+        regime.settle(time, tokens, plain=not drafted)
 
     def speedup(self, batch: int = 1) -> float:
         """The pace over that of plain decoding, as it is now believed to be at a batch size."""
@@ -159,6 +183,8 @@ class _Regime:
         self.account = Account(share)
         self.pace = 1.0
         self.steps = 0
+        self.plain_seconds = float("inf")
+        self._plain_run = 0
         self.prices: dict[tuple[int, int], tuple[int, Price]] = {}
         self._tokens = self._time = _PRIOR_STEPS
         self._since_plain, self._every = 0, 1
@@ -170,6 +196,12 @@ class _Regime:
         """Whether the time of a plain step should be taken again."""
         return self._since_plain >= self._every
 
+    def wants_time(self, *, plain: bool) -> bool:
+        """Whether there is something to be learned from the time of one more pass."""
+        if plain:
+            return self._plain_run < _SURE_PLAIN or not self.steps % _TIMED_PLAIN
+        return self.steps < _SURE or not self.steps % _TIMED
+
     def excess(self, ratio: float, *, plain: bool) -> float:
         """What a pass took over what was expected, but for stalls, against what plain ones do."""
         ratio = min(max(ratio, 0.5), 2.0)
@@ -179,13 +211,13 @@ class _Regime:
         return ratio / self._plain_excess
 
     def without_stall(self, drafting: float) -> float:
-        """A drafting time, at most twice the second longest of the last ones.
+        """A drafting time, at most twice the second longest of the last ones; the first: 2 steps.
 
         So what a stall of the machine adds to one of them is not taken for the drafter's.
         """
         last = self._drafting
         last.append(drafting)
-        return min(drafting, 2.0 * sorted(last)[-2]) if len(last) > 1 else drafting
+        return min(drafting, 2.0 * (sorted(last)[-2] if len(last) > 1 else 1.0))
 
     def settle(self, time: float, tokens: float, *, plain: bool) -> None:
         self.account.settle(time, tokens)
@@ -196,8 +228,10 @@ class _Regime:
         self.pace = max(1.0, self._tokens / self._time)
         if plain:
             self._since_plain, self._every = 0, min(2 * self._every, _PLAIN_EVERY)
+            self._plain_run += 1
         else:
             self._since_plain += 1
+            self._plain_run = 0
 
 
 class _Levels:

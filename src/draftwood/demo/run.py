@@ -24,7 +24,7 @@ from draftwood.stats import Stats
 PLAIN = "plain"
 SMALL_MODEL = {
     "chain": "chain:model={small}",
-    "specinfer": "specinfer:model={small}",
+    "specinfer": "specinfer:model={small},widths=2x1x1x1x1x1x1x1",
     "gsd": "gsd:model={small}",
     "blend": "blend:first=recall,other=bestfirst:model={small}",
 }

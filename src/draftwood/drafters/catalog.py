@@ -35,6 +35,9 @@ DRAFTERS: Final = {
 CALIBRATED: Final = frozenset({"recall", "recycled", "blend", "none"})
 """Drafters whose confidence is an estimate of acceptance as it is."""
 
+SPENDING: Final = {"recall": {"nodes": "64", "floor": "0.001"}}
+"""Options of drafters whose drafts are cut to what pays, where a spec does not give them."""
+
 
 def make_drafter(spec: str) -> Drafter:
     """A new drafter from its spec, such as `suffix` or `lookup:max_ngram=3,nodes=16`.
@@ -63,7 +66,8 @@ def make_service(spec: str) -> Service:
     """A drafter from its spec, in which any drafter may have the option `cost`.
 
     `recall:cost=auto` or `suffix:mode=tree,cost=0.01`, for example. `Spending.of(service.cost)`
-    is what spends the drafts; see docs/budgets.md.
+    is what spends the drafts; see docs/budgets.md. With a cost, Recall's own limits are by default
+    wide ones (`SPENDING`), since the cut is made afterwards.
 
     Raises:
         InvalidSpec: as `make_drafter`, and for a cost that is neither "auto" nor 0 or more.
@@ -72,7 +76,8 @@ def make_service(spec: str) -> Service:
     cost = parsed.options.get("cost")
     if cost is None:
         return Service(make_drafter(spec))
-    options = ",".join(f"{key}={value}" for key, value in parsed.options.items() if key != "cost")
+    given = {**SPENDING.get(parsed.name, {}), **parsed.options}
+    options = ",".join(f"{key}={value}" for key, value in given.items() if key != "cost")
     drafter = make_drafter(f"{parsed.name}:{options}")
     if parsed.name not in CALIBRATED:
         drafter = calibrated(drafter)

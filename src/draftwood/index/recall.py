@@ -216,7 +216,7 @@ class RecallStream:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the request's own ring and its last draft."""
+        """Bytes held: the request's own ring, its last draft and what that was judged by."""
         return self._native.nbytes
 
 
