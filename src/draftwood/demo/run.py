@@ -32,6 +32,7 @@ SMALL_MODEL = {
 
 DRAFTERS = (
     "recall",
+    "recall:cost=auto",
     "suffix:mode=linear",
     "suffix:mode=tree,alpha=4,floor=0,nodes=32",
     "lookup",
