@@ -19,19 +19,12 @@
 
 #include "../fuzz/history_fuzz.h"
 #include "../src/history_layout.h"
+#include "expect.h"
 
 namespace {
 
 using namespace draftwood;
 using Bytes = std::vector<std::byte>;
-
-#define EXPECT(condition)                                                           \
-  do {                                                                              \
-    if (!(condition)) {                                                             \
-      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition); \
-      std::exit(1);                                                                 \
-    }                                                                               \
-  } while (false)
 
 /// A folder that goes away with the test.
 class Folder {

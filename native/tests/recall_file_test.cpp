@@ -15,18 +15,11 @@
 #include "../fuzz/recall_fuzz.h"
 #include "../src/recall_impl.h"
 #include "draftwood/recall.h"
+#include "expect.h"
 
 namespace {
 
 using namespace draftwood;
-
-#define EXPECT(condition)                                                           \
-  do {                                                                              \
-    if (!(condition)) {                                                             \
-      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition); \
-      std::exit(1);                                                                 \
-    }                                                                               \
-  } while (false)
 
 using Bytes = std::vector<std::byte>;
 

@@ -2,6 +2,7 @@
 // whatever writes and removes meanwhile. What drafts hold exactly, the Python twin says.
 
 #include "draftwood/recall.h"
+#include "expect.h"
 
 #include <unistd.h>
 
@@ -47,14 +48,6 @@ void operator delete(void* given, std::size_t) noexcept {
 namespace {
 
 using namespace draftwood;
-
-#define EXPECT(condition)                                                           \
-  do {                                                                              \
-    if (!(condition)) {                                                             \
-      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition); \
-      std::exit(1);                                                                 \
-    }                                                                               \
-  } while (false)
 
 constexpr Token kModulus = 1000;
 
