@@ -83,12 +83,13 @@ class RecallSide:
         """Into the ring."""
         self.recall.add(text)
 
-    def open(self, prompt: TokenIds) -> RecallRequest:
+    def open(self, prompt: TokenIds) -> StreamRequest:
         """A stream."""
-        return RecallRequest(RecallStream(self.recall, prompt, policy=self._policy))
+        stream = RecallStream(self.recall, prompt, policy=self._policy)
+        return StreamRequest(stream, stream._native)
 
     def step(
-        self, requests: Sequence[RecallRequest], tokens: Sequence[TokenIds], nodes: int
+        self, requests: Sequence[StreamRequest], tokens: Sequence[TokenIds], nodes: int
     ) -> None:
         """Two native calls."""
         streams = [request.stream for request in requests]
@@ -96,23 +97,22 @@ class RecallSide:
         propose_all(streams, nodes, threads=THREADS)
 
 
-class RecallRequest:
-    """A stream."""
+class StreamRequest:
+    """A stream of ours, by the native calls that an engine's adapter makes."""
 
-    def __init__(self, stream: RecallStream) -> None:
-        self.stream = stream
-        self._native = stream._native  # the calls that an engine's adapter makes
+    def __init__(self, stream: RecallStream | SuffixStream, native: Any) -> None:
+        self.stream, self._native = stream, native
 
     def draft(self, nodes: int) -> object:
-        """A draft in native memory."""
+        """A draft in native memory, or None."""
         return self._native.propose(nodes, nodes, 0.0)
 
     def append(self, tokens: TokenIds) -> None:
-        """Learn and move."""
+        """Move past tokens and learn from them."""
         self._native.observe(tokens)
 
     def close(self) -> None:
-        """Share the output."""
+        """End the request."""
         self.stream.close()
 
 
@@ -135,37 +135,18 @@ class SuffixSide:
         """Into the shared tree."""
         self._shared.finish(self._shared.begin(text))
 
-    def open(self, prompt: TokenIds) -> SuffixRequest:
+    def open(self, prompt: TokenIds) -> StreamRequest:
         """A stream with a tree of its own."""
-        return SuffixRequest(self.drafter.open(prompt))
+        stream = self.drafter.open(prompt)
+        return StreamRequest(stream, stream.native)
 
     def step(
-        self, requests: Sequence[SuffixRequest], tokens: Sequence[TokenIds], nodes: int
+        self, requests: Sequence[StreamRequest], tokens: Sequence[TokenIds], nodes: int
     ) -> None:
         """Two native calls."""
         streams = [request.stream for request in requests]
         self.drafter.observe_all(streams, [_feedback(each) for each in tokens])
         self.drafter.propose_all(streams, Budget(nodes))
-
-
-class SuffixRequest:
-    """A stream."""
-
-    def __init__(self, stream: SuffixStream) -> None:
-        self.stream = stream
-        self._native = stream.native
-
-    def draft(self, nodes: int) -> object:
-        """A draft in native memory, or None."""
-        return self._native.propose(nodes, nodes, 0.0)
-
-    def append(self, tokens: TokenIds) -> None:
-        """Into both trees."""
-        self._native.observe(tokens)
-
-    def close(self) -> None:
-        """Drop the request's tree."""
-        self.stream.close()
 
 
 class PeerSide:

@@ -156,7 +156,7 @@ def test_replay_draws(draftwood, trace, tmp_path):
         (["replay", "x.jsonl", "--drafter", "none", "--interleave", "0"], "at least 1 request"),
         (["replay", "x.jsonl", "--drafter", "none:cost=auto"], "give --cost with a part of a step"),
         (["replay", "x.jsonl", "--drafter", "none:cost=free"], "cost=free"),
-        (["replay", "x.jsonl", "--cost", "-1"], "use 0 or more"),
+        (["replay", "x.jsonl", "--cost", "-1"], "--cost is -1.0; use 0 or more"),
         (["replay", "x.jsonl", "--cost", "1", "--cost-curve", "c"], "exclude each other"),
         (["replay", "x.jsonl", "--cost-curve", "nowhere"], "cannot be read"),
         (["replay", "x.jsonl", "--batch", "0"], "batch is 0"),

@@ -118,6 +118,8 @@ def _price(cost: float | None, curve: Path | None) -> VerifyCost | None:
 
     if cost is not None and curve is not None:
         raise InvalidOption("--cost and --cost-curve exclude each other; give one of them")
+    if cost is not None and not 0.0 <= cost < float("inf"):
+        raise InvalidOption(f"--cost is {cost}; use 0 or more, such as 0.01 of a plain step")
     if curve is not None:
         return CurveCost.read(curve)
     return None if cost is None else LinearCost(cost)

@@ -2,7 +2,7 @@
 
 A pass over a few tokens through transformers takes hundreds of microseconds a layer on a CPU, most
 of it around the arithmetic: masks made and checked, hooks, containers. A drafter makes several such
-passes a step. This is the same arithmetic in a third of the calls and nothing around it:
+passes a step. This is the same arithmetic in fewer calls and nothing around it:
 projections of one input are one product, a norm is one call, a rotation three. It is for drafters
 only: the rows of a target come from the model itself.
 """
