@@ -13,8 +13,8 @@ from pathlib import Path
 
 from draftwood.demo.run import load_demo, run_demo
 from draftwood.demo.workload import workload
-from draftwood.plot import plot_demo
 from draftwood.provenance import provenance
+from draftwood.replay.plot import plot_demo
 
 HERE = Path(__file__).parent
 

@@ -24,15 +24,15 @@ from draftwood.decode import decode
 from draftwood.demo.model import drafter_path, target_path
 from draftwood.demo.workload import workload
 from draftwood.draft import Budget
-from draftwood.drafters.graph import GraphCounts, GraphDrafter
 from draftwood.drafters.none import NoDraft
+from draftwood.drafters.small.graph import GraphCounts, GraphDrafter
 from draftwood.language_model import LanguageModel
 from draftwood.load import load
 from draftwood.protocols import Drafter
 from draftwood.provenance import provenance
 from draftwood.stats import Stats
-from draftwood.stop import Stop
-from draftwood.targets.transformers_draft import TransformersDraftModel
+from draftwood.targets.transformers.draft_model import TransformersDraftModel
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 HERE = Path(__file__).parent

@@ -27,9 +27,9 @@ from draftwood.decode import decode
 from draftwood.draft import Budget
 from draftwood.drafters.catalog import make_drafter
 from draftwood.provenance import provenance
-from draftwood.stop import Stop
-from draftwood.targets.transformers import TransformersTarget
+from draftwood.targets.transformers.target import TransformersTarget
 from draftwood.testing import oracle, random_trees
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 VOCAB_SIZE = 8192

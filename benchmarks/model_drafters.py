@@ -32,8 +32,8 @@ from draftwood.draft import TokenIds
 from draftwood.load import LanguageModel, load
 from draftwood.provenance import provenance
 from draftwood.stats import Stats
-from draftwood.stop import Stop
-from draftwood.targets.transformers_draft import TransformersDraftModel
+from draftwood.targets.transformers.draft_model import TransformersDraftModel
+from draftwood.text.stop import Stop
 
 PROMPTS = (
     "Explain in three sentences why the sky is blue.",

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
-from draftwood.drafters.blend import Blend
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.graph import GraphDrafter
-from draftwood.drafters.model import ModelChain
-from draftwood.drafters.overlapped import Overlapped
-from draftwood.drafters.phrases import Ouroboros
-from draftwood.drafters.sampled import Drawing, MultiCandidate
-from draftwood.drafters.tree import BestFirstTree, SpecInferTree
-from draftwood.drafters.widen import Widening
+from draftwood.drafters.mix.blend import Blend
+from draftwood.drafters.mix.ouroboros import Ouroboros
+from draftwood.drafters.small.graph import GraphDrafter
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.overlapped import Overlapped
+from draftwood.drafters.small.sampled import Drawing, MultiCandidate
+from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.widen import Widening
 from draftwood.protocols import Drafter, DraftModel, Top, Verifier
-from draftwood.sampling import Sampling, SeededChance
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel

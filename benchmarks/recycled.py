@@ -29,9 +29,9 @@ from draftwood.language_model import LanguageModel
 from draftwood.load import load
 from draftwood.protocols import Drafter, Step, Verifier
 from draftwood.provenance import provenance
-from draftwood.sampling import Sampling
+from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
-from draftwood.stop import Stop
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 

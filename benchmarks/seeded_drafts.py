@@ -26,9 +26,10 @@ from recycled import (
     shortened,
 )
 
-from draftwood.drafters.foresight import Foresight
+from draftwood.drafters.seeded import Foresight
 from draftwood.protocols import Verifier
-from draftwood.sampling import Sampling, SeededChance
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.verify.gumbel import GumbelNoise
 from draftwood.verify.match import SampleAndMatch
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from draftwood.draft import ROOT, Draft, as_tokens
 from draftwood.protocols import Verifier
-from draftwood.sampling import Chance, same
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import same
 from draftwood.testing import Row, ToyTarget, law_of, sampled_draft
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.drawing import Draw, distinct, hub_pair, independent

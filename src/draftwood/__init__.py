@@ -13,8 +13,8 @@ drafter proposes; `Drafter`, `Target` and `Verifier` are what to implement to br
 from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, Draft, TokenIds, as_tokens
-from draftwood.drafters.hybrid import Hybrid
 from draftwood.drafters.lookup import PromptLookup
+from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.load import load
 from draftwood.protocols import (
@@ -29,10 +29,11 @@ from draftwood.protocols import (
     Verdict,
     Verifier,
 )
-from draftwood.sampling import Chance, Sampling, SeededChance
+from draftwood.sampling.chance import Chance, SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.targets.replay import ReplayTarget
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 from draftwood.verify.match import SampleAndMatch
@@ -77,7 +78,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """`TransformersTarget` imports torch, and so only when it is asked for."""
     if name == "TransformersTarget":
-        from draftwood.targets.transformers import TransformersTarget
+        from draftwood.targets.transformers.target import TransformersTarget
 
         return TransformersTarget
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ from draftwood.protocols import (
     Target,
     Verifier,
 )
-from draftwood.stop import Stop
+from draftwood.text.stop import Stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)

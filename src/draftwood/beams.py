@@ -29,7 +29,8 @@ from numpy.typing import ArrayLike, NDArray
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens, UnsupportedModel
 from draftwood.protocols import Cursor, DraftModel, DraftSeat, Rows, Target, Verdict
-from draftwood.sampling import Chance, Law
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import Law
 from draftwood.verify.laws import Probabilities, normalized, target_law
 from draftwood.verify.multiround import accept_several
 

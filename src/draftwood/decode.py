@@ -21,7 +21,7 @@ from draftwood.protocols import (
     Target,
     Verifier,
 )
-from draftwood.stop import Stop
+from draftwood.text.stop import Stop
 
 
 def decode(

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds, as_tokens
-from draftwood.drafters.foresight import Foresight
+from draftwood.drafters.seeded import Foresight
 from draftwood.errors import InvalidOption, InvalidTokens
 from draftwood.protocols import BatchDrafter, Drafter, Paired, Partner, Spender, Step, Verifier
-from draftwood.sampling import Sampling
+from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
-from draftwood.stop import Stop
-from draftwood.text import TextStream
+from draftwood.text.stop import Stop
+from draftwood.text.stream import TextStream
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 if TYPE_CHECKING:
-    from draftwood.targets.transformers import TransformersTarget
+    from draftwood.targets.transformers.target import TransformersTarget
 
 Message: TypeAlias = Mapping[str, Any]
 """One turn of a chat: {"role": "user", "content": "..."}."""

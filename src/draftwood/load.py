@@ -16,7 +16,7 @@ from draftwood.draft import Budget
 from draftwood.drafters.catalog import Service, make_service
 from draftwood.language_model import Generation, LanguageModel, Options
 from draftwood.protocols import Drafter
-from draftwood.targets.transformers_load import read_model
+from draftwood.targets.transformers.load import read_model
 
 __all__ = ["Generation", "LanguageModel", "Options", "load"]
 
@@ -50,7 +50,7 @@ def load(
     service = make_service(drafter) if isinstance(drafter, str) else Service(drafter)
     spender = None if service.cost is None else Spending.of(service.cost, limit=budget)
     network, tokenizer = read_model(model, device=device, dtype=dtype, attention=attention)
-    from draftwood.targets.transformers import TransformersTarget
+    from draftwood.targets.transformers.target import TransformersTarget
 
     target = TransformersTarget(network)
     if spender is not None and isinstance(spender.cost, MeasuredCost):

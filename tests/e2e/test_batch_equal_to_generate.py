@@ -18,16 +18,16 @@ from draftwood.errors import (
     UnsupportedModel,
 )
 from draftwood.protocols import Verdict
-from draftwood.sampling import Sampling
-from draftwood.stop import Stop
+from draftwood.sampling.law import Sampling
 from draftwood.testing import DraftFrom, oracle, raising, random_trees, tiny_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from draftwood.targets.transformers import TransformersTarget  # noqa: E402
+from draftwood.targets.transformers.target import TransformersTarget  # noqa: E402
 
 torch.set_num_threads(1)
 VOCAB_SIZE = 61

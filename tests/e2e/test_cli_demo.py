@@ -19,7 +19,7 @@ from draftwood.load import LanguageModel
 def model():
     """A random model with a tokenizer of bytes: every answer is nonsense, and always the same."""
     from draftwood.drafters.none import NoDraft
-    from draftwood.targets.transformers import TransformersTarget
+    from draftwood.targets.transformers.target import TransformersTarget
     from draftwood.testing import tiny_model
 
     class Bytes:

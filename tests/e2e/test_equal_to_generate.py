@@ -12,8 +12,7 @@ from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import ContextTooLong, InvalidDraft, InvalidTokens, UnsupportedModel
 from draftwood.protocols import Verdict
-from draftwood.sampling import Sampling
-from draftwood.stop import Stop
+from draftwood.sampling.law import Sampling
 from draftwood.testing import (
     FAMILIES,
     DraftFrom,
@@ -22,13 +21,14 @@ from draftwood.testing import (
     random_trees,
     tiny_model,
 )
-from draftwood.text import TextStream
+from draftwood.text.stop import Stop
+from draftwood.text.stream import TextStream
 from draftwood.verify.greedy import Greedy
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from draftwood.targets.transformers import TransformersTarget, tree_mask  # noqa: E402
+from draftwood.targets.transformers.target import TransformersTarget, tree_mask  # noqa: E402
 
 torch.set_num_threads(1)
 VOCAB_SIZE = 61

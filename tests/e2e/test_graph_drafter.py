@@ -6,12 +6,12 @@ import torch
 
 from draftwood.draft import ROOT, Budget, as_tokens
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.graph import GraphDrafter
-from draftwood.drafters.phrases import Ouroboros
-from draftwood.drafters.widen import Widening
+from draftwood.drafters.mix.ouroboros import Ouroboros
+from draftwood.drafters.small.graph import GraphDrafter
+from draftwood.drafters.small.widen import Widening
 from draftwood.load import load
 from draftwood.protocols import Feedback, Verdict
-from draftwood.targets.transformers_draft import TransformersDraftModel
+from draftwood.targets.transformers.draft_model import TransformersDraftModel
 from draftwood.testing import save_tiny_model, tiny_model
 
 VOCAB = 61

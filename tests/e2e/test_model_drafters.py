@@ -9,16 +9,17 @@ import pytest
 from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import Budget, as_tokens
-from draftwood.drafters.hybrid import Hybrid
 from draftwood.drafters.lookup import PromptLookup
-from draftwood.drafters.model import ModelChain
+from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.none import NoDraft
-from draftwood.drafters.sampled import MultiCandidate
-from draftwood.drafters.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.sampled import MultiCandidate
+from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
 from draftwood.load import load
-from draftwood.sampling import Sampling, SeededChance
-from draftwood.stop import Stop
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.testing import save_tiny_model, tiny_model
+from draftwood.text.stop import Stop
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
@@ -30,8 +31,8 @@ from draftwood.verify.traversal import TraversalVerification
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from draftwood.targets.transformers import TransformersTarget  # noqa: E402
-from draftwood.targets.transformers_draft import TransformersDraftModel  # noqa: E402
+from draftwood.targets.transformers.draft_model import TransformersDraftModel  # noqa: E402
+from draftwood.targets.transformers.target import TransformersTarget  # noqa: E402
 
 PROMPT = as_tokens([3, 10, 31, 5, 12])
 COUNT = 40

@@ -9,18 +9,18 @@ from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.foresight import Foresight
 from draftwood.drafters.none import NoDraft
+from draftwood.drafters.seeded import Foresight
 from draftwood.language_model import LanguageModel
-from draftwood.sampling import Sampling
-from draftwood.stop import Stop
+from draftwood.sampling.law import Sampling
 from draftwood.testing import ByteTokenizer, oracle, raising, random_trees, tiny_model
+from draftwood.text.stop import Stop
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from draftwood.targets.transformers import TransformersTarget  # noqa: E402
+from draftwood.targets.transformers.target import TransformersTarget  # noqa: E402
 
 torch.set_num_threads(1)
 VOCAB_SIZE, COUNT = 61, 32

@@ -17,15 +17,16 @@ import numpy as np
 
 from draftwood.decode import decode
 from draftwood.demo.model import drafter_path, target_path
-from draftwood.drafters.graph import GraphDrafter
-from draftwood.drafters.model import ModelChain
-from draftwood.drafters.sampled import MultiCandidate
-from draftwood.drafters.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.graph import GraphDrafter
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.sampled import MultiCandidate
+from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
 from draftwood.load import load
-from draftwood.sampling import Sampling, SeededChance
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
-from draftwood.stop import Stop
-from draftwood.targets.transformers_draft import TransformersDraftModel
+from draftwood.targets.transformers.draft_model import TransformersDraftModel
+from draftwood.text.stop import Stop
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.match import SampleAndMatch

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from draftwood import beams
 from draftwood.beams import sample_beams
-from draftwood.sampling import same
+from draftwood.sampling.law import same
 from draftwood.testing import ToyDraftModel, ToyDraftSeat, ToyTarget, law_of
 
 END = 1

@@ -7,7 +7,7 @@ import pytest
 from exact import by_last_token, emitted, is_exact, row
 
 from draftwood.draft import ROOT
-from draftwood.sampling import same
+from draftwood.sampling.law import same
 from draftwood.verify import block, multiround, rejection, transport, traversal
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.drawing import distinct, hub_pair, independent

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from draftwood.decode import decode
 from draftwood.draft import Budget
-from draftwood.drafters.sampled import MultiCandidate
-from draftwood.drafters.tree import SpecInferTree
-from draftwood.sampling import same
-from draftwood.stop import Stop
+from draftwood.drafters.small.sampled import MultiCandidate
+from draftwood.drafters.small.tree import SpecInferTree
+from draftwood.sampling.law import same
 from draftwood.testing import ToyDraftModel, ToyDraftSeat, ToyTarget, law_of
+from draftwood.text.stop import Stop
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.match import SampleAndMatch
 from draftwood.verify.multiround import MultiRound

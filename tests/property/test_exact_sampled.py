@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Draft
-from draftwood.sampling import SeededChance, same
-from draftwood.stop import Stop
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import same
 from draftwood.testing import DraftFrom, ToyTarget, law_of, row_tables, sampled_draft
+from draftwood.text.stop import Stop
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.drawing import distinct, hub_pair, independent
 from draftwood.verify.match import SampleAndMatch

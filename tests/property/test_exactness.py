@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.protocols import Verdict
-from draftwood.sampling import Sampling, SeededChance, same
-from draftwood.stop import Stop
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling, same
 from draftwood.testing import (
     DraftFrom,
     ToyTarget,
@@ -27,6 +27,7 @@ from draftwood.testing import (
     merge_doubles,
     row_tables,
 )
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 from draftwood.verify.match import SampleAndMatch, follow

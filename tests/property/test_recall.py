@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draftwood.index import recall_reference as reference
 from draftwood.index.recall import (
     Recall,
     RecallPolicy,
@@ -14,6 +13,7 @@ from draftwood.index.recall import (
     observe_all,
     propose_all,
 )
+from draftwood.testing.twins import recall as reference
 
 WORD = st.integers(0, 5)  # few words: everything repeats
 TEXT = st.lists(WORD, max_size=60)

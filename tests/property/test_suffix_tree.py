@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from draftwood.index import reference
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
+from draftwood.testing.twins import suffix_tree as reference
 
 # Few tokens make many repeats; a wide vocabulary makes lists of children long.
 narrow = st.integers(0, 2)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draftwood.draft import ROOT
-from draftwood.sampling import same
+from draftwood.sampling.law import same
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.drawing import distinct, independent
 from draftwood.verify.rejection import ChainRejection, RecursiveRejection

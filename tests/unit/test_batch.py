@@ -13,9 +13,10 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidOption, InvalidTokens
-from draftwood.sampling import Sampling, SeededChance
-from draftwood.stop import Stop
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.testing import DraftFrom, ToyTarget, greedy_text, hash_model, random_trees
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 from draftwood.verify.match import SampleAndMatch

@@ -9,7 +9,8 @@ import pytest
 
 from draftwood.beams import BeamStep, sample_beams
 from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens, UnsupportedModel
-from draftwood.sampling import Sampling, SeededChance
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 from draftwood.testing import ToyDraftModel, ToyTarget, hash_model
 
 MODEL, OTHER = hash_model(order=2), hash_model(order=1, seed=5)

@@ -5,14 +5,14 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
-from draftwood.drafters.blend import OPINIONS, Agreement, Blend, Merged
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.retold import retold
+from draftwood.drafters.mix.blend import OPINIONS, Agreement, Blend, Merged
+from draftwood.drafters.mix.retold import retold
 from draftwood.errors import InvalidOption, InvalidSpec, PairMismatch
 from draftwood.protocols import Feedback, Partner, Verdict
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.testing import ToyTarget, greedy_text, hash_model, oracle, raising, random_trees
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 PROMPT = as_tokens([1, 2, 3])

@@ -12,7 +12,6 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft
 from draftwood.errors import InvalidTokens
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.testing import (
     WORDS,
     DraftFrom,
@@ -23,6 +22,7 @@ from draftwood.testing import (
     raising,
     random_trees,
 )
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 MODEL = hash_model()

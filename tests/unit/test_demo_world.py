@@ -244,7 +244,7 @@ def test_the_chat_template_renders_the_prompts(tokenizer, tmp_path: Path) -> Non
 
 def test_packs_give_the_rows_of_separate_sequences(tokenizer) -> None:
     torch = pytest.importorskip("torch")
-    from draftwood.demo.train import Recipe, make_model, make_pack
+    from draftwood.demo.training.train import Recipe, make_model, make_pack
 
     recipe = Recipe(width=16, heads=2, layers=2, inner=24)
     pack = make_pack(recipe, tokenizer, 0)
@@ -267,7 +267,7 @@ def test_packs_give_the_rows_of_separate_sequences(tokenizer) -> None:
 
 def test_two_short_runs_give_the_same_weights_and_a_resumed_one_too(tokenizer, tmp_path) -> None:
     torch = pytest.importorskip("torch")
-    from draftwood.demo.train import Recipe, Trainer
+    from draftwood.demo.training.train import Recipe, Trainer
 
     recipe = Recipe(width=16, heads=2, layers=1, inner=24, packs=1, chunk=2, steps=3)
     threads = torch.get_num_threads()

@@ -12,7 +12,7 @@ from draftwood.testing import ToyDraftModel, tiny_model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from draftwood.targets.transformers_draft import TransformersDraftModel  # noqa: E402
+from draftwood.targets.transformers.draft_model import TransformersDraftModel  # noqa: E402
 
 V = 61
 PROMPT = as_tokens([3, 17, 8, 42, 5, 5, 23])

@@ -7,13 +7,13 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.chances import Chances, Trust
-from draftwood.drafters.foresight import Foresight, Lead
+from draftwood.drafters.seeded import Foresight, Lead
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
-from draftwood.sampling import Sampling
+from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.testing import DraftFrom, ToyTarget, oracle, raising, random_trees
+from draftwood.text.stop import Stop
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 PROMPT = as_tokens([1, 2, 3])

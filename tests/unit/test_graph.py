@@ -8,8 +8,8 @@ context(9) --- 1 --- 3 --- 5      overlap 0: `3` behind `2` is the `3` that stan
 import pytest
 
 from draftwood.draft import ROOT, Budget
+from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.errors import InvalidDraft, InvalidOption
-from draftwood.graph import TokenGraph
 
 AMPLE = Budget(64)
 

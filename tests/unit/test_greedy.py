@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftwood.draft import ROOT, Draft, as_tokens
-from draftwood.sampling import Sampling
+from draftwood.sampling.law import Sampling
 from draftwood.testing import ToyTarget, drafts, greedy_text, hash_model
 from draftwood.verify.greedy import Greedy
 

@@ -7,14 +7,14 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, as_tokens
-from draftwood.drafters.gain import Gain
-from draftwood.drafters.graph import GraphDrafter
-from draftwood.drafters.widen import Widening
+from draftwood.drafters.small.graph import GraphDrafter
+from draftwood.drafters.small.widen import Widening
+from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
-from draftwood.ranking import likeliest
-from draftwood.stop import Stop
+from draftwood.sampling.ranking import likeliest
 from draftwood.testing import WORDS, ToyDraftModel, ToyTarget, greedy_text, hash_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 PROMPT = as_tokens([1, 2, 3])

@@ -8,7 +8,7 @@ import pytest
 
 from draftwood.draft import ROOT, Draft, as_tokens
 from draftwood.errors import InvalidOption
-from draftwood.sampling import Sampling, same
+from draftwood.sampling.law import Sampling, same
 from draftwood.testing import ToyTarget, hash_model
 from draftwood.verify.gumbel import BLOCK, GumbelNoise, SharedGumbel
 

@@ -5,8 +5,8 @@ import pytest
 
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.hybrid import BatchHybrid, Hybrid, hybrid
 from draftwood.drafters.lookup import PromptLookup
+from draftwood.drafters.mix.hybrid import BatchHybrid, Hybrid, hybrid
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import InvalidOption, InvalidSpec
 from draftwood.protocols import BatchDrafter, Feedback, Verdict

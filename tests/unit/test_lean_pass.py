@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from draftwood.targets.transformers_cache import SequenceCache
-from draftwood.targets.transformers_lean import LeanPass, lean_pass
+from draftwood.targets.transformers.cache import SequenceCache
+from draftwood.targets.transformers.lean import LeanPass, lean_pass
 from draftwood.testing import tiny_model
 
 COUNT = 9

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from draftwood.draft import ROOT, Draft, as_tokens
 from draftwood.errors import InvalidOption
-from draftwood.sampling import Sampling, SeededChance, same
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling, same
 from draftwood.testing import ToyTarget, drafts, hash_model, law_of, merge_doubles
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.lossy import RelaxedAcceptance, TopBeta, TypicalAcceptance

@@ -3,7 +3,8 @@ from fractions import Fraction
 import numpy as np
 
 from draftwood.draft import ROOT, Draft, as_tokens
-from draftwood.sampling import Sampling, SeededChance, same
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling, same
 from draftwood.testing import ToyTarget, law_of
 from draftwood.verify.match import SampleAndMatch
 

@@ -7,17 +7,17 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import NO_TOKENS, ROOT, Budget, Draft, as_tokens
-from draftwood.drafters import gain as gain_module
-from draftwood.drafters.gain import Gain
-from draftwood.drafters.growth import Growth
-from draftwood.drafters.model import ModelChain
-from draftwood.drafters.sampled import MultiCandidate
-from draftwood.drafters.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small import worth as gain_module
+from draftwood.drafters.small.growth import Growth
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.sampled import MultiCandidate
+from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, RankedSeat, Top, Verdict
-from draftwood.ranking import likeliest
-from draftwood.stop import Stop
+from draftwood.sampling.ranking import likeliest
 from draftwood.testing import ToyDraftModel, ToyTarget, greedy_text, hash_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 V = 12

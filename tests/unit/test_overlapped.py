@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds
-from draftwood.drafters.overlapped import Overlapped
+from draftwood.drafters.small.overlapped import Overlapped
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.testing import ToyDraftModel, ToyDraftSeat, ToyTarget, greedy_text, hash_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 MODEL = hash_model(order=2)

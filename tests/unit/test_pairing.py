@@ -6,11 +6,11 @@ import pytest
 
 from draftwood.budget.calibration import Calibrated
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.hybrid import Hybrid
-from draftwood.drafters.model import ModelChain
+from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.none import NoDraft
-from draftwood.drafters.sampled import MultiCandidate
-from draftwood.drafters.tree import SpecInferTree
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.sampled import MultiCandidate
+from draftwood.drafters.small.tree import SpecInferTree
 from draftwood.errors import InvalidSpec, ModelNotFound, PairMismatch, UnsupportedModel
 from draftwood.protocols import Partner
 from draftwood.targets.pairing import require_pair, vocabulary_mismatch

@@ -7,12 +7,12 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
-from draftwood.drafters.graph import GraphDrafter
-from draftwood.drafters.phrases import PHRASE, Ouroboros, PhraseTable, discarded
+from draftwood.drafters.mix.ouroboros import PHRASE, Ouroboros, PhraseTable, discarded
+from draftwood.drafters.small.graph import GraphDrafter
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
-from draftwood.stop import Stop
 from draftwood.testing import DraftFrom, ToyDraftModel, ToyTarget, greedy_text, hash_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 PROMPT = as_tokens([0, 0])

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from draftwood.errors import InvalidOption, MissingExtra
-from draftwood.plot import plot_demo, plot_replay, require_matplotlib
+from draftwood.replay.plot import plot_demo, plot_replay, require_matplotlib
 
 REPLAY = [
     {"trace": trace, "drafter": drafter, "tokens_per_step": value}

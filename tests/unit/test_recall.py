@@ -18,8 +18,8 @@ from draftwood.drafters.recall import RecallDrafter
 from draftwood.index.recall import OWN, SHARED, Recall, RecallPolicy, RecallStream
 from draftwood.protocols import BatchDrafter, Feedback, Verdict
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.testing import ToyTarget
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 POEM = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4]

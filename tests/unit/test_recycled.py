@@ -13,8 +13,8 @@ from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recycled import ALONE, RecycledTable
 from draftwood.protocols import Feedback, Verdict
 from draftwood.stats import Stats
-from draftwood.stop import Stop
 from draftwood.testing import ToyTarget, greedy_text, hash_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 VOCAB_SIZE = 12
@@ -224,7 +224,7 @@ def test_top_by_hand_equals_a_sort():
 def test_a_models_rows_name_their_likeliest_tokens_alone_and_in_a_batch():
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from draftwood.targets.transformers import TransformersTarget
+    from draftwood.targets.transformers.target import TransformersTarget
     from draftwood.testing import tiny_model
 
     torch.set_num_threads(1)

@@ -5,7 +5,8 @@ import pytest
 
 from draftwood.draft import ROOT, Draft, as_tokens
 from draftwood.errors import InvalidDraft, InvalidOption
-from draftwood.sampling import Sampling, SeededChance, same
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling, same
 from draftwood.testing import ToyTarget, hash_model, sampled_draft
 from draftwood.verify.block import BlockVerification
 from draftwood.verify.drawing import distinct, hub_pair, independent

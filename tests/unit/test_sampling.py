@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from draftwood.draft import as_tokens
 from draftwood.errors import InvalidOption
-from draftwood.sampling import Sampling, SeededChance
+from draftwood.sampling.chance import SeededChance
+from draftwood.sampling.law import Sampling
 
 NOTHING = as_tokens([])
 

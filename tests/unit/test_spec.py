@@ -5,8 +5,8 @@ import pytest
 from draftwood.drafters.catalog import DRAFTERS, make_drafter
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.none import NoDraft
+from draftwood.drafters.spec import build, options_of, parse
 from draftwood.errors import InvalidOption, InvalidSpec
-from draftwood.spec import build, options_of, parse
 
 
 class Thing:

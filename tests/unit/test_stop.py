@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 from draftwood.draft import Draft
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Verdict
-from draftwood.stop import Stop
+from draftwood.text.stop import Stop
 
 DRAFT = Draft.chain([4, 5, 6])
 VERDICT = Verdict(np.array([0, 1, 2], dtype=np.int32), 7)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from draftwood.draft import as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.testing import ByteTokenizer
-from draftwood.text import Detokenizer, TextStream
+from draftwood.text.detokenizer import Detokenizer
+from draftwood.text.stream import TextStream
 
 BYTES = ByteTokenizer()
 SPACES = {0: "▁the", 1: "▁cat", 2: "s", 3: "▁", 4: ".", 5: "", 6: "▁\ufffd"}

@@ -11,8 +11,8 @@ from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.trigram import PuctSearch, TrigramDrafter, TrigramTable
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
-from draftwood.stop import Stop
 from draftwood.testing import ToyTarget, greedy_text, hash_model
+from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 

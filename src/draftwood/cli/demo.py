@@ -35,7 +35,7 @@ def demo(
         if value < 1:
             raise InvalidOption(f"--{name} is {value}; give at least 1")
     if plot is not None:
-        from draftwood.plot import plot_demo, require_matplotlib
+        from draftwood.replay.plot import plot_demo, require_matplotlib
 
         require_matplotlib()
     from draftwood.cli.terminal import messages, progress_bar, results

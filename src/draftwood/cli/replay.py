@@ -66,7 +66,7 @@ def replay(
     for spec in specs:  # a wrong spec is found before any work is done
         spender_for(make_service(spec), price, spec=spec)
     if plot is not None:
-        from draftwood.plot import plot_replay, require_matplotlib
+        from draftwood.replay.plot import plot_replay, require_matplotlib
 
         require_matplotlib()
     text_tokenizer = None if tokenizer is None else TraceTokenizer.load(tokenizer)

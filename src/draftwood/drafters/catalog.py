@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from draftwood.budget.calibration import calibrated
-from draftwood.drafters.blend import Blend
-from draftwood.drafters.hybrid import Hybrid, hybrid
+from draftwood.drafters.mix.blend import Blend
+from draftwood.drafters.mix.hybrid import Hybrid, hybrid
+from draftwood.drafters.spec import build, parse
 from draftwood.errors import InvalidSpec
 from draftwood.protocols import Drafter
-from draftwood.spec import build, parse
 
 DRAFTERS: Final = {
     "recall": "draftwood.drafters.recall:RecallDrafter",
@@ -20,14 +20,14 @@ DRAFTERS: Final = {
     "recycled": "draftwood.drafters.recycled:RecycledDrafter",
     "blend": "draftwood.drafters.catalog:make_blend",
     "hybrid": "draftwood.drafters.catalog:make_hybrid",
-    "chain": "draftwood.drafters.by_path:chain",
-    "specinfer": "draftwood.drafters.by_path:specinfer",
-    "bestfirst": "draftwood.drafters.by_path:bestfirst",
-    "sampled": "draftwood.drafters.by_path:sampled",
-    "overlapped": "draftwood.drafters.by_path:overlapped",
-    "gsd": "draftwood.drafters.graph_by_path:gsd",
-    "cape": "draftwood.drafters.graph_by_path:cape",
-    "ouroboros": "draftwood.drafters.graph_by_path:ouroboros",
+    "chain": "draftwood.drafters.small.by_path:chain",
+    "specinfer": "draftwood.drafters.small.by_path:specinfer",
+    "bestfirst": "draftwood.drafters.small.by_path:bestfirst",
+    "sampled": "draftwood.drafters.small.by_path:sampled",
+    "overlapped": "draftwood.drafters.small.by_path:overlapped",
+    "gsd": "draftwood.drafters.small.graph_by_path:gsd",
+    "cape": "draftwood.drafters.small.graph_by_path:cape",
+    "ouroboros": "draftwood.drafters.small.graph_by_path:ouroboros",
     "none": "draftwood.drafters.none:NoDraft",
 }
 """Spec name -> where its factory lives; imported when first asked for."""

@@ -21,7 +21,7 @@ from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recall import namespace_key
 from draftwood.index.recycled import ALONE, RecycledTable
 from draftwood.protocols import Feedback, Rows, Top
-from draftwood.ranking import likeliest
+from draftwood.sampling.ranking import likeliest
 
 _CLASSES = 33
 """Classes of a share by its log-odds, in halves from -8 to 8."""

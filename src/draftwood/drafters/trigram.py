@@ -19,8 +19,8 @@ from math import sqrt
 from threading import Lock
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.errors import InvalidOption
-from draftwood.graph import TokenGraph
 from draftwood.protocols import Feedback
 
 Followers = dict[int, int]

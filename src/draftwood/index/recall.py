@@ -6,7 +6,7 @@ with closing(RecallStream(recall, prompt_ids)) as stream:
     guess = stream.propose(nodes=32)
     stream.observe(next_ids)
 
-`index/recall_reference.py` says the same in slow Python.
+`testing/twins/recall.py` says the same in slow Python.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from draftwood.draft import Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidDraft, UnsupportedModel
 from draftwood.protocols import Verdict
-from draftwood.stop import Ends, Stop
+from draftwood.text.stop import Ends, Stop
 
 _UNKNOWN = -1
 """What the record cannot tell: the next token off its path or behind its end."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.protocols import Feedback
-from draftwood.sampling import Chance, Weights
+from draftwood.sampling.chance import Chance, Weights
 from draftwood.testing.toys import Row
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from draftwood.sampling import Chance, Weights
+from draftwood.sampling.chance import Chance, Weights
 
 T = TypeVar("T", bound=Hashable)
 

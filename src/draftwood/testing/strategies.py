@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
-from draftwood.sampling import Weights
+from draftwood.sampling.chance import Weights
 from draftwood.testing.toys import Row
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
 from draftwood.protocols import Top, Verdict
-from draftwood.ranking import likeliest
-from draftwood.sampling import Weights
+from draftwood.sampling.chance import Weights
+from draftwood.sampling.ranking import likeliest
 
 Row = Callable[[tuple[int, ...]], Weights]
 """A language model: from a prefix to the row after it (logits, or exact weights)."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from draftwood.sampling import Chance, Weights
+from draftwood.sampling.chance import Chance, Weights
 
 Draw: TypeAlias = Callable[[Chance, Weights, Sequence[int]], int | None]
 """From q, and the siblings drawn so far, to the next one; None where there can be no more."""

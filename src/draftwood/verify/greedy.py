@@ -6,7 +6,7 @@ import numpy as np
 
 from draftwood.draft import Draft
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Sampling
+from draftwood.sampling.law import Sampling
 from draftwood.verify.match import follow, seen
 
 

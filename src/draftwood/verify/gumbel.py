@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from draftwood.draft import Draft
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Law, Weights
+from draftwood.sampling.chance import Weights
+from draftwood.sampling.law import Law
 from draftwood.verify.match import follow, seen
 
 WORD: Final = (1 << 64) - 1

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from draftwood.draft import Draft
 from draftwood.errors import InvalidDraft
 from draftwood.protocols import Rows
-from draftwood.sampling import Law, Weights
+from draftwood.sampling.chance import Weights
+from draftwood.sampling.law import Law
 from draftwood.verify.match import seen
 
 Probabilities: TypeAlias = NDArray[Any]

@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 
 from draftwood.draft import ROOT, Draft
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Chance, Law
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import Law
 from draftwood.verify.laws import Probabilities, require_sampled, target_law
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from draftwood.draft import ROOT, Draft
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Chance, Law
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import Law
 from draftwood.verify.laws import Probabilities, target_law
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from draftwood.draft import ROOT, Draft, TokenIds
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Chance, Law
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import Law
 
 
 class SampleAndMatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from draftwood.draft import Draft
-from draftwood.sampling import Chance
+from draftwood.sampling.chance import Chance
 from draftwood.verify.laws import Probabilities, proposal_law, residual
 from draftwood.verify.levels import LevelByLevel
 from draftwood.verify.rejection import try_in_turn

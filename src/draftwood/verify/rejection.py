@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from draftwood.draft import Draft
 from draftwood.errors import InvalidDraft
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Chance
+from draftwood.sampling.chance import Chance
 from draftwood.verify.laws import Probabilities, proposal_law, require_chain, residual
 from draftwood.verify.levels import LevelByLevel
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from draftwood.draft import Draft
 from draftwood.errors import InvalidDraft, InvalidOption
-from draftwood.sampling import Chance, Law
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import Law
 from draftwood.verify.laws import Probabilities, proposal_law, proposal_row, residual
 from draftwood.verify.levels import LevelByLevel
 from draftwood.verify.rejection import try_in_turn

@@ -17,7 +17,8 @@ import numpy as np
 
 from draftwood.draft import ROOT, Draft
 from draftwood.protocols import Rows, Verdict
-from draftwood.sampling import Chance, Law
+from draftwood.sampling.chance import Chance
+from draftwood.sampling.law import Law
 from draftwood.verify.laws import Probabilities, proposal_law, require_sampled, target_law
 from draftwood.verify.levels import families
 from draftwood.verify.rejection import require_distinct

@@ -20,8 +20,8 @@ import numpy as np
 
 from draftwood.budget.calibration import Calibrated
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.chosen import Chosen
-from draftwood.drafters.retold import retold
+from draftwood.drafters.mix.chosen import Chosen
+from draftwood.drafters.mix.retold import retold
 from draftwood.errors import InvalidOption
 from draftwood.guarded import Guarded
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Widening

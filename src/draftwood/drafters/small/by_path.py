@@ -5,17 +5,17 @@ from __future__ import annotations
 import pkgutil
 from typing import Any, Final, Literal, TypeAlias
 
-from draftwood.drafters.model import ModelChain
-from draftwood.drafters.overlapped import Overlapped
-from draftwood.drafters.sampled import Drawing, MultiCandidate
-from draftwood.drafters.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.overlapped import Overlapped
+from draftwood.drafters.small.sampled import Drawing, MultiCandidate
+from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
 from draftwood.errors import InvalidSpec, MissingExtra
 from draftwood.protocols import DraftModel
-from draftwood.sampling import Sampling
+from draftwood.sampling.law import Sampling
 
 Auto: TypeAlias = float | Literal["auto"]
 
-LOADER: Final = "draftwood.targets.transformers_draft:TransformersDraftModel.load"
+LOADER: Final = "draftwood.targets.transformers.draft_model:TransformersDraftModel.load"
 """What reads a small model; imported when the first one is asked for."""
 
 

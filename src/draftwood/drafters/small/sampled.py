@@ -23,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.counts import DraftCounts
-from draftwood.drafters.gain import Gain
-from draftwood.drafters.seats import ends_of, pair_models
-from draftwood.drafters.tree import Expansion
+from draftwood.drafters.small.counts import DraftCounts
+from draftwood.drafters.small.seat import ends_of, pair_models
+from draftwood.drafters.small.tree import Expansion
+from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import DraftModel, Feedback, Partner
-from draftwood.sampling import Chance, Law, Sampling, SeededChance, Weights
+from draftwood.sampling.chance import Chance, SeededChance, Weights
+from draftwood.sampling.law import Law, Sampling
 from draftwood.verify.drawing import Draw, distinct, hub_pair, independent
 
 Drawing: TypeAlias = Literal["distinct", "independent", "hub"]

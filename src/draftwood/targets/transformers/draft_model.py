@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from draftwood.draft import TokenIds, as_tokens
 from draftwood.errors import ContextTooLong, InvalidDraft, UnsupportedModel
 from draftwood.protocols import Partner, Top
-from draftwood.ranking import likeliest
+from draftwood.sampling.ranking import likeliest
 from draftwood.targets.committed import Committed
 from draftwood.targets.pairing import require_pair
 from draftwood.targets.seat_nodes import SeatNodes
-from draftwood.targets.transformers import PREFILL_ROWS, TransformersTarget
-from draftwood.targets.transformers_cache import SequenceCache
-from draftwood.targets.transformers_lean import lean_pass
-from draftwood.targets.transformers_load import read_model
+from draftwood.targets.transformers.cache import SequenceCache
+from draftwood.targets.transformers.lean import lean_pass
+from draftwood.targets.transformers.load import read_model
+from draftwood.targets.transformers.target import PREFILL_ROWS, TransformersTarget
 
 SHORT_ROWS = 32
 """Rows up to which a pass gets a mask of ours; beyond, the model's own causal pass is as quick."""

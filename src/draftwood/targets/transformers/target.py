@@ -25,19 +25,19 @@ from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
 from draftwood.errors import ContextTooLong, InvalidDraft, InvalidTokens, UnsupportedModel
 from draftwood.protocols import Verdict
 from draftwood.targets.committed import Committed
-from draftwood.targets.transformers_cache import SequenceCache
-from draftwood.targets.transformers_probe import (
+from draftwood.targets.transformers.cache import SequenceCache
+from draftwood.targets.transformers.probe import (
     attention_layers,
     disagreement,
     refuse_other_kinds,
     rope_switch,
     spread,
 )
-from draftwood.targets.transformers_rows import TransformersRows
-from draftwood.targets.tree_mask import row_positions, tree_mask
+from draftwood.targets.transformers.rows import TransformersRows
+from draftwood.targets.tree_rows import row_positions, tree_mask
 
 if TYPE_CHECKING:
-    from draftwood.targets.transformers_batch import TransformersBatch
+    from draftwood.targets.transformers.batch import TransformersBatch
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class TransformersTarget:
         Raises:
             UnsupportedModel: where `batches` is False.
         """
-        from draftwood.targets.transformers_batch import TransformersBatch
+        from draftwood.targets.transformers.batch import TransformersBatch
 
         if not self.batches:
             raise UnsupportedModel(
@@ -109,7 +109,7 @@ class TransformersTarget:
             return False  # the longest sequence of a pass would turn the keys of all others
         if not self.trees or not self._probed:
             return self.trees
-        from draftwood.targets.transformers_batch import Accompanied
+        from draftwood.targets.transformers.batch import Accompanied
 
         problem = disagreement(Accompanied(self), self._plain, self._tree(), 5, self.allowed)
         if problem is not None:

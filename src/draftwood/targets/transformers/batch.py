@@ -23,12 +23,12 @@ from draftwood.draft import Draft, TokenIds
 from draftwood.errors import InvalidDraft, InvalidOption
 from draftwood.protocols import Rows, Top, Verdict
 from draftwood.targets.committed import Committed
-from draftwood.targets.transformers_cache import BatchCache, SequenceCache
-from draftwood.targets.transformers_rows import likeliest, most_likely
-from draftwood.targets.tree_mask import row_positions, tree_mask
+from draftwood.targets.transformers.cache import BatchCache, SequenceCache
+from draftwood.targets.transformers.rows import likeliest, most_likely
+from draftwood.targets.tree_rows import row_positions, tree_mask
 
 if TYPE_CHECKING:
-    from draftwood.targets.transformers import TransformersTarget
+    from draftwood.targets.transformers.target import TransformersTarget
 
 
 class TransformersBatch:

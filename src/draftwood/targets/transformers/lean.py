@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from draftwood.draft import TokenIds
-from draftwood.targets.transformers_cache import SequenceCache
-from draftwood.targets.transformers_probe import attention_layers, rope_switch, spread
+from draftwood.targets.transformers.cache import SequenceCache
+from draftwood.targets.transformers.probe import attention_layers, rope_switch, spread
 
 log = logging.getLogger(__name__)
 

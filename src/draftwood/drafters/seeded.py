@@ -19,7 +19,7 @@ import numpy as np
 from draftwood.budget.cut import rank
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.chances import Chances, Trust
-from draftwood.drafters.retold import retold
+from draftwood.drafters.mix.retold import retold
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Drafter, Feedback, Stream, Widening
 from draftwood.verify.gumbel import GumbelNoise

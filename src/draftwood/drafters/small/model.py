@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from draftwood.drafters.growing import GrowingDrafter
-from draftwood.drafters.growth import Growth
+from draftwood.drafters.small.growing import GrowingDrafter
+from draftwood.drafters.small.growth import Growth
 from draftwood.errors import InvalidOption
 from draftwood.protocols import DraftModel
 

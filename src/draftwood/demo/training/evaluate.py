@@ -1,4 +1,4 @@
-"""Measure the demo's model on held-out schemas: `python -m draftwood.demo.evaluate`.
+"""Measure the demo's model on held-out schemas: `python -m draftwood.demo.training.evaluate`.
 
 End to end, the model plays whole requests on its own earlier answers. Its SQL is right if SQLite
 gives the gold query's rows on the database shown and on two more fillings of the same schema.
@@ -159,7 +159,7 @@ def _share(hits: Sequence[bool]) -> float:
 def _provenance(folder: Path, seed: int) -> dict[str, Any]:
     weights = (folder / "model.safetensors").read_bytes()
     return {
-        "command": "python -m draftwood.demo.evaluate",
+        "command": "python -m draftwood.demo.training.evaluate",
         "evaluation_seed": seed,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "weights_bytes": len(weights),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
 from draftwood.protocols import DraftModel, DraftSeat, Paired, Partner, RankedSeat, Top
-from draftwood.ranking import likeliest
+from draftwood.sampling.ranking import likeliest
 
 
 class Ranked:

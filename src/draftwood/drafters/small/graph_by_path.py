@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from draftwood.drafters.by_path import Auto, small_model
-from draftwood.drafters.graph import GraphDrafter
-from draftwood.drafters.model import ModelChain
-from draftwood.drafters.phrases import Ouroboros
-from draftwood.drafters.widen import Widening
+from draftwood.drafters.mix.ouroboros import Ouroboros
+from draftwood.drafters.small.by_path import Auto, small_model
+from draftwood.drafters.small.graph import GraphDrafter
+from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.widen import Widening
 
 
 def gsd(

@@ -10,10 +10,10 @@ from time import perf_counter
 from typing import Protocol
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.counts import DraftCounts
-from draftwood.drafters.gain import Gain
-from draftwood.drafters.growth import Growth
-from draftwood.drafters.seats import ends_of, pair_models, ranked_seat
+from draftwood.drafters.small.counts import DraftCounts
+from draftwood.drafters.small.growth import Growth
+from draftwood.drafters.small.seat import ends_of, pair_models, ranked_seat
+from draftwood.drafters.small.worth import Gain
 from draftwood.protocols import DraftModel, Feedback, Partner
 
 

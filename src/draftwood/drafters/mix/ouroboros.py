@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from threading import Lock
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.retold import retold
+from draftwood.drafters.mix.retold import retold
+from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.errors import InvalidOption
-from draftwood.graph import TokenGraph
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Rows, Stream, Verdict
 
 PHRASE = 255

@@ -1,4 +1,4 @@
-"""Train the demo's models from the demo's world: `python -m draftwood.demo.train`.
+"""Train the demo's models from the demo's world: `python -m draftwood.demo.training.train`.
 
 Deterministic by seed on one CPU thread. The learning rate warms up, stays, and falls to zero over
 the last part of `--steps`; a run can be resumed, also with another number of steps. The drafter
@@ -25,14 +25,14 @@ from torch.nn.functional import cross_entropy, log_softmax, softmax
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from draftwood.demo.model import drafter_path, target_path
-from draftwood.demo.muon import Muon
-from draftwood.demo.packing import Batch, Pack, collate, pack
 from draftwood.demo.schema import Split
 from draftwood.demo.stages import END, PAD
 from draftwood.demo.tokenizer import save_tokenizer, train_tokenizer
+from draftwood.demo.training.muon import Muon
+from draftwood.demo.training.packing import Batch, Pack, collate, pack
 from draftwood.demo.world import episode
 
-log = logging.getLogger("draftwood.demo.train")
+log = logging.getLogger("draftwood.demo.training.train")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import Budget, Draft, TokenIds
-from draftwood.drafters.seats import pair_models
+from draftwood.drafters.small.seat import pair_models
 from draftwood.errors import InvalidOption
 from draftwood.protocols import DraftModel, DraftSeat, Feedback, Partner
 

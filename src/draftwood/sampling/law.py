@@ -1,4 +1,4 @@
-"""The law that tokens are drawn from, and the chance that draws them.
+"""The law that tokens are drawn from.
 
 The processors and their order are those of Hugging Face `generate`: repetition penalty,
 temperature, top-k, top-p, min-p.
@@ -6,52 +6,19 @@ temperature, top-k, top-p, min-p.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
 from draftwood.errors import InvalidOption
-
-Weights: TypeAlias = NDArray[Any] | Sequence[Any]
-"""Numbers >= 0, one a token, in proportion to which one token is drawn; they need not sum to 1."""
+from draftwood.sampling.chance import Weights
 
 Law: TypeAlias = Callable[[Any, TokenIds], Weights]
 """From the logits after some tokens, and those tokens, to the weights of the next one."""
-
-
-class Chance(Protocol):
-    """Where randomness comes from. Both verbs take any kind of number, exact fractions included."""
-
-    def accept(self, probability: Any) -> bool:
-        """True with this probability (values beyond [0, 1] count as the nearer end)."""
-
-    def pick(self, weights: Weights) -> int:
-        """An index, drawn in proportion to the weights; at least one of them is positive."""
-
-
-class SeededChance:
-    """Chance from a NumPy generator: the same seed gives the same choices. Not thread-safe."""
-
-    def __init__(self, seed: int) -> None:
-        if seed < 0:
-            raise InvalidOption(f"seed {seed} is negative; use 0 or more")
-        self._random = np.random.Generator(np.random.PCG64(seed))
-
-    def accept(self, probability: float) -> bool:
-        """True where the next uniform number in [0, 1) is below `probability`."""
-        return bool(self._random.random() < probability)
-
-    def pick(self, weights: Weights) -> int:
-        """The index where the running sum of the weights passes a uniform share of their total."""
-        sums = np.cumsum(np.asarray(weights, dtype=np.float64))
-        at = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
-        if at == len(sums):  # the product was rounded up to the total
-            at = int(np.searchsorted(sums, sums[-1]))
-        return at
 
 
 def same(weights: Any, seen: TokenIds) -> Any:

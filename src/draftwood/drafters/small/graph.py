@@ -15,11 +15,11 @@ from time import perf_counter
 import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.gain import Gain
-from draftwood.drafters.seats import ends_of, pair_models, ranked_seat
-from draftwood.drafters.widen import Widening
+from draftwood.drafters.small.seat import ends_of, pair_models, ranked_seat
+from draftwood.drafters.small.token_graph import TokenGraph
+from draftwood.drafters.small.widen import Widening
+from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
-from draftwood.graph import TokenGraph
 from draftwood.protocols import DraftModel, Feedback, Partner, Top
 
 _NO_GRAPH = TokenGraph()

@@ -20,7 +20,7 @@ import numpy as np
 
 from draftwood.draft import ROOT
 from draftwood.index.recall import OWN, SHARED, RecallPolicy, namespace_key
-from draftwood.index.recall_model_reference import MASK, Model, Place, Trial, path_below
+from draftwood.testing.twins.recall_model import MASK, Model, Place, Trial, path_below
 
 ORDERS = (1, 2, 4)
 STEPS = (24, 12, 8)

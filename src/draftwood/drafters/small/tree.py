@@ -18,9 +18,9 @@ from math import prod
 from time import perf_counter
 
 from draftwood.draft import Budget, Draft, TokenIds
-from draftwood.drafters.growing import GrowingDrafter, GrowingStream
-from draftwood.drafters.growth import Growth
-from draftwood.drafters.seats import pair_models
+from draftwood.drafters.small.growing import GrowingDrafter, GrowingStream
+from draftwood.drafters.small.growth import Growth
+from draftwood.drafters.small.seat import pair_models
 from draftwood.errors import InvalidOption
 from draftwood.protocols import DraftModel, Feedback, Partner
 
