@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from draftwood.decode import reach, spender_of
+from draftwood.budget.spender import Spender, Spent, spender_of
+from draftwood.decode import reach
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption, InvalidTokens
 from draftwood.guarded import Guarded, GuardedBatch
@@ -24,8 +25,6 @@ from draftwood.protocols import (
     Rows,
     Seat,
     Seconds,
-    Spender,
-    Spent,
     Step,
     Target,
     Verifier,
@@ -39,7 +38,8 @@ class Request:
 
     prompt: token ids [>= 1]. verifier, stop: its own, since both may remember where they are.
     namespace: what is learned here is drafted only here. drafter: asked instead of the run's, for
-    one that knows this request's noise; streams are then no longer served in one call.
+    one that knows this request's noise; streams are then no longer served in one call. prediction:
+    likely answers, int32 tokens each, for drafters that can use them.
     """
 
     prompt: ArrayLike
@@ -47,6 +47,7 @@ class Request:
     stop: Stop = field(default_factory=Stop)
     namespace: str = ""
     drafter: Drafter | None = None
+    prediction: Sequence[TokenIds] = ()
 
 
 def decode_batch(
@@ -92,7 +93,7 @@ def _steps(
     running: list[_Running] = []
     streams = GuardedBatch(drafter)
     with closing(_open(target, max_batch)) as batch:
-        padded = getattr(batch, "padded", False)
+        padded = batch.padded
         try:
             while True:
                 joined = list(_joining(islice(waiting, max_batch - len(running))))
@@ -118,7 +119,7 @@ def _steps(
                 verified = perf_counter()
                 streams.observe(guards, told)
                 observed = perf_counter()
-                prompts = getattr(batch, "prompt_seconds", None if joined else 0.0)
+                prompts = batch.prompt_seconds
                 spender.observe(
                     Spent(
                         asked=budget.nodes > 0,
@@ -176,10 +177,10 @@ class _Running:
         self.finish: str | None = None
         self.seat: Seat = batch.open(prompt)
         if request.drafter is None:
-            self.stream: Guarded = streams.open(prompt, request.namespace)
+            self.stream: Guarded = streams.open(prompt, request.namespace, request.prediction)
         else:
             streams.apart()
-            self.stream = Guarded(request.drafter, prompt, request.namespace)
+            self.stream = Guarded(request.drafter, prompt, request.namespace, request.prediction)
         self._request = request
         self._prompted = len(prompt)
         self._generated = 0
@@ -219,17 +220,27 @@ class _Running:
 
 
 class OneByOne:
-    """Any target as a batch: a pass for each sequence."""
+    """Any target as a batch: a pass for each sequence.
+
+    prompt_seconds: None after a pass in which a prompt was computed as well.
+    """
+
+    padded = False
 
     def __init__(self, target: Target) -> None:
+        self.prompt_seconds: float | None = 0.0
         self._target = target
+        self._joined = False
 
     def open(self, prompt: TokenIds) -> Cursor:
         """The target's own cursor."""
+        self._joined = True
         return self._target.open(prompt)
 
     def score(self, seats: Sequence[Cursor], drafts: Sequence[Draft]) -> list[Rows]:
         """A pass for each sequence."""
+        self.prompt_seconds = None if self._joined else 0.0
+        self._joined = False
         return [cursor.score(draft) for cursor, draft in zip(seats, drafts, strict=True)]
 
     def close(self) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from time import perf_counter
 
 from numpy.typing import ArrayLike
 
-from draftwood.draft import Budget, Draft, TokenIds, as_tokens
+from draftwood.budget.spender import Spender, Spent, spender_of
+from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.errors import InvalidTokens
 from draftwood.guarded import Guarded
 from draftwood.protocols import (
     Drafter,
     Feedback,
     Seconds,
-    Spender,
-    Spent,
     Step,
     Target,
     Verifier,
@@ -33,12 +33,14 @@ def decode(
     budget: Budget | Spender | None = None,
     stop: Stop | None = None,
     namespace: str = "",
+    prediction: Sequence[TokenIds] = (),
 ) -> Iterator[Step]:
-    """Generate behind `prompt`, a step at a time; each step yields one or more tokens.
+    """Generate after `prompt`, a step at a time; each step yields one or more tokens.
 
     prompt: token ids [>= 1]. budget: the most a draft may hold (None: 64 nodes; a drafter's own
     limit applies as well), or a spender that cuts drafts to what pays. stop: when to end (None: at
     the context's end only). namespace: what is learned here is drafted only here.
+    prediction: likely answers, int32 tokens each, for drafters that can use them.
 
     A drafter that raises costs its drafts, not the request (logged once a sequence).
 
@@ -49,23 +51,20 @@ def decode(
     prompt = as_tokens(prompt)
     if not len(prompt):
         raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
-    return _steps(target, drafter, verifier, prompt, spender_of(budget), stop or Stop(), namespace)
+    stream = partial(Guarded, drafter, prompt, namespace, prediction)
+    return _steps(target, stream, verifier, prompt, spender_of(budget), stop or Stop())
 
 
 def _steps(
     target: Target,
-    drafter: Drafter,
+    open_stream: Callable[[], Guarded],
     verifier: Verifier,
     prompt: TokenIds,
     spender: Spender,
     stop: Stop,
-    namespace: str,
 ) -> Iterator[Step]:
     generated, finish = 0, None
-    with (
-        closing(target.open(prompt)) as cursor,
-        closing(Guarded(drafter, prompt, namespace)) as stream,
-    ):
+    with closing(target.open(prompt)) as cursor, closing(open_stream()) as stream:
         while finish is None:
             start = perf_counter()
             room, context = cursor.room, len(prompt) + generated
@@ -103,13 +102,6 @@ def _steps(
             yield Step(draft, verdict, tokens, seconds, finish)
 
 
-def spender_of(budget: Budget | Spender | None) -> Spender:
-    """A spender: the one given, or one that lets every draft hold so much (None: 64 nodes)."""
-    if budget is None or isinstance(budget, Budget):
-        return FixedBudget(Budget(64) if budget is None else budget)
-    return budget
-
-
 def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
     """How deep a draft is worth checking: the step's last token is the target's own."""
     limits = [budget.reach]
@@ -118,23 +110,3 @@ def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
     if stop.max_tokens is not None:
         limits.append(stop.max_tokens - generated - 1)
     return max(0, min(limits))
-
-
-class FixedBudget:
-    """The spender that lets every draft hold the same, whatever it costs."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-
-    def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
-        """The budget."""
-        return self._budget
-
-    def spend(
-        self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
-    ) -> list[Draft]:
-        """The drafts as they are."""
-        return list(drafts)
-
-    def observe(self, spent: Spent) -> None:
-        """Nothing is learned."""

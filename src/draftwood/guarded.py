@@ -11,6 +11,15 @@ from draftwood.protocols import BatchDrafter, Drafter, Feedback, Stream
 log = logging.getLogger(__name__)
 
 
+def open_stream(
+    drafter: Drafter, prompt: TokenIds, namespace: str = "", prediction: Sequence[TokenIds] = ()
+) -> Stream:
+    """A stream of the drafter's; `prediction` is passed on as a keyword only where there is one."""
+    if len(prediction):
+        return drafter.open(prompt, namespace=namespace, prediction=prediction)
+    return drafter.open(prompt, namespace=namespace)
+
+
 class Guarded:
     """A stream whose failure costs its drafts, not the request: logged once, then silent.
 
@@ -19,11 +28,17 @@ class Guarded:
     stream: what is guarded; None once it has failed or was closed.
     """
 
-    def __init__(self, drafter: Drafter, prompt: TokenIds, namespace: str = "") -> None:
+    def __init__(
+        self,
+        drafter: Drafter,
+        prompt: TokenIds,
+        namespace: str = "",
+        prediction: Sequence[TokenIds] = (),
+    ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
         try:
-            self.stream = drafter.open(prompt, namespace=namespace)
+            self.stream = open_stream(drafter, prompt, namespace, prediction)
         except Exception:
             self.failed("open")
 
@@ -84,9 +99,11 @@ class GuardedBatch:
         self._drafter = drafter
         self._all: BatchDrafter | None = drafter if isinstance(drafter, BatchDrafter) else None
 
-    def open(self, prompt: TokenIds, namespace: str = "") -> Guarded:
+    def open(
+        self, prompt: TokenIds, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> Guarded:
         """A guarded stream."""
-        return Guarded(self._drafter, prompt, namespace)
+        return Guarded(self._drafter, prompt, namespace, prediction)
 
     def apart(self) -> None:
         """Serve the streams one by one from now on, as one of another drafter is among them."""

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.batch import Request, decode_batch
+from draftwood.budget.spender import Spender
 from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.drafters.seeded import Foresight
 from draftwood.errors import InvalidOption, InvalidTokens
-from draftwood.protocols import BatchDrafter, Drafter, Paired, Partner, Spender, Step, Verifier
+from draftwood.protocols import BatchDrafter, Drafter, Paired, Partner, Step, Verifier
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
 from draftwood.text.stop import Stop
@@ -222,10 +223,11 @@ class LanguageModel:
         )
 
     def close(self) -> None:
-        """End the drafter, where it can be ended; the model is not used again."""
-        end = getattr(self.drafter, "close", None)
-        if end is not None:
-            end()
+        """End the drafter and the target, which gives back files and locks; not used again."""
+        try:
+            self.drafter.close()
+        finally:
+            self.target.close()
 
     def __enter__(self) -> LanguageModel:
         return self

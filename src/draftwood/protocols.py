@@ -2,6 +2,9 @@
 
 A *drafter* and a *target* live as long as a model; a *stream* and a *cursor* live as long as one
 sequence; a *draft*, its *rows* and the *verdict* live for one step.
+
+`Drafter` with `Stream`, `Target` with `Cursor` and `Rows`, and `Verifier` are what there is to
+implement. The others are optional: an object that has their methods as well is asked for more.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.draft import ROOT, Budget, Draft, TokenIds
 
 
 class Rows(Protocol):
@@ -41,8 +44,9 @@ class Top:
     logprobs: NDArray[np.float32]
 
 
-class RankedRows(Rows, Protocol):
-    """Rows that name the likeliest tokens of all rows at once, where they are."""
+@runtime_checkable
+class RankedRows(Protocol):
+    """What `Rows` may offer as well: the likeliest tokens of all rows at once, where they are."""
 
     def top(self, k: int) -> Top:
         """The k likeliest tokens of every row (fewer where the vocabulary has fewer)."""
@@ -84,6 +88,46 @@ class Feedback:
     rows: Rows | None = None
     whole: Feedback | None = None
 
+    @classmethod
+    def of(
+        cls,
+        draft: Draft,
+        tokens: TokenIds,
+        rows: Rows | None = None,
+        *,
+        whole: Feedback | None = None,
+    ) -> Feedback:
+        """Feedback without a verdict from outside: it is worked out from the tokens that came.
+
+        draft: of *chosen* tokens; all of it, whether or not every node was verified. tokens: int32,
+        what was generated after the context that the draft was made for. The accepted path is as
+        far as the draft agrees with them (of equal siblings: the first); the verdict's next token
+        is the one after that, None where there is none.
+        """
+        child: dict[tuple[int, int], int] = {}
+        steps = zip(draft.parents.tolist(), draft.tokens.tolist(), strict=True)
+        for node, step in enumerate(steps):
+            child.setdefault(step, node)
+        path: list[int] = []
+        at, after = ROOT, None
+        for token in tokens.tolist():
+            node = child.get((at, token), ROOT)
+            if node == ROOT:
+                after = token
+                break
+            path.append(node)
+            at = node
+        return cls(draft, Verdict(np.array(path, dtype=np.int32), after), tokens, rows, whole)
+
+    def retold(self, draft: Draft) -> Feedback:
+        """The same outcome told of another draft of chosen tokens for the same context.
+
+        So streams hear of what they drafted when something else was verified: a part of it, or
+        their nodes merged with others'. It has no rows, which belong to what was verified; `whole`
+        tells of that.
+        """
+        return Feedback.of(draft, self.tokens, whole=self.whole or self)
+
 
 class Stream(Protocol):
     """One sequence's drafter. Used by one thread at a time."""
@@ -101,8 +145,20 @@ class Stream(Protocol):
 class Drafter(Protocol):
     """Shared by all sequences of a model; safe to use from several threads."""
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> Stream:
-        """A stream that stands behind `prompt`; what it learns stays within `namespace`."""
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> Stream:
+        """A stream that stands after `prompt`; what it learns stays within `namespace`.
+
+        prediction: likely answers, int32 tokens each; a drafter that cannot use them ignores them.
+        Callers pass the keyword only where there are some.
+        """
+
+    def close(self) -> None:
+        """End the drafter once its streams are closed: give back files, locks and threads.
+
+        It is not used again. A drafter that wraps others closes them; a second call does nothing.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,16 +187,16 @@ class Paired(Protocol):
 
 
 @runtime_checkable
-class Widening(Drafter, Protocol):
-    """A drafter that can propose more, for one that chooses among its candidates."""
+class Widening(Protocol):
+    """What a `Drafter` may offer as well: to propose more, for one that chooses among it."""
 
     def wider(self, nodes: int) -> Drafter:
         """The same knowledge, shared from now on, with drafts of up to so many nodes."""
 
 
 @runtime_checkable
-class BatchDrafter(Drafter, Protocol):
-    """A drafter that serves many of its streams in one call, as native code does with threads.
+class BatchDrafter(Protocol):
+    """What a `Drafter` may offer as well: to serve many of its streams in one call.
 
     Each call equals the streams' own `propose` and `observe`, one after the other.
     """
@@ -245,7 +301,19 @@ class Target(Protocol):
         """Whether a draft may branch; where it may not, the loop cuts drafts to chains."""
 
     def open(self, prompt: TokenIds) -> Cursor:
-        """A cursor that stands behind `prompt` (at least one token)."""
+        """A cursor that stands after `prompt` (at least one token)."""
+
+    def close(self) -> None:
+        """Give back what the target itself holds; it and its cursors are not used again."""
+
+
+@runtime_checkable
+class Vocabulary(Protocol):
+    """What a `Target` may tell as well, so that drafted ids beyond its rows are found in time."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the entries of a row."""
 
 
 AnySeat = TypeVar("AnySeat", bound=Seat)
@@ -254,8 +322,16 @@ AnySeat = TypeVar("AnySeat", bound=Seat)
 class Batch(Protocol[AnySeat]):
     """Sequences that go through the model together; they come and go between passes."""
 
+    @property
+    def padded(self) -> bool:
+        """Whether a pass has as many rows for every sequence as for that of the longest draft."""
+
+    @property
+    def prompt_seconds(self) -> float | None:
+        """What of the last `score` went into prompts; None: not known."""
+
     def open(self, prompt: TokenIds) -> AnySeat:
-        """A seat for a sequence that stands behind `prompt`; closing it makes room for another."""
+        """A seat for a sequence that stands after `prompt`; closing it makes room for another."""
 
     def score(self, seats: Sequence[AnySeat], drafts: Sequence[Draft]) -> list[Rows]:
         """One pass over a draft for every open seat; the rows come in the order of `seats`."""
@@ -265,8 +341,8 @@ class Batch(Protocol[AnySeat]):
 
 
 @runtime_checkable
-class BatchTarget(Target, Protocol):
-    """A target that may take several sequences, each with a draft of its own shape, in a pass."""
+class BatchTarget(Protocol):
+    """What a `Target` may offer as well: several sequences, each with its own tree, in a pass."""
 
     @property
     def batches(self) -> bool:
@@ -284,47 +360,6 @@ class Verifier(Protocol):
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
         """The accepted path and the token after it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Spent:
-    """What one pass over a batch of sequences took and brought, told to a `Spender`.
-
-    asked: whether drafters were asked for drafts. drafts: as they were verified, one for each
-    sequence. accepted: tokens of each that were accepted. context: tokens of the longest sequence
-    before the pass. padded: as `Spender.spend` was told. draft_seconds: wall clock of drafting.
-    pass_seconds: of everything else in the step; None where a prompt was computed in it, too.
-    """
-
-    asked: bool
-    drafts: Sequence[Draft]
-    accepted: Sequence[int]
-    context: int
-    padded: bool
-    draft_seconds: float
-    pass_seconds: float | None
-
-
-class Spender(Protocol):
-    """Decides what the drafts of a pass may cost; shared by all sequences of a service.
-
-    Safe to use from several threads, each with passes of its own.
-    """
-
-    def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
-        """Before drafting: the most that each of `batch` drafts may hold; 0 nodes: do not ask.
-
-        context: tokens of the longest sequence. padded: whether the pass has as many rows for
-        every sequence as for the one with the longest draft.
-        """
-
-    def spend(
-        self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
-    ) -> list[Draft]:
-        """What of the drafts, one for each sequence, is worth verifying, in the same order."""
-
-    def observe(self, spent: Spent) -> None:
-        """After the pass."""
 
 
 @dataclass(frozen=True, slots=True)

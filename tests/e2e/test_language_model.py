@@ -4,13 +4,16 @@ import logging
 
 import pytest
 
+from draftwood.drafters.lookup import PromptLookup
 from draftwood.errors import (
     ContextTooLong,
+    HistoryBusy,
     InvalidOption,
     InvalidTokens,
     ModelNotFound,
     UnsupportedModel,
 )
+from draftwood.index.recall import Recall
 from draftwood.load import load
 from draftwood.testing import raising, random_trees, save_tiny_model
 
@@ -272,3 +275,27 @@ def test_attention_and_dtype_can_be_chosen(folder, attention, dtype):
     assert str(llm.target.dtype) == f"torch.{dtype}"
     assert llm.target.trees
     assert len(llm.generate(PROMPT, max_tokens=9).tokens) == 9
+
+
+def test_a_closed_model_leaves_its_history_file_to_the_next(folder, tmp_path):
+    path = tmp_path / "kept"
+    for _ in range(2):
+        with load(folder, f"recall:path={path},max_tokens=4096", device="cpu") as llm:
+            llm.generate([5, 6, 7], max_tokens=3)
+            with pytest.raises(HistoryBusy):
+                Recall.open(path)
+    assert Recall.open(path).writable
+
+
+def test_closing_a_model_ends_its_target_even_where_its_drafter_fails(folder):
+    closed = []
+
+    class Failing(PromptLookup):
+        def close(self):
+            raise OSError("disk full")
+
+    llm = load(folder, Failing(), device="cpu")
+    llm.target.close = lambda: closed.append(True)
+    with pytest.raises(OSError, match="disk full"):
+        llm.close()
+    assert closed == [True]

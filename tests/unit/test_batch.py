@@ -41,10 +41,14 @@ class BatchToy(ToyTarget):
 
 
 class ToyBatch:
+    padded = False
+
     def __init__(self, target, size):
         self.target, self.size, self.seats = target, size, []
+        self.prompt_seconds, self.joined = 0.0, False
 
     def open(self, prompt):
+        self.joined = True
         cursor = self.target.open(prompt)
         self.seats.append(cursor)
         self.target.open_now += 1
@@ -62,6 +66,7 @@ class ToyBatch:
     def score(self, seats, drafts):
         assert set(map(id, seats)) == set(map(id, self.seats))
         self.target.passes.append(len(seats))
+        self.prompt_seconds, self.joined = None if self.joined else 0.0, False
         return [seat.score(draft) for seat, draft in zip(seats, drafts, strict=True)]
 
     def close(self):

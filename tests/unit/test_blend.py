@@ -7,7 +7,6 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.blend import OPINIONS, Agreement, Blend, Merged
-from draftwood.drafters.mix.retold import retold
 from draftwood.errors import InvalidOption, InvalidSpec, PairMismatch
 from draftwood.protocols import Feedback, Partner, Verdict
 from draftwood.stats import Stats
@@ -106,9 +105,9 @@ def test_each_drafter_is_told_about_its_own_draft():
 
 def test_retelling_stops_where_the_draft_left_the_text():
     feedback = told(Draft.chain([4, 5, 6]), [0, 1, 2], 9)
-    again = retold(feedback, OTHER)
+    again = feedback.retold(OTHER)
     assert (again.verdict.path.tolist(), again.verdict.next_token) == ([0], 5)
-    assert retold(again, FIRST).whole is feedback
+    assert again.retold(FIRST).whole is feedback
 
 
 def test_a_failing_drafter_costs_its_own_nodes_only():

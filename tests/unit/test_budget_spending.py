@@ -11,10 +11,10 @@ from draftwood.budget.account import Account
 from draftwood.budget.cost import CurveCost, GeometricCost, LinearCost, times
 from draftwood.budget.cut import best_length, best_prefix, keep, rank
 from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.spender import Spent
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget, Draft
 from draftwood.errors import InvalidOption
-from draftwood.protocols import Spent
 
 
 @st.composite

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from draftwood.budget.cost import CurveCost, GeometricCost, LinearCost
+from draftwood.budget.spender import Spent
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_service
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidOption
-from draftwood.protocols import Spent
 from draftwood.replay.cost import Clock, spender_for
 from draftwood.replay.run import replay
 from draftwood.replay.trace import Record

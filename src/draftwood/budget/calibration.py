@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from draftwood.budget.isotonic import isotonic
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.guarded import open_stream
 from draftwood.protocols import BatchDrafter, Drafter, Feedback, Paired, Partner, Stream
 
 _FLOORS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96, 1.0)
@@ -129,9 +130,12 @@ class Calibrated:
         self.drafter: Any = drafter
         self.calibrator = calibrator or Calibrator()
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> CalibratedStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> CalibratedStream:
         """A stream of the inner drafter."""
-        return CalibratedStream(self.drafter.open(prompt, namespace=namespace), self.calibrator)
+        inner = open_stream(self.drafter, prompt, namespace, prediction)
+        return CalibratedStream(inner, self.calibrator)
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the inner drafter does not suit the target."""
@@ -139,10 +143,8 @@ class Calibrated:
             self.drafter.pair(partner)
 
     def close(self) -> None:
-        """End the inner drafter, where it can be ended."""
-        end = getattr(self.drafter, "close", None)
-        if end is not None:
-            end()
+        """Close the inner drafter."""
+        self.drafter.close()
 
 
 class CalibratedBatch(Calibrated):

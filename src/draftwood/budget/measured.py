@@ -9,7 +9,7 @@ from math import exp, log
 from statistics import median
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,9 +18,7 @@ from draftwood.budget.cost import Times
 from draftwood.budget.isotonic import isotonic
 from draftwood.draft import Draft, as_tokens
 from draftwood.errors import InvalidOption
-
-if TYPE_CHECKING:
-    from draftwood.protocols import Target
+from draftwood.protocols import Batch, BatchTarget, Target
 
 _BOUNDS = (0, 1, 2, 3, 4, *(b for k in range(2, 20) for b in (3 << (k - 1), 2 << k)))
 """Where classes of drafted tokens, and of batch sizes, begin: 0 1 2 3 4 6 8 12 16 24 32 ..."""
@@ -331,12 +329,12 @@ class _Passes:
     """Sequences that stand behind one prompt and are scored again and again."""
 
     def __init__(self, target: Target, prompt: Any, batch: int) -> None:
-        opened = getattr(target, "open_batch", None)
-        if opened is not None and getattr(target, "batches", False):
-            self._batch = opened(batch)
+        self._batch: Batch[Any] | None = None
+        self._seats: list[Any]
+        if isinstance(target, BatchTarget) and target.batches:
+            self._batch = target.open_batch(batch)
             self._seats = [self._batch.open(prompt) for _ in range(batch)]
         else:
-            self._batch = None
             self._seats = [target.open(prompt) for _ in range(batch)]
 
     def time(self, draft: Draft) -> float:

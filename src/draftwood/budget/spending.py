@@ -12,8 +12,8 @@ from draftwood.budget.cost import LearnedCost, LinearCost, VerifyCost
 from draftwood.budget.cut import best_length, best_prefix, keep, rank
 from draftwood.budget.measured import MeasuredCost
 from draftwood.budget.price import Price
+from draftwood.budget.spender import Spent
 from draftwood.draft import Budget, Draft
-from draftwood.protocols import Spent
 
 _PACE_STEPS = 2048
 """Steps over which the pace is averaged."""

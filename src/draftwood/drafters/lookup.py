@@ -10,6 +10,7 @@ the context before is copied on from there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -52,9 +53,14 @@ class PromptLookup:
         self._parents = np.arange(-1, nodes - 1, dtype=np.int32)
         self._source = np.zeros(nodes, dtype=np.uint8)
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> LookupStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> LookupStream:
         """A stream whose index holds the prompt; nothing is shared, so `namespace` is moot."""
         return LookupStream(prompt, self._sizes, self._latest, self._parents, self._source)
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class LookupStream:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.protocols import Feedback
 
@@ -9,7 +11,9 @@ from draftwood.protocols import Feedback
 class NoDraft:
     """A drafter, and its own stream, without drafts. Safe to share between threads."""
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> NoDraft:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> NoDraft:
         """The stream: this object, since it holds no state."""
         return self
 

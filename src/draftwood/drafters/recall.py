@@ -27,7 +27,8 @@ class RecallDrafter:
     nodes: the largest draft. mode: "tree", or "chain" for targets that check no trees. floor: no
     node less likely to be accepted than this is drafted; None: 0.005 for a tree, 0.172 for a chain.
     prompts: whether prompts are shared too. share: generated tokens after which they are shared.
-    path: keep the history in this file, created where there is none. recall: use this one instead.
+    path: keep the history in this file, created where there is none; it is free again after
+    `close`. recall: use this one instead, which stays the caller's to close.
     threads: that a batch call uses, at most; no more than there are processors.
 
     Thread-safe: streams may be used from several threads, each stream by one at a time. What a
@@ -60,6 +61,7 @@ class RecallDrafter:
         self.policy = RecallPolicy(mode, limit, share)
         self.nodes = nodes
         self.prompts = prompts
+        self._owns = recall is None
         if recall is not None:
             self.recall = recall
         elif path is not None:
@@ -67,7 +69,9 @@ class RecallDrafter:
         else:
             self.recall = Recall(max_tokens)
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> RecallDraftStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> RecallDraftStream:
         """A stream that stands behind `prompt`."""
         if self.prompts:
             self.recall.add(prompt, namespace=namespace)
@@ -90,6 +94,11 @@ class RecallDrafter:
             recall=self.recall,
             threads=self.threads,
         )
+
+    def close(self) -> None:
+        """Close a history that this drafter opened; one that it was given stays open."""
+        if self._owns:
+            self.recall.close()
 
     def propose_all(
         self, streams: Sequence[RecallDraftStream], budgets: Sequence[Budget]

@@ -20,7 +20,7 @@ from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recall import namespace_key
 from draftwood.index.recycled import ALONE, RecycledTable
-from draftwood.protocols import Feedback, Rows, Top
+from draftwood.protocols import Feedback, RankedRows, Rows, Top
 from draftwood.sampling.ranking import likeliest
 
 _CLASSES = 33
@@ -63,9 +63,14 @@ class RecycledDrafter:
         self.nodes, self.floor = nodes, floor
         self.reliability = Reliability()
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> RecycledStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> RecycledStream:
         """A stream that stands behind `prompt`."""
         return RecycledStream(self, prompt, namespace_key(namespace))
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     def wider(self, nodes: int) -> RecycledDrafter:
         """A drafter on the same table, with drafts of up to so many nodes."""
@@ -225,10 +230,8 @@ def top_of(rows: Rows, count: int, k: int) -> Top | None:
 
     By the rows' own `top` where they have one, else row by row.
     """
-    top = getattr(rows, "top", None)  # isinstance would ask for all of RankedRows
-    if top is not None:
-        ranked: Top = top(k)
-        return ranked
+    if isinstance(rows, RankedRows):
+        return rows.top(k)
     try:
         logits = np.stack([np.asarray(rows.logits(row), dtype=np.float32) for row in range(count)])
     except UnsupportedModel:

@@ -12,6 +12,7 @@ child gets the chance that it wins, given the noise, and the best part of the tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -19,8 +20,8 @@ import numpy as np
 from draftwood.budget.cut import rank
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.chances import Chances, Trust
-from draftwood.drafters.mix.retold import retold
 from draftwood.errors import InvalidOption
+from draftwood.guarded import open_stream
 from draftwood.protocols import Drafter, Feedback, Stream, Widening
 from draftwood.verify.gumbel import GumbelNoise
 
@@ -72,11 +73,16 @@ class Foreseen:
     def __init__(self, foresight: Foresight, noise: GumbelNoise) -> None:
         self._foresight, self._noise = foresight, noise
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> ForesightStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> ForesightStream:
         """A stream that stands behind `prompt`, which is the request's whole context."""
         foresight = self._foresight
-        inner = foresight.candidates.open(prompt, namespace=namespace)
+        inner = open_stream(foresight.candidates, prompt, namespace, prediction)
         return ForesightStream(foresight, inner, self._noise, len(prompt))
+
+    def close(self) -> None:
+        """Nothing to give back: the candidates' drafter serves other requests, too."""
 
 
 class ForesightStream:
@@ -122,7 +128,7 @@ class ForesightStream:
         if self._candidates.proposal is not None:
             told = feedback
         else:
-            told = retold(feedback, self._candidates)
+            told = feedback.retold(self._candidates)
         if self._chances is not None:
             self._foresight.trust.learn(self._chances.seen(feedback.tokens.tolist()))
             path = told.verdict.path.tolist()

@@ -87,9 +87,14 @@ class SuffixDrafter:
         """The tree over the outputs of a namespace; an empty one at first."""
         return self.history.tree(namespace)
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> SuffixStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> SuffixStream:
         """A stream that stands behind `prompt`; it joins the namespace's shared tree."""
         return SuffixStream(self, prompt, namespace)
+
+    def close(self) -> None:
+        """Nothing to give back: the history lives in memory."""
 
     def propose_all(
         self, streams: Sequence[SuffixStream], budgets: Budget | Sequence[Budget]

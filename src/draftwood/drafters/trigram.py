@@ -115,11 +115,16 @@ class TrigramDrafter:
         self.explore, self.walks, self.depth = explore, walks, depth
         self._prompts = prompts
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> TrigramStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> TrigramStream:
         """A stream behind `prompt`."""
         if self._prompts:
             self.table.learn(prompt.tolist(), namespace=namespace)
         return TrigramStream(self, prompt, namespace)
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class TrigramStream:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from draftwood import _native
 from draftwood.draft import NO_TOKENS, TokenIds, as_tokens
-from draftwood.errors import InvalidOption
+from draftwood.errors import HistoryError, InvalidOption
 
 Mode = Literal["tree", "chain"]
 RecallGuess = _native.RecallDraft
@@ -81,7 +81,7 @@ class Recall:
     """
 
     def __init__(self, max_tokens: int = 1_000_000) -> None:
-        self._native = _native.Recall(_check_tokens(max_tokens))
+        self._handle: _native.Recall | None = _native.Recall(_check_tokens(max_tokens))
 
     @classmethod
     def open(
@@ -104,7 +104,7 @@ class Recall:
             OSError: a file that cannot be opened.
         """
         recall = cls.__new__(cls)
-        recall._native = _native.Recall.open(
+        recall._handle = _native.Recall.open(
             os.fspath(path), write, _check_tokens(max_tokens), fingerprint
         )
         return recall
@@ -140,6 +140,22 @@ class Recall:
     def flush(self) -> None:
         """Hand what was written and learned to the disk; nothing to do for one in memory."""
         self._native.flush()
+
+    def close(self) -> None:
+        """Write down what was learned and let go of the file, which can then be opened again.
+
+        Close the streams first: one that is still in use holds the file. A second call does
+        nothing; any other use raises HistoryError.
+        """
+        if self._handle is not None:
+            self.flush()
+            self._handle = None
+
+    @property
+    def _native(self) -> _native.Recall:
+        if self._handle is None:
+            raise HistoryError("this history is closed; open it again")
+        return self._handle
 
     @property
     def capacity(self) -> int:

@@ -1,7 +1,7 @@
 """The suffix tree behind SuffixDecoding (arXiv 2411.04975): how often what followed what.
 
-The work is done in C++ (native/include/draftwood/suffix_tree.h); `testing/twins/suffix_tree.py` says the
-same in a page of Python.
+The work is done in C++ (native/include/draftwood/suffix_tree.h); `testing/twins/suffix_tree.py`
+says the same in a page of Python.
 """
 
 from __future__ import annotations

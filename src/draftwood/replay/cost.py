@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from draftwood.budget.cost import VerifyCost
+from draftwood.budget.spender import Spender, Spent, spender_of
 from draftwood.budget.spending import Spending
-from draftwood.decode import spender_of
 from draftwood.draft import Budget, Draft
 from draftwood.drafters.catalog import Service
 from draftwood.errors import InvalidOption
-from draftwood.protocols import Spender, Spent
 
 
 class Clock:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from draftwood.budget.cost import VerifyCost
+from draftwood.budget.spender import Spender
 from draftwood.errors import InvalidOption, TraceError
-from draftwood.protocols import Drafter, Spender
+from draftwood.protocols import Drafter
 from draftwood.replay.cost import Clock
 from draftwood.replay.service import Figures, Passes, Service, Turns
 from draftwood.replay.trace import Record, Trace

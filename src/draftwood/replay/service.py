@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from draftwood.batch import Request, decode_batch
+from draftwood.budget.spender import Spender
 from draftwood.decode import decode
 from draftwood.draft import TokenIds
-from draftwood.protocols import Drafter, Spender, Step
+from draftwood.protocols import Drafter, Step
 from draftwood.replay.cost import Clock
 from draftwood.replay.trace import Record
 from draftwood.stats import Stats
@@ -216,6 +217,9 @@ class Passes:
     def open(self, prompt: TokenIds) -> ReplayCursor:
         """The response of the request that was handed out first and is not open yet."""
         return ReplayTarget(self._opening.popleft()).open(prompt)
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     def _step(self) -> None:
         number, step = next(self._steps)

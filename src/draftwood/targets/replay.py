@@ -37,6 +37,9 @@ class ReplayTarget:
         """A cursor that stands before the record's first token."""
         return ReplayCursor(prompt, self._response)
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
     def stop(self) -> Stop:
         """The stop of one decoding: with the record's last token."""
         return Stop(ends=(_after(len(self._response)),))

@@ -25,9 +25,14 @@ class DraftFrom:
         self._propose = propose
         self._memory = memory
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> _FunctionStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> _FunctionStream:
         """A stream that remembers the tokens."""
         return _FunctionStream(self._propose, prompt, self._memory)
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class _FunctionStream:

@@ -37,6 +37,9 @@ class ToyTarget:
         """A cursor behind `prompt`."""
         return ToyCursor(self, prompt)
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
 
 class ToyCursor:
     """One sequence in a `ToyTarget`."""

@@ -21,7 +21,6 @@ import numpy as np
 from draftwood.budget.calibration import Calibrated
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.mix.chosen import Chosen
-from draftwood.drafters.mix.retold import retold
 from draftwood.errors import InvalidOption
 from draftwood.guarded import Guarded
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Widening
@@ -70,9 +69,12 @@ class Blend:
         self.nodes = nodes
         self.agreement = Agreement()
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> BlendStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> BlendStream:
         """A stream of each, behind the same prompt."""
-        return BlendStream(self, [Guarded(each, prompt, namespace) for each in self.drafters])
+        opened = [Guarded(each, prompt, namespace, prediction) for each in self.drafters]
+        return BlendStream(self, opened)
 
     def wider(self, nodes: int) -> Blend:
         """The same drafters, and what they know, with drafts of up to so many nodes."""
@@ -88,7 +90,7 @@ class Blend:
                 drafter.pair(partner)
 
     def close(self) -> None:
-        """End all drafters that can be ended."""
+        """Close all drafters."""
         for drafter in self.drafters:
             drafter.close()
 
@@ -137,7 +139,7 @@ class BlendStream:
         """Each stream is told how its own draft went, whether or not it was verified."""
         self._blend.agreement.learn(self._merged.outcomes(feedback.tokens.tolist()))
         for stream, draft in zip(self._streams, self._drafts, strict=True):
-            stream.observe(retold(feedback, draft))
+            stream.observe(feedback.retold(draft))
 
     def close(self) -> None:
         """Close all."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidDraft
+from draftwood.guarded import open_stream
 from draftwood.protocols import Drafter, Stream
 
 
@@ -13,15 +16,15 @@ class Chosen:
     def __init__(self, drafter: Drafter) -> None:
         self._drafter = drafter
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> ChosenStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> ChosenStream:
         """A stream of the drafter."""
-        return ChosenStream(self._drafter.open(prompt, namespace=namespace))
+        return ChosenStream(open_stream(self._drafter, prompt, namespace, prediction))
 
     def close(self) -> None:
-        """End the drafter, where it can be ended."""
-        end = getattr(self._drafter, "close", None)
-        if end is not None:
-            end()
+        """Close the drafter."""
+        self._drafter.close()
 
 
 class ChosenStream:

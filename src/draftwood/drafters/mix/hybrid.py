@@ -15,6 +15,7 @@ import numpy as np
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
+from draftwood.guarded import open_stream
 from draftwood.protocols import BatchDrafter, Drafter, Feedback, Paired, Partner, Stream, Verdict
 
 _FORGET = 0.99
@@ -48,14 +49,23 @@ class Hybrid:
         """The threshold now: accepted tokens a step."""
         return self._tau
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> HybridStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> HybridStream:
         """One stream of each, behind the same prompt."""
         with ExitStack() as opened:
-            first = self._first.open(prompt, namespace=namespace)
+            first = open_stream(self._first, prompt, namespace, prediction)
             opened.callback(first.close)
-            other = self._other.open(prompt, namespace=namespace)
+            other = open_stream(self._other, prompt, namespace, prediction)
             opened.pop_all()
         return HybridStream(self, first, other)
+
+    def close(self) -> None:
+        """Close both drafters."""
+        try:
+            self._first.close()
+        finally:
+            self._other.close()
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where one of the drafters does not suit the target."""

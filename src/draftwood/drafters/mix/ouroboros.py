@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from threading import Lock
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.mix.retold import retold
 from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.errors import InvalidOption
+from draftwood.guarded import open_stream
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Rows, Stream, Verdict
 
 PHRASE = 255
@@ -108,9 +108,16 @@ class Ouroboros:
         """P(a phrase's token is accepted | its parent is), learned online."""
         return self._confidence
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> OuroborosStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> OuroborosStream:
         """A stream around one of the other drafter's."""
-        return OuroborosStream(self, self.drafter.open(prompt, namespace=namespace), namespace)
+        inner = open_stream(self.drafter, prompt, namespace, prediction)
+        return OuroborosStream(self, inner, namespace)
+
+    def close(self) -> None:
+        """Close the other drafter."""
+        self.drafter.close()
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the other drafter does not suit the target."""
@@ -166,7 +173,7 @@ class OuroborosStream:
                 del self._recent[0]
         self._learn(feedback)
         base, self._base = self._base, None
-        self._inner.observe(feedback if base is None else retold(feedback, base))
+        self._inner.observe(feedback if base is None else feedback.retold(base))
 
     def close(self) -> None:
         """Close the other drafter's stream; learn the output's last tokens."""

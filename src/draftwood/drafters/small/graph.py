@@ -7,6 +7,7 @@ there already, and is not drafted again (docs/graphs.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 from threading import Lock
@@ -98,9 +99,14 @@ class GraphDrafter:
         self.counts = GraphCounts()
         self._lock = Lock()
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> GraphStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> GraphStream:
         """A stream with a seat of its own; nothing is shared, so `namespace` is moot."""
         return GraphStream(self, prompt)
+
+    def close(self) -> None:
+        """Nothing to give back: the model is its maker's."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the model does not suit the target."""

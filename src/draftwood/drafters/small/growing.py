@@ -6,6 +6,7 @@ What drafters differ in is a `Shape`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -57,9 +58,14 @@ class GrowingDrafter:
         self.gain = Gain(gain)
         self.counts = DraftCounts()
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> GrowingStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> GrowingStream:
         """A stream with a seat of its own; nothing is shared, so `namespace` is moot."""
         return GrowingStream(self, prompt)
+
+    def close(self) -> None:
+        """Nothing to give back: the model is its maker's."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the model does not suit the target."""

@@ -44,9 +44,14 @@ class Overlapped:
             raise InvalidOption(f"least is {least} and ahead {ahead}; need 1 <= least <= ahead")
         self._model, self._ahead, self._least = model, ahead, least
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> OverlappedStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> OverlappedStream:
         """A stream behind `prompt`, which begins to draft at once; nothing is shared."""
         return OverlappedStream(self._model.open(prompt), self._ahead, self._least)
+
+    def close(self) -> None:
+        """Nothing to give back: the model is its maker's."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the model does not suit the target."""

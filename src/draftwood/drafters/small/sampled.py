@@ -92,12 +92,17 @@ class MultiCandidate:
         if isinstance(chance, int):
             SeededChance(chance)  # refuses what is no seed
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> SampledStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> SampledStream:
         """A stream with a seat of its own; nothing is shared, so `namespace` is moot."""
         chance = self._chance
         if isinstance(chance, int):
             chance = SeededChance((chance << 32) + next(self._numbers))
         return SampledStream(self, prompt, chance)
+
+    def close(self) -> None:
+        """Nothing to give back: the model is its maker's."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the model does not suit the target; take its width of rows."""

@@ -84,7 +84,9 @@ class SpecInferTree:
         self._drafters = [GrowingDrafter(model, shape, gain=gain) for model in several]
         self.counts = self._drafters[0].counts  # those of the one, or what a merged stream adds
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> GrowingStream | MergedStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> GrowingStream | MergedStream:
         """A stream with a seat in each model."""
         if len(self._drafters) == 1:
             return self._drafters[0].open(prompt)
@@ -95,6 +97,9 @@ class SpecInferTree:
                 opened.callback(streams[-1].close)
             opened.pop_all()
         return MergedStream(self, streams)
+
+    def close(self) -> None:
+        """Nothing to give back: the models are their makers'."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where a model does not suit the target."""

@@ -55,7 +55,7 @@ class TransformersBatch:
     def __init__(self, target: TransformersTarget, size: int) -> None:
         if size < 1:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
-        self.prompt_seconds = 0.0
+        self.prompt_seconds: float | None = 0.0
         self._target = target
         self._size = size
         self._seats: list[TransformersSeat] = []  # by slot
@@ -295,6 +295,9 @@ class Accompanied:
     def open(self, prompt: TokenIds) -> AccompaniedCursor:
         """A cursor behind `prompt`, and two others."""
         return AccompaniedCursor(TransformersBatch(self._target, 3), prompt)
+
+    def close(self) -> None:
+        """Nothing to give back: each cursor has a batch of its own."""
 
 
 class AccompaniedCursor:

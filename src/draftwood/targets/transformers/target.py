@@ -86,6 +86,9 @@ class TransformersTarget:
         prompt, limit = self.admit(prompt)
         return TransformersCursor(self, prompt, limit)
 
+    def close(self) -> None:
+        """Nothing to give back: the model is its maker's, and every cache its cursor's."""
+
     def open_batch(self, size: int) -> TransformersBatch:
         """A batch of at most `size` sequences in one pass; `TransformersBatch` states its memory.
 
