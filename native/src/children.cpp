@@ -109,7 +109,7 @@ void ChildPool::give(Child* block, unsigned bits) {
     left_ += std::size_t{1} << bits;
     return;
   }
-  std::memcpy(block, &free_[bits], sizeof(Child*));
+  std::memcpy(static_cast<void*>(block), &free_[bits], sizeof(Child*));
   free_[bits] = block;
   idle_ += std::size_t{1} << bits;
 }

@@ -372,7 +372,7 @@ void checksums_are_crc32c() {
   Bytes bytes(1000);
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
   for (std::size_t from = 0; from < 9; ++from) {
-    for (std::size_t size : {0, 1, 7, 8, 9, 64, 991}) {
+    for (const std::size_t size : {0U, 1U, 7U, 8U, 9U, 64U, 991U}) {
       const auto part = std::span<const std::byte>(bytes).subspan(from, size);
       EXPECT(crc32c(part) == history::crc32c_by_table(part));
       EXPECT(crc32c(part.subspan(size / 3), crc32c(part.first(size / 3))) == crc32c(part));
