@@ -28,7 +28,8 @@ from draftwood.verify.greedy import Greedy
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from draftwood.targets.transformers.target import TransformersTarget, tree_mask  # noqa: E402
+from draftwood.targets.transformers.target import TransformersTarget  # noqa: E402
+from draftwood.targets.tree_rows import row_positions, tree_mask, within_window  # noqa: E402
 
 torch.set_num_threads(1)
 VOCAB_SIZE = 61
@@ -253,7 +254,8 @@ def test_a_prompt_beyond_the_vocabulary_is_refused():
 
 def test_a_mask_ends_at_the_sliding_window():
     #  context 0 1 2 | 3 pending | node 0 at 4, node 1 below it at 5
-    mask = tree_mask(Draft.chain([8, 9]), past=3, pending=1, window=3)
+    draft = Draft.chain([8, 9])
+    mask = within_window(tree_mask(draft, past=3, pending=1), row_positions(draft, 3, 1), 3)
     assert mask.astype(int).tolist() == [
         [0, 1, 1, 1, 0, 0],
         [0, 0, 1, 1, 1, 0],
@@ -331,11 +333,3 @@ def test_a_model_with_an_encoder_is_refused():
 def test_a_model_in_training_mode_is_refused():
     with pytest.raises(UnsupportedModel, match=r"call model\.eval\(\)"):
         TransformersTarget(tiny_model("llama").train())
-
-
-def test_a_length_dependent_rotary_embedding_ends_the_text_at_its_switch():
-    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    target = TransformersTarget(
-        tiny_model("llama", rope_parameters=rope, max_position_embeddings=32)
-    )
-    assert target.open(as_tokens([1] * 30)).room == 2

@@ -12,7 +12,7 @@ from draftwood.drafters.small.widen import Widening
 from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 from draftwood.testing import WORDS, ToyDraftModel, ToyTarget, greedy_text, hash_model
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
@@ -310,7 +310,7 @@ def test_widening_follows_the_confidence_of_the_likeliest():
     assert [rule.width(q) for q in (0.1, 0.3, 0.31, 0.6, 0.61, 1.0)] == [4, 4, 2, 2, 1, 1]
     rows = np.log(np.array([[0.7, 0.1, 0.1, 0.1], [0.5, 0.3, 0.1, 0.1], [0.25] * 4], np.float32))
     drafter = GraphDrafter(ToyDraftModel(hash_model()), top_k=rule)
-    tokens, shares = drafter.candidates(likeliest(rows, rule.most))
+    tokens, shares = drafter.candidates(k_likeliest(rows, rule.most))
     assert tokens == [[0], [0, 1], [0, 1, 2, 3]]
     assert shares[1] == pytest.approx([0.5, 0.3])
 

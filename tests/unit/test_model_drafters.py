@@ -15,7 +15,7 @@ from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
 from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, RankedSeat, Top, Verdict
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 from draftwood.testing import ToyDraftModel, ToyTarget, greedy_text, hash_model
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
@@ -90,7 +90,7 @@ def settled(stream, draft, accepted, bonus):
 def test_the_likeliest_come_first_and_equals_by_the_lower_id(k):
     rows = np.random.default_rng(k).integers(0, 9, (5, 30)).astype(np.float32)
     before = rows.copy()
-    top = likeliest(rows, k)
+    top = k_likeliest(rows, k)
     assert top.tokens.shape == (5, min(k, 30))
     assert (top.tokens.dtype, top.logprobs.dtype) == (np.int32, np.float32)
     for row, tokens, logs in zip(rows.tolist(), top.tokens.tolist(), top.logprobs, strict=True):

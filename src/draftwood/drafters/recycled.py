@@ -21,7 +21,7 @@ from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recall import namespace_key
 from draftwood.index.recycled import ALONE, RecycledTable
 from draftwood.protocols import Feedback, RankedRows, Rows, Top
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 
 _CLASSES = 33
 """Classes of a share by its log-odds, in halves from -8 to 8."""
@@ -238,4 +238,4 @@ def top_of(rows: Rows, count: int, k: int) -> Top | None:
         return None
     high = logits.max(axis=1, keepdims=True)
     total = high + np.log(np.exp(logits - high).sum(axis=1, keepdims=True))
-    return likeliest(logits - total, k)
+    return k_likeliest(logits - total, k)

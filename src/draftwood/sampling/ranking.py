@@ -1,4 +1,4 @@
-"""The likeliest tokens of rows that lie in memory."""
+"""The likeliest tokens of rows that lie in the CPU's memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEW = 8
 """Up to here so many searches for a maximum are quicker than a partition, at any vocabulary."""
 
 
-def likeliest(rows: NDArray[np.floating[Any]], k: int) -> Top:
+def k_likeliest(rows: NDArray[np.floating[Any]], k: int) -> Top:
     """The k likeliest tokens of each row, the likeliest first, equals by the lower id.
 
     rows: float [m, V], log-probabilities. k: >= 1; fewer where V is less.

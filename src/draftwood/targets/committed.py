@@ -1,4 +1,4 @@
-"""What a sequence holds: tokens that are settled, in a buffer that grows."""
+"""What a sequence in a model holds: its committed tokens, and how many more may follow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from draftwood.draft import TokenIds
 
 
 class Committed:
-    """The tokens of one sequence, prompt first, in a buffer that grows."""
+    """The committed tokens of one sequence, prompt first, in a buffer that grows.
 
-    __slots__ = ("_buffer", "count")
+    limit: tokens that the sequence may reach in all; None: no limit.
+    """
 
-    def __init__(self, prompt: TokenIds) -> None:
+    __slots__ = ("_buffer", "count", "limit")
+
+    def __init__(self, prompt: TokenIds, limit: int | None = None) -> None:
         self.count = len(prompt)
+        self.limit = limit
         self._buffer = np.empty(2 * self.count + 64, dtype=np.int32)
         self._buffer[: self.count] = prompt
 
@@ -21,6 +25,11 @@ class Committed:
     def tokens(self) -> TokenIds:
         """int32 [count]; a view that is valid until tokens are appended."""
         return self._buffer[: self.count]
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that still fit after these, 0 where there are too many; None: no limit."""
+        return None if self.limit is None else max(0, self.limit - self.count)
 
     def append(self, tokens: TokenIds) -> None:
         """Append tokens."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
 from draftwood.protocols import Top, Verdict
 from draftwood.sampling.chance import Weights
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 
 Row = Callable[[tuple[int, ...]], Weights]
 """A language model: from a prefix to the row after it (logits, or exact weights)."""
@@ -141,11 +141,11 @@ class ToyDraftSeat:
 
     def root_top(self, k: int) -> Top:
         """The likeliest tokens after the context."""
-        return likeliest(self.root()[None], k)
+        return k_likeliest(self.root()[None], k)
 
     def expand_top(self, tokens: TokenIds, parents: NDArray[np.int32], k: int) -> Top:
         """The likeliest tokens after each new node."""
-        return likeliest(self.expand(tokens, parents), k)
+        return k_likeliest(self.expand(tokens, parents), k)
 
     def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
         """Move on."""

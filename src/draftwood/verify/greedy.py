@@ -29,7 +29,7 @@ class Greedy:
             best = rows.argmax().tolist()
             return follow(draft, lambda row, accepted: best[row])
 
-        def likeliest(row: int, accepted: list[int]) -> int:
+        def penalized_best(row: int, accepted: list[int]) -> int:
             return int(np.argmax(sampling.scores(rows.logits(row), seen(rows, accepted))))
 
-        return follow(draft, likeliest)
+        return follow(draft, penalized_best)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
 from draftwood.protocols import DraftModel, DraftSeat, Paired, Partner, RankedSeat, Top
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 
 
 class Ranked:
@@ -24,11 +24,11 @@ class Ranked:
 
     def root_top(self, k: int) -> Top:
         """The k likeliest tokens after the context."""
-        return likeliest(self._seat.root()[None], k)
+        return k_likeliest(self._seat.root()[None], k)
 
     def expand_top(self, tokens: TokenIds, parents: NDArray[np.int32], k: int) -> Top:
         """Add m nodes in one pass; the k likeliest tokens after each."""
-        return likeliest(self._seat.expand(tokens, parents), k)
+        return k_likeliest(self._seat.expand(tokens, parents), k)
 
 
 def ranked_seat(model: DraftModel, prompt: TokenIds) -> RankedSeat:

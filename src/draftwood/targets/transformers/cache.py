@@ -4,7 +4,7 @@
        accepted                           -> 1, 4
        keep      | context ............ 1 4 |          free              |
 
-A pass writes the rows of its draft behind the context. Keeping a path moves only those accepted
+A pass writes the rows of its draft after the context. Keeping a path moves only those accepted
 rows that stand in the wrong place; the context is neither copied nor computed again. Every layer
 keeps all rows, sliding-window layers too: which of them a row sees is the mask's business.
 
@@ -99,10 +99,15 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class SequenceCache(Cache):  # type: ignore[misc]
-    """The growing layers of one sequence. Used by one thread at a time."""
+    """The growing layers of one sequence. Used by one thread at a time.
+
+    side: on which side of a length-dependent rotary embedding its keys were computed
+    (`LengthRope.side`).
+    """
 
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[GrowingLayer() for _ in range(layers)])
+        self.side = 0
 
     @property
     def length(self) -> int:

@@ -12,7 +12,6 @@ log-probabilities of all new nodes come out in one piece.
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,16 @@ from numpy.typing import NDArray
 from draftwood.draft import TokenIds, as_tokens
 from draftwood.errors import ContextTooLong, InvalidDraft, UnsupportedModel
 from draftwood.protocols import Partner, Top
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 from draftwood.targets.committed import Committed
 from draftwood.targets.pairing import require_pair
-from draftwood.targets.seat_nodes import SeatNodes
 from draftwood.targets.transformers.cache import SequenceCache
 from draftwood.targets.transformers.lean import lean_pass
 from draftwood.targets.transformers.load import read_model
-from draftwood.targets.transformers.target import PREFILL_ROWS, TransformersTarget
+from draftwood.targets.transformers.network import PREFILL_ROWS
+from draftwood.targets.transformers.rows import top_of
+from draftwood.targets.transformers.target import TransformersTarget
+from draftwood.targets.tree_rows import GrowingTree
 
 SHORT_ROWS = 32
 """Rows up to which a pass gets a mask of ours; beyond, the model's own causal pass is as quick."""
@@ -62,17 +63,17 @@ class TransformersDraftModel:
         probe: bool = True,
         prefill_rows: int = PREFILL_ROWS,
     ) -> None:
-        self.network = TransformersTarget(model, probe=probe, prefill_rows=prefill_rows)
-        if not self.network.trees:
+        target = TransformersTarget(model, probe=probe, prefill_rows=prefill_rows)
+        if not target.trees:
             raise UnsupportedModel(
                 f"{type(model).__name__} takes no tree masks, which a drafter's cache needs; load "
                 "it with sdpa or eager attention, or draft with another model"
             )
+        self.network = target.network
         self.tokenizer = tokenizer
         ends = model.generation_config.eos_token_id
         self.end_tokens = frozenset([ends] if isinstance(ends, int) else ends or ())
         self.name = name or type(model).__name__
-        self._takes_rows_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._lean = lean_pass(model) if lean else None
         head = model.get_output_embeddings() or model.get_input_embeddings()
         self._row_size = int(head.weight.shape[0])
@@ -123,55 +124,28 @@ class TransformersDraftModel:
         tokens: TokenIds,
         cache: SequenceCache,
         positions: NDArray[np.int64],
-        blocked: NDArray[np.float32],
+        recent: NDArray[np.bool_],
         *,
         keep: int = 0,
     ) -> torch.Tensor:
         """Logits [keep, V] of the last `keep` rows (0: all) of a pass over `tokens`.
 
         positions: int64 [n], of the n last rows of the cache as it will be, those of this pass at
-        the end. blocked: [m, n], -inf where a row of this pass does not see one of these; it sees
-        all that is cached before them.
+        the end. recent: bool [m, n], which of these a row of this pass sees; it sees all that is
+        cached before them.
         """
-        count, recent = blocked.shape
-        held = cache.length + count
-        mask = np.zeros((count, held), dtype=np.float32)
-        mask[:, held - recent :] = blocked
-        at = positions[recent - count :]
+        count, held = len(tokens), cache.length + len(tokens)
+        visible = np.ones((count, held), dtype=np.bool_)
+        visible[:, held - len(positions) :] = recent
+        at = positions[-count:]
         if self._lean is not None:
+            mask = np.where(visible, np.float32(0), np.float32(-np.inf))
             return self._lean(tokens, at, mask, cache, keep=keep)
-        inputs: dict[str, Any] = {}
-        if self._takes_rows_to_keep:
-            inputs["logits_to_keep"] = keep
-        output = self.network.model(
-            input_ids=self._there(tokens.astype(np.int64)),
-            position_ids=self._there(at),
-            attention_mask=self._masks(mask, at, positions),
-            past_key_values=cache,
-            use_cache=True,
-            **inputs,
-        )
-        logits: torch.Tensor = output.logits[0, -keep:]
-        return logits
-
-    def _masks(
-        self, mask: NDArray[np.float32], at: NDArray[np.int64], recent: NDArray[np.int64]
-    ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Masks as the model takes them, by type of layer where there are several."""
-        masks: dict[str, torch.Tensor] = {}
-        for name, window in self.network.layers.windows.items():
-            sees = mask
-            if window is not None and mask.shape[1] > window:
-                keys = np.concatenate((np.arange(mask.shape[1] - len(recent)), recent))
-                sees = np.where(at[:, None] - keys < window, mask, np.float32(-np.inf))
-            masks[name] = self._there(sees[None]).to(self.network.dtype)
-        return masks if len(masks) > 1 else next(iter(masks.values()))
-
-    def _there(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array[None]).to(self.network.device)
+        layers = self.network.by_layer(visible, positions)
+        return self.network.run(tokens[None], at[None], layers, cache, keep=keep)[0]
 
     def open(self, prompt: TokenIds) -> TransformersDraftSeat:
-        """A seat behind `prompt`, which may be longer than the model's context: no room is left."""
+        """A seat after `prompt`, which may be longer than the model's context: no room is left."""
         return TransformersDraftSeat(self, as_tokens(prompt))
 
 
@@ -185,16 +159,20 @@ class TransformersDraftSeat:
     def __init__(self, model: TransformersDraftModel, prompt: TokenIds) -> None:
         self.passes = self.rows = 0
         self._model, self._network = model, model.network
-        self._limit = model.network.limit(len(prompt))
-        self._committed = Committed(self._network.known(prompt))
+        rope, limit = self._network.rope, self._network.context_limit
+        self._committed = Committed(
+            self._network.known(prompt),
+            limit if rope is None else rope.one_side(len(prompt), limit),
+        )
         self._cache = SequenceCache(self._network.layers.count)
-        self._nodes = SeatNodes()
+        self._tree = GrowingTree()
+        self._after: list[torch.Tensor] = []  # logits after the nodes, a tensor for each pass
         self._root: torch.Tensor | None = None
 
     @property
     def room(self) -> int | None:
-        """Tokens that still fit behind the context, 0 where it is too long; None: no limit."""
-        return None if self._limit is None else max(0, self._limit - self._committed.count)
+        """Tokens that still fit after the context, 0 where it is too long; None: no limit."""
+        return self._committed.room
 
     def root(self) -> NDArray[np.float32]:
         """float32 [V]: log-probabilities after the context; one pass over what is not cached.
@@ -237,35 +215,48 @@ class TransformersDraftSeat:
         """
         at = np.asarray(path).tolist()
         added = self._network.known(np.asarray(tokens, dtype=np.int32))
-        self._nodes.require(at, added[: len(at)].tolist())
+        self._tree.require(at, added[: len(at)].tolist())
         count = self._committed.count
         if self._cache.length >= count:
             with torch.inference_mode():
                 self._cache.keep(count, [count + node for node in at])
         if len(added):
-            self._root = self._nodes.after(at[-1]) if len(at) == len(added) else None
-        self._nodes = SeatNodes()
+            self._root = self._row_after(at[-1]) if len(at) == len(added) else None
+        self._forget_nodes()
         self._committed.append(added)
 
     def close(self) -> None:
         """Give the cache back; the seat is not used again."""
         self._cache = SequenceCache(0)
-        self._nodes = SeatNodes()
+        self._forget_nodes()
         self._root = None
+
+    def _forget_nodes(self) -> None:
+        self._tree = GrowingTree()
+        self._after = []
+
+    def _row_after(self, node: int) -> torch.Tensor:
+        """The logits [1, V] after a node."""
+        for logits in self._after:
+            if node < len(logits):
+                return logits[node : node + 1]
+            node -= len(logits)
+        raise InvalidDraft(f"node {node} is beyond those that were expanded")
 
     def _reach_context(self) -> torch.Tensor:
         """Logits [1, V] after the context."""
         if self._root is None:
-            context, chunk = self._committed.tokens, self._network.prefill_rows
-            if self._limit is not None and len(context) > self._limit:
+            context, limit = self._committed.tokens, self._committed.limit
+            if limit is not None and len(context) > limit:
                 raise ContextTooLong(
-                    f"the context has {len(context)} tokens and the drafter's holds {self._limit}; "
+                    f"the context has {len(context)} tokens and the drafter's holds {limit}; "
                     "propose nothing where `room` is 0"
                 )
             with torch.inference_mode():
-                while len(context) - self._cache.length > chunk:
-                    self._continue(context[self._cache.length :][:chunk])
-                self._root = self._continue(context[self._cache.length :])
+                before = self._cache.length
+                self._network.prefill(context, self._cache)
+                self._count(self._cache.length - before)
+                self._root = self._continue(context)
         return self._root
 
     def _add(self, tokens: TokenIds, parents: NDArray[np.int32]) -> torch.Tensor:
@@ -274,33 +265,33 @@ class TransformersDraftSeat:
             raise InvalidDraft("expand before root: the cache does not reach the context yet")
         known = self._network.known(np.asarray(tokens, dtype=np.int32))
         above = np.asarray(parents).tolist()
-        depth = self._nodes.depth_below(above)
-        if self._limit is not None and self._committed.count + depth > self._limit:
+        depth = self._tree.depth_below(above)
+        if self.room is not None and depth > self.room:
             raise ContextTooLong(
                 f"a node {depth} tokens below a context of {self._committed.count} is beyond the "
-                f"drafter's {self._limit}; go no deeper than `room`, {self.room}"
+                f"drafter's {self._committed.limit}; go no deeper than `room`, {self.room}"
             )
-        blocked = self._nodes.add(known.tolist(), above)
-        positions = np.array(self._nodes.depths) + (self._committed.count - 1)
+        visible = self._tree.add(known.tolist(), above)
+        positions = np.array(self._tree.depths) + (self._committed.count - 1)
         with torch.inference_mode():
-            logits = self._model.forward(known, self._cache, positions, blocked)
+            logits = self._model.forward(known, self._cache, positions, visible)
         self._count(len(known))
-        self._nodes.logits.append(logits)
+        self._after.append(logits)
         return logits
 
-    def _continue(self, tokens: TokenIds) -> torch.Tensor:
-        """Pass tokens that follow the cached ones; the logits [1, V] after the last of them."""
-        count, past = len(tokens), self._cache.length
-        self._count(count)
-        if count > SHORT_ROWS:
-            return self._network.forward(tokens, self._cache, keep=1)
-        blocked = np.triu(np.full((count, count), -np.inf, dtype=np.float32), 1)
-        positions = np.arange(past, past + count)
-        return self._model.forward(tokens, self._cache, positions, blocked, keep=1)
+    def _continue(self, context: TokenIds) -> torch.Tensor:
+        """Pass what is not cached of the context; the logits [1, V] after it."""
+        past, end = self._cache.length, len(context)
+        self._count(end - past)
+        if end - past > SHORT_ROWS:
+            return self._network.forward(context, self._cache, keep=1)
+        sees = np.tri(end - past, dtype=np.bool_)
+        return self._model.forward(context[past:], self._cache, np.arange(past, end), sees, keep=1)
 
     def _count(self, rows: int) -> None:
-        self.passes += 1
-        self.rows += rows
+        if rows:
+            self.passes += -(-rows // self._network.prefill_rows)
+            self.rows += rows
 
 
 def _log_probabilities(logits: torch.Tensor) -> NDArray[np.float32]:
@@ -312,8 +303,5 @@ def _log_probabilities(logits: torch.Tensor) -> NDArray[np.float32]:
 def _top(logits: torch.Tensor, k: int) -> Top:
     """The k likeliest, found on the device; on a CPU by NumPy, which is quicker at it for few."""
     if logits.device.type == "cpu":
-        return likeliest(_log_probabilities(logits), k)
-    scores = logits.to(torch.float32)
-    best = scores.topk(min(k, scores.shape[-1]))
-    logprobs = best.values - scores.logsumexp(-1, keepdim=True)
-    return Top(best.indices.to("cpu", torch.int32).numpy(), logprobs.cpu().numpy())
+        return k_likeliest(_log_probabilities(logits), k)
+    return top_of(logits, k)

@@ -20,7 +20,9 @@ from torch.nn import functional
 
 from draftwood.draft import TokenIds
 from draftwood.targets.transformers.cache import SequenceCache
-from draftwood.targets.transformers.probe import attention_layers, rope_switch, spread
+from draftwood.targets.transformers.layers import attention_layers
+from draftwood.targets.transformers.probe import spread
+from draftwood.targets.transformers.rope import length_rope
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def lean_pass(model: Any) -> LeanPass | None:
     if (
         type(model).__name__ not in FAMILIES
         or config.hidden_act != "silu"
-        or rope_switch(config) is not None
+        or length_rope(model) is not None
         or sum(part.nbytes for part in _joined_weights(model)) > COPIED_BYTES
         or any(window is not None for window in attention_layers(config).windows.values())
     ):

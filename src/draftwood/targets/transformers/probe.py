@@ -1,95 +1,42 @@
-"""What a transformers model can do: its layers by configuration, the rest by trying.
+"""What a transformers model can do, found out by trying: its passes against `generate`.
 
-A layer whose state is a row of keys and values a token can forget a rejected draft; a recurrent
-state cannot. Whether several tokens at once, a tree among them, get the logits of one after the
-other is seen by comparing passes over a few tokens.
+    prompt  . . . . . . . . t |  p1  p2  p3  n        `generate` is made to write these tokens,
+                              |                       one after the other, and tells its logits
+    tree    . . . . . . . . t | a p1 b p2 c p3        the same rows must come out of one pass over
+                              |                       a draft that holds the path, and of the pass
+                                                      after its commit
+
+Whatever depends on the length of a text (a sliding window, a number of keys that are looked up)
+shows in a real model only far beyond a few tokens. So all passes are made twice: by the model as it
+is, and by a copy that shares its weights and whose windows are a few tokens wide (`narrowed`).
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import copy
+import re
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
-from draftwood.errors import UnsupportedModel
-from draftwood.protocols import Target, Verdict
+from draftwood.protocols import Cursor, Rows, Verdict
+from draftwood.targets.transformers.batch import TransformersBatch
+from draftwood.targets.transformers.cursor import TransformersCursor
+from draftwood.targets.transformers.network import Network
 
-LONG_ROPE = ("dynamic", "longrope")
-"""Rotary embeddings that turn with the length of a pass: exact on one side of their switch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """How a model's attention layers see the past, by the name of their type.
-
-    count: layers with keys and values. windows: the window of each layer type in tokens, None for
-    full attention. tree_masks: whether masks by position are all that these layers need.
-    """
-
-    count: int
-    windows: dict[str, int | None]
-    tree_masks: bool
-
-
-def attention_layers(config: Any) -> Layers:
-    """The attention layers that the model's own cache would have.
-
-    Raises:
-        UnsupportedModel: for a layer that keeps anything but a row of keys and values a token.
-    """
-    windows: dict[str, int | None] = {}
-    layers = DynamicCache(config=config).layers
-    if not layers:  # transformers adds layers of full attention as they come
-        layers = [DynamicLayer() for _ in range(config.num_hidden_layers)]
-    names = getattr(config, "layer_types", None) or [None] * len(layers)
-    for layer, name in zip(layers, names, strict=False):
-        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-            raise UnsupportedModel(
-                f"a layer of type {name or type(layer).__name__} keeps a {type(layer).__name__}, "
-                "and only keys and values of ordinary attention can forget a rejected draft; "
-                "use a model whose layers are all full or sliding-window attention"
-            )
-        default = "sliding_attention" if layer.is_sliding else "full_attention"
-        windows[name or default] = layer.sliding_window if layer.is_sliding else None
-    by_row = getattr(config, "attention_chunk_size", None) is not None or "local" in (
-        getattr(config, "attention_layers", None) or ()  # GPT-Neo: a window over rows
-    )
-    return Layers(len(layers), windows, tree_masks=not by_row)
-
-
-def refuse_other_kinds(model: Any) -> None:
-    """Raise UnsupportedModel for a model that is no causal one with a cache, ready to run."""
-    name = type(model).__name__
-    if model.config.is_encoder_decoder:
-        raise UnsupportedModel(f"{name} has an encoder; use a causal (decoder-only) language model")
-    if getattr(model, "_is_stateful", False):
-        raise UnsupportedModel(
-            f"{name} carries a recurrent state, which cannot forget a rejected draft; "
-            "use a model whose layers are all full or sliding-window attention"
-        )
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
-        raise UnsupportedModel(
-            f"{name} takes no past_key_values; use a model with a key-value cache"
-        )
-    if model.training:
-        raise UnsupportedModel(f"{name} is in training mode; call model.eval() first")
-
-
-def rope_switch(config: Any) -> tuple[str, int] | None:
-    """The kind of a length-dependent rotary embedding, and the length where it switches."""
-    ropes = getattr(config, "rope_parameters", None) or {}
-    for rope in (ropes, *ropes.values()):
-        if isinstance(rope, dict) and rope.get("rope_type") in LONG_ROPE:
-            at = rope.get("original_max_position_embeddings") or config.max_position_embeddings
-            return rope["rope_type"], int(at)
-    return None
+PROMPT_TOKENS = 8
+"""Tokens of the prompt of a probe."""
+WINDOW = 6
+"""Tokens that a narrowed copy sees, where the model itself sees more."""
+_WINDOW_NAMES = re.compile(r"window|chunk_size|local_attention|index_topk|block_size")
 
 
 def spread(vocab_size: int, count: int) -> TokenIds:
@@ -97,41 +44,193 @@ def spread(vocab_size: int, count: int) -> TokenIds:
     return as_tokens([(1 + i * 7919) % vocab_size for i in range(count)])
 
 
-def disagreement(
-    target: Target,
-    plain: Callable[[TokenIds], NDArray[np.float32]],
-    draft: Draft,
-    accepted: int,
-    allowed: float,
-) -> str | None:
-    """How a scored draft and the pass after its commit differ from plain passes; None: not at all.
+class Probe:
+    """Short passes of a model, compared with what its `generate` computes."""
 
-    plain: [n, V], the logits after each of n tokens, by one pass without a cache. accepted: the
-    node to which the draft is accepted before the second pass. allowed: the largest difference, in
-    standard deviations of the plain logits.
+    def __init__(self, model: Any) -> None:
+        copies = (_sharing_weights(model), narrowed(model))
+        self._subjects = [_Subject(each) for each in copies if each is not None]
+
+    def chain_problem(self) -> str | None:
+        """How a chain in one pass differs from one token after the other; None: not at all."""
+        return self._first(_Subject.chain_problem)
+
+    def tree_problem(self) -> str | None:
+        """The same for a tree, whose paths lie apart among its nodes."""
+        return self._first(_Subject.tree_problem)
+
+    def batch_problem(self) -> str | None:
+        """The same for a tree that shares its passes with a longer sequence and a shorter one."""
+        return self._first(_Subject.batch_problem)
+
+    def _first(self, problem: Callable[[_Subject], str | None]) -> str | None:
+        return next(filter(None, map(problem, self._subjects)), None)
+
+
+class _Subject:
+    """One model under probe.
+
+    allowed: how far logits of passes of other shapes may be off, in standard deviations.
     """
-    prompt, nothing = draft.tokens[::-1].copy(), Draft.empty()
-    context = np.append(prompt, prompt[:1])
-    verdict = Verdict(draft.path(accepted), int(draft.tokens[0]))
 
-    def difference(logits: NDArray[Any], expected: NDArray[np.float32]) -> str | None:
-        off = float(np.abs(expected - logits).max() / max(float(expected.std()), 1e-30))
-        return None if off <= allowed else f"logits off by {off:.2g} standard deviations"
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.network = Network(model)
+        self.allowed = 1e-3 if self.network.dtype in (torch.float32, torch.float64) else 0.25
+        tokens = spread(self.network.vocab_size, PROMPT_TOKENS + 8)
+        self._prompt, self._first = tokens[:PROMPT_TOKENS], tokens[PROMPT_TOKENS]
+        #  context -> 0 -> 2        1, 3, 5 is the path; node 5 is deep, and no node of its path
+        #          -> 1 -> 3 -> 5   stands beside another in the arrays
+        #       0 -> 4
+        nodes = tokens[PROMPT_TOKENS + 1 :]
+        self._tree = Draft.tree(nodes[:6], [ROOT, ROOT, 0, 1, 0, 3])
+        self._path = self._tree.path(5)
+        self._next = int(nodes[6])
 
+    @cached_property
+    def _expected(self) -> NDArray[np.float32]:
+        """What `generate` computes after the context, each token of the path, and the next one."""
+        path = self._tree.tokens[self._path].tolist()
+        return _generated(self.model, self._prompt, [int(self._first), *path, self._next])[1:]
+
+    def chain_problem(self) -> str | None:
+        """How a chain differs, half of which is accepted."""
+        tokens = self._tree.tokens[self._path]
+        draft, verdict = Draft.chain(tokens), Verdict(np.array([0], dtype=np.int32), int(tokens[1]))
+        rows = dict(zip(range(4), self._expected, strict=False))
+        return self._problem(self._cursor, draft, verdict, lambda: (rows, self._expected[2]))
+
+    def tree_problem(self, opened: Callable[[TokenIds], Cursor] | None = None) -> str | None:
+        """How a tree differs, the deepest path of which is accepted."""
+        verdict = Verdict(self._path, self._next)
+
+        def expected() -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+            rows = dict(zip([0, *(self._path + 1).tolist()], self._expected, strict=False))
+            context = np.append(self._prompt, self._first)
+            for leaf in (2, 4):
+                beside = np.append(context, self._tree.tokens[self._tree.path(leaf)])
+                rows[leaf + 1] = _generated(self.model, beside, [])[0]
+            return rows, self._expected[4]
+
+        return self._problem(opened or self._cursor, self._tree, verdict, expected)
+
+    def batch_problem(self) -> str | None:
+        """How the same tree differs in a batch."""
+        return self.tree_problem(lambda prompt: _Accompanied(self.network, prompt))
+
+    def _cursor(self, prompt: TokenIds) -> TransformersCursor:
+        return TransformersCursor(self.network, self.network.admit(prompt))
+
+    def _problem(
+        self,
+        opened: Callable[[TokenIds], Cursor],
+        draft: Draft,
+        verdict: Verdict,
+        expected: Callable[[], tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]],
+    ) -> str | None:
+        """How rows of a draft, and the row after its commit, differ from what is expected."""
+        nothing = Draft.empty()
+        try:
+            rows, following = expected()
+            with closing(opened(self._prompt)) as cursor:
+                cursor.score(nothing)
+                cursor.commit(nothing, Verdict(nothing.path(ROOT), int(self._first)))
+                scored = cursor.score(draft)
+                for row, logits in rows.items():
+                    if off := self._difference(scored.logits(row), logits):
+                        return f"at node {row - 1}, {off}"
+                cursor.commit(draft, verdict)
+                off = self._difference(cursor.score(nothing).logits(0), following)
+                return off and f"after a commit, {off}"
+        except Exception as error:  # whatever a model raises says that it cannot do this
+            return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+    def _difference(self, found: NDArray[Any], expected: NDArray[np.float32]) -> str | None:
+        off = float(np.abs(expected - found).max() / max(float(expected.std()), 1e-30))
+        return None if off <= self.allowed else f"logits off by {off:.2g} standard deviations"
+
+
+def narrowed(model: Any) -> Any:
+    """A copy that shares the model's weights and sees `WINDOW` tokens where it sees more.
+
+    None where nothing in its configuration names a window beyond the tokens of a probe, or where
+    the model cannot be copied.
+    """
     try:
-        with closing(target.open(prompt)) as cursor:
-            cursor.score(nothing)
-            cursor.commit(nothing, Verdict(draft.path(ROOT), int(context[-1])))
-            rows = cursor.score(draft)
-            for leaf in sorted(set(range(len(draft))).difference(draft.parents.tolist())):
-                path = draft.path(leaf)
-                expected = plain(np.append(context, draft.tokens[path]))[-len(path) - 1 :]
-                for node, row in zip([ROOT, *path.tolist()], expected, strict=True):
-                    if off := difference(rows.logits(node + 1), row):
-                        return f"at node {node}, {off}"
-            cursor.commit(draft, verdict)
-            following = cursor.score(nothing).logits(0)
-            off = difference(following, plain(np.append(context, verdict.tokens(draft)))[-1])
-            return off and f"after a commit, {off}"
-    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
-        return f"{type(error).__name__}: {error}"
+        narrow = _sharing_weights(model)
+    except Exception:
+        return None
+    config = narrow.config.get_text_config(decoder=True)
+    found = False
+    for owner in chain((narrow.config, config), narrow.modules()):
+        for name, value in list(vars(owner).items()):
+            if _WINDOW_NAMES.search(name) and type(value) is int and value > PROMPT_TOKENS:
+                setattr(owner, name, WINDOW)
+                found = True
+    return narrow if found else None
+
+
+def _sharing_weights(model: Any) -> Any:
+    """A copy of a model that holds the same tensors; its settings of generation are plain ones."""
+    shared = copy.deepcopy(model, {id(t): t for t in chain(model.parameters(), model.buffers())})
+    shared.generation_config = GenerationConfig()
+    return shared
+
+
+class _Forced(LogitsProcessor):  # type: ignore[misc]
+    """Makes `generate` write given tokens."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = iter([*tokens, 0])
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, next(self._tokens)] = 0
+        return forced
+
+
+def _generated(model: Any, prompt: TokenIds, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """float32 [n + 1, V]: logits after `prompt` and each of n tokens, as `generate` has them."""
+    ids = torch.from_numpy(prompt.astype(np.int64)[None]).to(model.device)
+    steps = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        logits_processor=LogitsProcessorList([_Forced(tokens)]),
+        max_new_tokens=len(tokens) + 1,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    ).logits
+    rows: NDArray[np.float32] = torch.cat(steps).to("cpu", torch.float32).numpy()
+    return rows
+
+
+class _Accompanied:
+    """A seat of a small batch as a cursor; the longer of its two neighbors leaves with a commit."""
+
+    def __init__(self, network: Network, prompt: TokenIds) -> None:
+        self._batch = TransformersBatch(network, 3)
+        self._longer = self._batch.open(np.concatenate((prompt, prompt)))
+        self._shorter = self._batch.open(prompt[:1])
+        self._own = self._batch.open(prompt)
+        self._seats = [self._longer, self._shorter, self._own]
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that still fit."""
+        return self._own.room
+
+    def score(self, draft: Draft) -> Rows:
+        """A pass over the draft and two others."""
+        others = [Draft.chain(self._own.context[:2]), Draft.empty()][-len(self._seats) + 1 :]
+        return self._batch.score(self._seats, [*others, draft])[-1]
+
+    def commit(self, draft: Draft, verdict: Verdict) -> None:
+        """Keep the accepted path."""
+        self._own.commit(draft, verdict)
+        if len(self._seats) == 3 and len(draft):
+            self._seats.pop(0).close()
+
+    def close(self) -> None:
+        """Give the caches back."""
+        self._batch.close()

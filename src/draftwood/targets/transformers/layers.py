@@ -1,0 +1,80 @@
+"""What a transformers model is by its configuration: layers that can forget a rejected draft.
+
+A layer whose state is a row of keys and values for each token can forget a token; a recurrent
+state cannot.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from draftwood.errors import UnsupportedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """How a model's attention layers see the past, by the name of their type.
+
+    count: layers with keys and values. windows: the window of each layer type in tokens, None for
+    full attention. tree_masks: whether masks by position are all that these layers need.
+    """
+
+    count: int
+    windows: dict[str, int | None]
+    tree_masks: bool
+
+
+def attention_layers(config: Any) -> Layers:
+    """The attention layers that the model's own cache would have.
+
+    Raises:
+        UnsupportedModel: for a layer that keeps anything but a row of keys and values a token.
+    """
+    windows: dict[str, int | None] = {}
+    layers = DynamicCache(config=config).layers
+    if not layers:  # transformers adds layers of full attention as they come
+        layers = [DynamicLayer() for _ in range(config.num_hidden_layers)]
+    names = getattr(config, "layer_types", None) or [None] * len(layers)
+    for layer, name in zip(layers, names, strict=False):
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            raise UnsupportedModel(
+                f"a layer of type {name or type(layer).__name__} keeps a {type(layer).__name__}, "
+                "and only keys and values of ordinary attention can forget a rejected draft; "
+                "use a model whose layers are all full or sliding-window attention"
+            )
+        default = "sliding_attention" if layer.is_sliding else "full_attention"
+        windows[name or default] = layer.sliding_window if layer.is_sliding else None
+    by_row = getattr(config, "attention_chunk_size", None) is not None or "local" in (
+        getattr(config, "attention_layers", None) or ()  # GPT-Neo: a window over rows
+    )
+    return Layers(len(layers), windows, tree_masks=not by_row)
+
+
+def refuse_encoder(config: Any, name: str) -> None:
+    """Raise UnsupportedModel for the configuration of a model with an encoder."""
+    if config.is_encoder_decoder:
+        raise UnsupportedModel(
+            f"{name} has an encoder, without which its decoder writes another text; "
+            "use a causal (decoder-only) language model"
+        )
+
+
+def refuse_other_kinds(model: Any) -> None:
+    """Raise UnsupportedModel for a model that is no causal one with a cache, ready to run."""
+    name = type(model).__name__
+    refuse_encoder(model.config, name)
+    if getattr(model, "_is_stateful", False):
+        raise UnsupportedModel(
+            f"{name} carries a recurrent state, which cannot forget a rejected draft; "
+            "use a model whose layers are all full or sliding-window attention"
+        )
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedModel(
+            f"{name} takes no past_key_values; use a model with a key-value cache"
+        )
+    if model.training:
+        raise UnsupportedModel(f"{name} is in training mode; call model.eval() first")
