@@ -25,6 +25,10 @@ class ModelNotFound(DraftwoodError, FileNotFoundError):
     """No model at the given path, and none that can be reached under that name."""
 
 
+class BrokenModel(DraftwoodError, ValueError):
+    """A model whose files are there but are not whole, or do not fit one another."""
+
+
 class UnsupportedModel(DraftwoodError):
     """A model whose attention or cache cannot be verified exactly."""
 

@@ -5,53 +5,197 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from draftwood.errors import InvalidOption, MissingExtra, ModelNotFound, UnsupportedModel
+from draftwood.errors import (
+    BrokenModel,
+    DraftwoodError,
+    InvalidOption,
+    MissingExtra,
+    ModelNotFound,
+    TokenizerMissing,
+    UnsupportedModel,
+)
+from draftwood.targets.transformers.files import check_files, check_gguf
 
 
 def read_model(
-    model: str | Path,
+    model: Any,
     *,
+    tokenizer: Any = None,
     device: str | None = None,
     dtype: str | None = None,
     attention: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    device_map: Any = None,
+    quantization_config: Any = None,
     tokenizer_needed: bool = True,
 ) -> tuple[Any, Any]:
     """A causal language model in evaluation mode, and its tokenizer.
 
-    The options are those of `draftwood.load`. tokenizer_needed: where it is not, None stands for
-    the tokenizer that is not there.
+    model: a folder, a Hub id (`owner/name`), a `.gguf` file on disk or of a Hub repository
+    (`owner/name/file.gguf`), or a model object, which is returned as it is. tokenizer: an object,
+    or where to find one; None: the one beside the weights. tokenizer_needed: where it is not, None
+    stands for a tokenizer that is not there.
+
+    device, dtype, attention: as in `draftwood.load`. revision: branch, tag or commit of a Hub id.
+    trust_remote_code: whether Python code that comes with the model may run; nobody is asked.
+    device_map, quantization_config: as `from_pretrained` of transformers takes them.
 
     Raises:
-        MissingExtra: where torch or transformers is not installed.
+        MissingExtra: where torch, transformers or what the model needs beside them is missing.
         ModelNotFound: for a path that holds no model, or a name that cannot be reached.
-        UnsupportedModel: for files of another kind of model.
-        InvalidOption: for a device or dtype that is not there.
+        TokenizerMissing: for a tokenizer that is missing or has no vocabulary.
+        BrokenModel: for weights that are pointers, cut, missing, or of other shapes.
+        UnsupportedModel: for files of another kind of model, or with code that is not trusted.
+        InvalidOption: for a device or dtype that is not there, or options that exclude each other.
     """
     torch, transformers = _backend()
+    options = {
+        "device": device,
+        "dtype": dtype,
+        "attention": attention,
+        "revision": revision,
+        "device_map": device_map,
+        "quantization_config": quantization_config,
+    }
+    code = {"trust_remote_code": trust_remote_code}
+    if isinstance(model, torch.nn.Module):
+        given = [name for name, value in options.items() if value is not None]
+        if given:
+            raise InvalidOption(
+                f"{given[0]} is for a model that is loaded by name, and {type(model).__name__} is "
+                "one already; set it where that is loaded"
+            )
+        if tokenizer is None and tokenizer_needed:
+            raise InvalidOption(
+                f"{type(model).__name__} comes without its tokenizer; pass tokenizer=..."
+            )
+        return model, _tokenizer(transformers, tokenizer, code, needed=tokenizer_needed)
+    if not isinstance(model, (str, Path)):
+        raise InvalidOption(
+            f"the model is a {type(model).__name__}; give a folder, a Hub id, a .gguf file or a "
+            "model of the transformers library"
+        )
+    if device is not None and device_map is not None:
+        raise InvalidOption(f"device {device!r} and a device_map are given; give one of the two")
     place = _device(torch, device)
     number = _dtype(torch, dtype, place)
-    name = _name_of(model)
-    try:
-        tokenizer = _tokenizer(transformers, name, needed=tokenizer_needed)
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            name,
+    source = _source_of(model)
+    where = source.options | code | ({} if revision is None else {"revision": revision})
+    with _explained(source):
+        if source.gguf is not None:
+            _require("gguf", f"reading {source.gguf}", "gguf")
+            _require("accelerate", f"reading {source.gguf}", "gguf")
+        config = transformers.AutoConfig.from_pretrained(source.name, **where)
+        _refuse_encoder(config, source.shown)
+        if tokenizer is None:
+            words = _tokenizer(transformers, source.name, where, needed=tokenizer_needed)
+        else:
+            words = _tokenizer(transformers, tokenizer, code, needed=tokenizer_needed)
+        quantized = quantization_config or getattr(config, "quantization_config", None)
+        if quantized is not None and source.gguf is None:
+            device_map = {"": str(place)} if device_map is None else device_map
+            number = "auto" if dtype is None else number
+        if device_map is not None:
+            _require("accelerate", "a device_map or a quantized model", "hf,quantized")
+        network, report = transformers.AutoModelForCausalLM.from_pretrained(
+            source.name,
             dtype=number,
+            output_loading_info=True,
+            **where,
             **({} if attention is None else {"attn_implementation": attention}),
+            **({} if device_map is None else {"device_map": device_map}),
+            **({} if quantization_config is None else {"quantization_config": quantization_config}),
         )
+    _require_all_weights(source.shown, report)
+    if source.gguf is not None and all(p.is_floating_point() for p in network.parameters()):
+        del network.config.quantization_config  # the weights are ordinary ones by now
+    return (network if device_map is not None else network.to(place)).eval(), words
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a model lies. shown: as errors call it. name: folder or Hub id. gguf: file in it."""
+
+    shown: str
+    name: str
+    gguf: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` has to know beside the name."""
+        return {} if self.gguf is None else {"gguf_file": self.gguf}
+
+
+def _source_of(model: str | Path) -> _Source:
+    """The folder or Hub id, once it is sure that it is no mistyped path and its files are whole."""
+    name = str(model)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        check_files(path, name)
+        return _Source(name, str(path))
+    gguf = path.suffix == ".gguf"
+    if gguf and path.is_file():
+        check_gguf(path, name)
+        return _Source(name, str(path.parent), path.name)
+    looks_like_path = isinstance(model, Path) or name.startswith((".", "/", "~"))
+    if gguf and not looks_like_path and name.count("/") == 2:
+        owner_and_name, _, file = name.rpartition("/")
+        return _Source(name, owner_and_name, file)
+    if looks_like_path or path.exists() or not name or name.count("/") > 1:
+        raise ModelNotFound(
+            f"{name!r} is no folder; give a model folder or a Hub id (owner/name), or a .gguf file"
+        )
+    return _Source(name, name)
+
+
+@contextmanager
+def _explained(source: _Source) -> Iterator[None]:
+    """Whatever transformers raises while it reads a model, in one sentence of ours."""
+    name = source.shown
+    try:
+        yield
+    except DraftwoodError:
+        raise
+    except ImportError as error:
+        raise MissingExtra(
+            f"{name!r} needs a package that is not installed ({_first_line(error)}); install it, "
+            "or use a copy of the model without it, such as one that is not quantized"
+        ) from error
     except OSError as error:
         raise ModelNotFound(
             f"no model {name!r} can be loaded ({_first_line(error)}); give a folder with config, "
             "tokenizer and weights, or a Hub id that is cached or can be reached"
         ) from error
     except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise UnsupportedModel(
+                f"{name!r} comes with Python code of its own, which runs only if you trust it; "
+                "read it, then pass trust_remote_code=True"
+            ) from error
+        if source.gguf is not None and "not supported" not in str(error):
+            raise _unreadable(name, error) from error
         raise UnsupportedModel(
             f"{name!r} does not load as a causal language model with its tokenizer "
             f"({_first_line(error)}); use a decoder-only model"
         ) from error
-    return network.to(place).eval(), tokenizer
+    except MemoryError as error:
+        raise InvalidOption(f"{name!r} does not fit into memory; try dtype bfloat16") from error
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> BrokenModel:
+    return BrokenModel(
+        f"the files of {name!r} cannot be read ({type(error).__name__}: {_first_line(error)}); "
+        "fetch them again"
+    )
 
 
 def _backend() -> tuple[Any, Any]:
@@ -66,29 +210,54 @@ def _backend() -> tuple[Any, Any]:
     return torch, transformers
 
 
-def _tokenizer(transformers: Any, name: str, *, needed: bool) -> Any:
+def _require(package: str, purpose: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise MissingExtra(
+            f"{purpose} needs {package}, which is not installed; "
+            f"run: pip install 'draftwood[{extra}]'"
+        )
+
+
+def _refuse_encoder(config: Any, name: str) -> None:
+    from draftwood.targets.transformers.layers import refuse_encoder
+
+    refuse_encoder(config, repr(name))
+
+
+def _require_all_weights(name: str, report: dict[str, Any]) -> None:
+    """Refuse a model some of whose weights transformers made up."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise BrokenModel(
+            f"{name!r} lacks {len(missing)} of its weights, such as {missing[0]}; they would be "
+            "random numbers: fetch all files of the model, or another one"
+        )
+
+
+def _tokenizer(
+    transformers: Any, tokenizer: Any, options: dict[str, Any], *, needed: bool
+) -> Any | None:
+    """A tokenizer by its place, or the object itself; None where it is not there nor needed."""
+    if not isinstance(tokenizer, (str, Path)):
+        return tokenizer
+    name = str(tokenizer)
     try:
-        return transformers.AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError):
-        if needed:
+        words = transformers.AutoTokenizer.from_pretrained(name, **options)
+        if len(words):
+            return words
+        reason = "its vocabulary is empty"
+    except Exception as error:
+        if "trust_remote_code" in str(error) and needed:
             raise
+        reason = _first_line(error)
+    if not needed:
         return None
-
-
-def _name_of(model: str | Path) -> str:
-    """The folder or Hub id, once it is sure that it is no mistyped path."""
-    name = str(model)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelNotFound(
-                f"{name!r} holds no config.json; give the folder that `save_pretrained` wrote"
-            )
-        return str(path)
-    looks_like_path = isinstance(model, Path) or name.startswith((".", "/", "~"))
-    if looks_like_path or path.exists() or not name or name.count("/") > 1:
-        raise ModelNotFound(f"{name!r} is no folder; give a model folder or a Hub id (owner/name)")
-    return name
+    raise TokenizerMissing(
+        f"{name!r} holds no tokenizer that can be read ({reason}); give a folder with config, "
+        "tokenizer and weights, or pass tokenizer=..."
+    )
 
 
 def _device(torch: Any, device: str | None) -> Any:
@@ -116,4 +285,5 @@ def _dtype(torch: Any, dtype: str | None, place: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    line = str(error).strip().partition("\n")[0].rstrip(".:")
+    return line if len(line) <= 200 else line[:200] + "..."
