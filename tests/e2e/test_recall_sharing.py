@@ -1,4 +1,4 @@
-"""One Recall file, a writer at full speed, eight readers, and death: benchmarks/recall_stress.py.
+"""One Recall file, a writer at full speed, eight readers, death: benchmarks/recall_stress/run.py.
 
 `DRAFTWOOD_STRESS_SECONDS=60` makes each trial so long; the gate's are short.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "recall_stress.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "recall_stress" / "run.py"
 SECONDS = os.environ.get("DRAFTWOOD_STRESS_SECONDS", "3")
 
 

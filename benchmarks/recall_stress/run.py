@@ -1,0 +1,409 @@
+"""Recall under stress: many read one file while one writes, and writers die at any moment.
+
+    python benchmarks/recall_stress/run.py --seconds 60 --json
+
+Three trials, `--seconds` each: `processes` (a writer at full speed and readers that map its file),
+`threads` (the same in one process), `kill` (a writer is killed by SIGKILL again and again; after
+each, the file opens, holds all that was added, and drafts). The ring is small, so that it wraps all
+the time, and the readers ask most for what is being overwritten.
+
+Every second token of the text names its sequence and its place there, so one look at a draft tells
+whether it is a run of one sequence of history:
+
+    w0  <s,1>  w2  <s,3>  w4  <s,5> ...         w: one of 61 words, a function of s and the place
+
+A drafted path that is none is `torn`; one from a sequence that had left the ring before the draft
+began, `stale`; one of another namespace, `leaked`; one of a sequence that had been removed,
+`undead`. It ends with exit status 1 where one of these was seen.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing as mp
+import os
+import random
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from common.command import parser, publish, read, require
+from draftwood.draft import ROOT, TokenIds
+from draftwood.index.recall import SHARED, Recall, RecallStream, propose_all
+
+LENGTH = 126
+"""Tokens of a sequence; with its marks it fills two blocks of the ring."""
+WORDS = 61
+SEQUENCES = 1 << 24
+"""Numbers of sequences, before they begin again at 0."""
+FIRST_TAG = 1000
+REMOVED = 64
+"""Of so many sequences in a row, the last two are removed as soon as they are written."""
+NODES = 16
+FAULTS = ("torn", "stale", "leaked", "undead", "lost")
+
+Read = Callable[[], int]
+
+
+def texts(first: int, count: int) -> TokenIds:
+    """Sequences `first` to `first + count - 1`, int32 [count, LENGTH]."""
+    numbers = (np.arange(first, first + count, dtype=np.int64) % SEQUENCES)[:, None]
+    places = np.arange(LENGTH, dtype=np.int64)
+    words = (numbers * 7919 + places * places * 31 + places) % 1009 % WORDS
+    tags = FIRST_TAG + numbers * (LENGTH // 2) + places // 2
+    return np.where(places % 2 == 1, tags, words).astype(np.int32)
+
+
+def token_of(number: int, place: int) -> int:
+    """One token of `texts`, faster."""
+    if place % 2:
+        return FIRST_TAG + number * (LENGTH // 2) + place // 2
+    return (number * 7919 + place * place * 31 + place) % 1009 % WORDS
+
+
+def namespace_of(number: int) -> str:
+    """Sequences belong to two namespaces in turn."""
+    return f"parity {number % 2}"
+
+
+def is_removed(number: int) -> bool:
+    """Whether a sequence is removed at once."""
+    return number % REMOVED >= REMOVED - 2
+
+
+def stride() -> int:
+    """Slots that a sequence takes. It must fill whole blocks, or namespaces would pad them."""
+    recall = Recall(4096)
+    for number in range(2):
+        recall.add(texts(number, 1)[0], namespace=namespace_of(number))
+    slots, rest = divmod(recall.written, 2)
+    if rest or slots % 64:
+        raise SystemExit(
+            f"two sequences of {LENGTH} tokens take {recall.written} slots; mend LENGTH"
+        )
+    return slots
+
+
+def endless(first: int) -> Iterator[tuple[int, TokenIds]]:
+    """Sequences by their numbers."""
+    while True:
+        for at, text in enumerate(texts(first, 512)):
+            yield (first + at) % SEQUENCES, text
+        first += 512
+
+
+def write(recall: Recall, first: int, stop: Callable[[], bool], done: Callable[[int], None]) -> int:
+    """Add sequences until told to stop; returns how many."""
+    for count, (number, text) in enumerate(endless(first)):
+        if stop():
+            return count
+        sequence = recall.add(text, namespace=namespace_of(number))
+        if is_removed(number):
+            recall.remove(sequence)
+        done(number)
+    raise AssertionError("endless() ended")
+
+
+class Judge:
+    """Asks for drafts and counts what is false in them.
+
+    written: slots written so far; None where the place of a sequence in the ring is not known.
+    """
+
+    def __init__(self, recall: Recall, seed: int, slots: int, written: Read | None) -> None:
+        self.recall, self._slots, self._written = recall, slots, written
+        self._random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.examples: list[str] = []
+
+    def question(self, newest: int) -> tuple[int, TokenIds]:
+        """A sequence that is in the ring, or was until now, and the first part of its text."""
+        held = self.recall.capacity // self._slots
+        pick = self._random.random()
+        back = (
+            self._random.randrange(4)
+            if pick < 0.3
+            else held - self._random.randrange(held // 8 + 2)
+            if pick < 0.6
+            else self._random.randrange(held + 4)
+        )
+        number = (newest - back) % SEQUENCES
+        end = self._random.randrange(1, LENGTH)
+        context = [token_of(number, place) for place in range(max(0, end - 20), end)]
+        return number, np.array(context, dtype=np.int32)
+
+    def ask(self, newest: int) -> None:
+        """One draft, judged."""
+        number, context = self.question(newest)
+        before = self._written() if self._written else 0
+        with closing(RecallStream(self.recall, context, namespace=namespace_of(number))) as stream:
+            guess = stream.propose(NODES)
+        after = self._written() if self._written else 0
+        self.judge(number, context, guess, before, after)
+
+    def judge(self, number: int, context: TokenIds, guess: Any, before: int, after: int) -> None:
+        """Count the false nodes of a draft that was drawn while `written` went from-to."""
+        tokens, parents = guess.tokens.tolist(), guess.parents.tolist()
+        sources = guess.sources.tolist()
+        self.counts["drafts"] += 1
+        self.counts["nodes"] += len(tokens)
+        self.counts["shared"] += sources.count(SHARED)
+        last = int(context[-1])
+        runs: list[tuple[int, int] | None] = []
+        for token, parent, source in zip(tokens, parents, sources, strict=True):
+            above = _run(last) if parent == ROOT else runs[parent]
+            here = _next(last if parent == ROOT else tokens[parent], above, token)
+            runs.append(here)
+            if here is None:
+                self._fault("torn", number, context, guess)
+                return
+            if here[0] % 2 != number % 2:
+                self._fault("leaked", number, context, guess)
+            if source == SHARED and self._written:
+                first = (before - self.recall.capacity) // self._slots - 1
+                newest = after // self._slots + 1
+                if (here[0] - first) % SEQUENCES > newest - first:
+                    self._fault("stale", number, context, guess)
+                if is_removed(here[0]) and (here[0] + 2 - before // self._slots) % SEQUENCES > (
+                    SEQUENCES // 2
+                ):
+                    self._fault("undead", number, context, guess)
+
+    def _fault(self, kind: str, number: int, context: TokenIds, guess: Any) -> None:
+        self.counts[kind] += 1
+        if len(self.examples) < 3:
+            told = list(zip(guess.tokens.tolist(), guess.parents.tolist(), strict=True))
+            self.examples.append(f"{kind}: sequence {number}, context {context.tolist()}, {told}")
+
+
+def _run(token: int) -> tuple[int, int] | None:
+    """The sequence and place that a tag names."""
+    if token < FIRST_TAG:
+        return None
+    number, pair = divmod(token - FIRST_TAG, LENGTH // 2)
+    return number, 2 * pair + 1
+
+
+def _next(before: int, above: tuple[int, int] | None, token: int) -> tuple[int, int] | None:
+    """Where a drafted token stands, the token before it standing at `above`; None: nowhere."""
+    if above is not None:
+        number, place = above
+        true = place + 1 < LENGTH and token_of(number, place + 1) == token
+        return (number, place + 1) if true else None
+    here = _run(token)
+    if here is None or token_of(here[0], here[1] - 1) != before:
+        return None
+    return here
+
+
+# --- Processes --------------------------------------------------------------------------------
+
+
+def processes(path: Path, seconds: float, readers: int, slots: int) -> dict[str, Any]:
+    """A writer and readers that map its file."""
+    each = stride()
+    context = mp.get_context("fork")
+    stop, ready = context.Event(), context.Event()
+    results: Any = context.Queue()
+
+    def writer() -> None:
+        recall = Recall.open(path, max_tokens=slots)
+        ready.set()
+        results.put(("written", write(recall, 0, stop.is_set, lambda _: None), []))
+
+    def reader(seed: int) -> None:
+        recall = Recall.open(path, write=False)
+        judge = Judge(recall, seed, each, lambda: recall.written)
+        while not stop.is_set():
+            judge.ask(recall.written // each)
+        results.put(("read", judge.counts, judge.examples))
+
+    children = [context.Process(target=writer)]
+    children[0].start()
+    ready.wait()
+    children += [context.Process(target=reader, args=(seed,)) for seed in range(readers)]
+    for child in children[1:]:
+        child.start()
+    time.sleep(seconds)
+    stop.set()
+    told = [results.get() for _ in children]
+    for child in children:
+        child.join()
+    return _summary(told, each, slots)
+
+
+def _summary(told: list[Any], each: int, slots: int) -> dict[str, Any]:
+    counts: Counter[str] = sum((part for kind, part, _ in told if kind == "read"), Counter())
+    written = sum(part for kind, part, _ in told if kind == "written")
+    examples = [example for _, _, some in told for example in some]
+    return {
+        **{name: counts[name] for name in ("drafts", "nodes", "shared", *FAULTS)},
+        "sequences": written,
+        "wraps": written * each // slots,
+        "examples": examples[:3],
+    }
+
+
+# --- Threads ----------------------------------------------------------------------------------
+
+
+def threads(path: Path, seconds: float, readers: int, slots: int) -> dict[str, Any]:
+    """The same in one process: reader threads draft in batches, on native threads."""
+    del path
+    each = stride()
+    recall = Recall(slots)
+    stop = threading.Event()
+    told: list[Any] = []
+
+    def writer() -> None:
+        told.append(("written", write(recall, 0, stop.is_set, lambda _: None), []))
+
+    def reader(seed: int) -> None:
+        judge = Judge(recall, seed, each, lambda: recall.written)
+        while not stop.is_set():
+            asked = [judge.question(recall.written // each) for _ in range(16)]
+            streams = [
+                RecallStream(recall, context, namespace=namespace_of(number))
+                for number, context in asked
+            ]
+            before = recall.written
+            drafts = propose_all(streams, NODES, threads=2)
+            after = recall.written
+            for at, (number, context) in enumerate(asked):
+                part = slice(drafts.offsets[at], drafts.offsets[at + 1])
+                judge.judge(number, context, _Part(drafts, part), before, after)
+        told.append(("read", judge.counts, judge.examples))
+
+    running = [threading.Thread(target=writer)]
+    running += [threading.Thread(target=reader, args=(seed,)) for seed in range(readers)]
+    for thread in running:
+        thread.start()
+    time.sleep(seconds)
+    stop.set()
+    for thread in running:
+        thread.join()
+    return _summary(told, each, slots)
+
+
+class _Part:
+    """One draft of a batch."""
+
+    def __init__(self, drafts: Any, part: slice) -> None:
+        self.tokens, self.parents = drafts.tokens[part], drafts.parents[part]
+        self.sources = drafts.sources[part]
+
+
+# --- Death ------------------------------------------------------------------------------------
+
+
+def kill(path: Path, seconds: float, readers: int, slots: int) -> dict[str, Any]:
+    """A writer dies again and again; each time the file opens and holds what was added."""
+    del readers
+    each = stride()
+    chance = random.Random(0)
+    counts: Counter[str] = Counter()
+    examples: list[str] = []
+    shared = mmap.mmap(-1, 8)  # the last sequence that the writer has added
+    first = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        fresh = chance.random() < 0.1
+        if fresh:  # the file's creation may be cut short, too
+            path.unlink(missing_ok=True)
+        shared[:] = struct.pack("<q", -1)
+        child = os.fork()
+        if child == 0:
+            _write_until_killed(path, slots, first, shared)
+        time.sleep(chance.random() * (0.004 if fresh else 0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        counts["kills"] += 1
+        added = struct.unpack("<q", shared[:])[0]
+        recall = Recall.open(path, max_tokens=slots)
+        judge = Judge(recall, counts["kills"], each, None)
+        for _ in range(10):
+            judge.ask(max(added, first))
+        if added >= 0:
+            counts["sequences"] += added - first + 1
+            if not is_removed(added) and not _holds(recall, added):
+                counts["lost"] += 1
+            first = added + 2  # the next one may have been begun
+        counts += judge.counts
+        examples += judge.examples
+        del recall, judge
+    names = ("kills", "sequences", "drafts", "nodes", "shared", *FAULTS)
+    return {
+        **{name: counts[name] for name in names},
+        "wraps": counts["sequences"] * each // slots,
+        "examples": examples[:3],
+    }
+
+
+def _write_until_killed(path: Path, slots: int, first: int, shared: mmap.mmap) -> None:
+    try:
+        recall = Recall.open(path, max_tokens=slots)
+
+        def done(number: int) -> None:
+            shared[:] = struct.pack("<q", number)
+            if number % 300 == 299:
+                recall.flush()
+
+        write(recall, first, lambda: False, done)
+    finally:
+        os._exit(1)
+
+
+def _holds(recall: Recall, number: int) -> bool:
+    """Whether a draft behind the beginning of a sequence goes on as the sequence does."""
+    text = texts(number, 1)[0]
+    with closing(RecallStream(recall, text[:6], namespace=namespace_of(number))) as stream:
+        return int(text[6]) in stream.propose(4).tokens.tolist()
+
+
+TRIALS = {"processes": processes, "threads": threads, "kill": kill}
+
+
+def main() -> None:
+    options = _options()
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.trials or TRIALS:
+            path = Path(folder) / f"{name}.recall"
+            figures[name] = TRIALS[name](path, options.seconds, options.readers, options.slots)
+            row = {key: value for key, value in figures[name].items() if key != "examples"}
+            print(f"{name:10}", "  ".join(f"{key} {value:,}" for key, value in row.items()))
+            for example in figures[name]["examples"]:
+                print("  ", example)
+    asked = all(row["drafts"] for row in figures.values())
+    faults = {fault for row in figures.values() for fault in FAULTS if row[fault]}
+    publish(figures, options)
+    require(asked, "drafts were asked for in every trial")
+    require(not faults, f"no draft is {', '.join(sorted(faults))}")
+
+
+def _options() -> Any:
+    made = parser(__doc__)
+    made.add_argument("trials", nargs="*", metavar="TRIAL", help=f"of {', '.join(TRIALS)}; all")
+    made.add_argument("--seconds", type=float, default=60.0, help="of each trial")
+    made.add_argument("--readers", type=int, default=8)
+    made.add_argument("--slots", type=int, default=8192)
+    options = read(made, seconds=0.5, readers=2)
+    if unknown := set(options.trials) - set(TRIALS):
+        made.error(f"no trial {', '.join(sorted(unknown))}; there are {', '.join(TRIALS)}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Recycled logits beside Recall, and both in one tree: tokens per step, time and memory.
+
+    python benchmarks/recycled/run.py [--requests 40] [--json]
+    python benchmarks/recycled/run.py --target PATH --prompts FILE.jsonl [--suffix TEXT] [--json]
+
+By default the demo model answers requests of which each asks another database that it never saw.
+Any other model is given by path, with prompts from the `prompt` fields of a JSONL file (may be
+gzip'ed). Every drafter begins empty and sees the same texts, one seed a prompt. "draft us" and
+"observe us" are medians a step, on one thread; "pass ms" is that of the target's pass.
+
+With --out FILE the rows are kept in the file under the model's name, or another --under NAME.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common.answers import (
+    drafter_for,
+    figures,
+    load_model,
+    print_row,
+    prompts_of,
+    publish,
+    read,
+    rule,
+    run,
+)
+from common.command import require
+from common.provenance import shortened
+
+
+def main() -> None:
+    options = read(__doc__)
+    model = load_model(options)
+    rows: list[dict[str, Any]] = []
+    for temperature in options.temperatures:
+        prompts = prompts_of(model, options, temperature)
+        tokens = set()
+        for spec in options.drafters:
+            drafter = drafter_for(model, spec)
+            steps = run(model, drafter, prompts, options.max_tokens, rule(temperature))
+            row = {
+                "drafter": shortened(spec),
+                "temperature": temperature,
+                "nbytes": memory(drafter),
+            }
+            rows.append(row | figures(steps))
+            tokens.add(rows[-1]["tokens"])
+            print_row(rows[-1], spec)
+        if options.target is None:  # in float32; elsewhere a near-tie may fall otherwise
+            require(len(tokens) == 1, f"equally many tokens, whatever drafts; T {temperature}")
+    require(all(row["tokens_per_step"] >= 1.0 for row in rows), "a step gives a token or more")
+    publish(rows, options)
+
+
+def memory(drafter: Any) -> int:
+    """Bytes of history that a drafter holds, those of a blend's parts together."""
+    parts = getattr(drafter, "parts", [drafter])
+    return sum(getattr(part, "nbytes", 0) for part in parts)
+
+
+if __name__ == "__main__":
+    main()
