@@ -29,13 +29,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from measured import BATCHES, measure
-from released import NODES, SETTINGS, Steps, best, count_steps
-
-from common.command import parser, publish, read, require
-from common.promises import Promise, Watched
+from benchmarks.budget.measured import BATCHES, measure
+from benchmarks.budget.released import NODES, SETTINGS, Steps, best, count_steps
+from benchmarks.common.command import parser, publish, read, require
+from benchmarks.common.promises import Promise, Watched
 from draftwood.budget.calibration import calibrated
 from draftwood.budget.cost import GeometricCost, LinearCost, VerifyCost, times
 from draftwood.budget.spending import Spending

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import command
+from benchmarks.common import command
 from draftwood.decode import decode
 from draftwood.demo.run import load_demo
 from draftwood.demo.workload import workload

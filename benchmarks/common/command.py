@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common.provenance import provenance
-from common.tiny import tiny_traces
+from benchmarks.common.provenance import provenance
+from benchmarks.common.tiny import tiny_traces
 
 
 def parser(about: str | None, *, traces: bool = False) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +37,16 @@ class Watched:
     def __init__(self, drafter: Drafter, promise: Promise) -> None:
         self.drafter, self.promise = drafter, promise
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> WatchedStream:
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> WatchedStream:
         """The drafter's stream."""
-        return WatchedStream(self.drafter.open(prompt, namespace=namespace), self.promise)
+        stream = self.drafter.open(prompt, namespace=namespace, prediction=prediction)
+        return WatchedStream(stream, self.promise)
+
+    def close(self) -> None:
+        """Close the drafter."""
+        self.drafter.close()
 
 
 class WatchedStream:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("draftwood", "numpy", "torch", "transformers", "tokenizers", "arctic-inference")
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+"""Of the repository."""
 _NO_CODE = (":!benchmarks/*/results.*", ":!*.md")
 
 
@@ -48,7 +49,7 @@ def _shortened(argument: str) -> str:
 
 def _script(path: str) -> str:
     full = Path(path).resolve()
-    return str(full.relative_to(_ROOT) if full.is_relative_to(_ROOT) else full.name)
+    return str(full.relative_to(ROOT) if full.is_relative_to(ROOT) else full.name)
 
 
 def _revision() -> str | None:
@@ -65,9 +66,7 @@ def _revision() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
 from draftwood.demo.run import DRAFTERS, load_demo, run_demo
 from draftwood.demo.workload import workload
 from draftwood.replay.plot import plot_demo

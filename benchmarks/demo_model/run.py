@@ -21,12 +21,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
 from draftwood.demo import stages
 from draftwood.demo.model import target_path
 from draftwood.demo.questions import Question

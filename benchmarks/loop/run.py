@@ -20,12 +20,12 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
 from draftwood.decode import decode
 from draftwood.draft import Budget
 from draftwood.drafters.catalog import make_drafter

@@ -22,12 +22,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from sides import Counted, Side, sides
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
+from benchmarks.model_drafters.sides import Counted, Side, sides
 from draftwood.decode import decode
 from draftwood.demo.model import drafter_path, target_path
 from draftwood.demo.workload import workload

@@ -41,7 +41,7 @@ class Counted:
     def __init__(self, model: DraftModel) -> None:
         self.model = model
         self.vocab_size = model.vocab_size
-        self.end_tokens = getattr(model, "end_tokens", frozenset())
+        self.end_tokens: frozenset[int] = getattr(model, "end_tokens", frozenset())
         self.passes = self.tokens = 0
         self.seconds = 0.0
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from plots import draw
-from serve import MATCHES, Tally, serve, store
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
+from benchmarks.paper.plots import draw
+from benchmarks.paper.serve import MATCHES, Tally, serve, store
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 from draftwood.replay.tokenizer import TraceTokenizer
 from draftwood.replay.trace import Record, Trace

@@ -19,8 +19,8 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeAlias
 
 import numpy as np
-from sides import PEER_INSTALLED, PeerSide, RecallSide, Request, Side, SuffixSide
 
+from benchmarks.recall.sides import PEER_INSTALLED, PeerSide, RecallSide, Request, Side, SuffixSide
 from draftwood.draft import TokenIds
 from draftwood.index.recall import Recall, RecallStream
 from draftwood.replay.trace import Record

@@ -13,13 +13,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from cost import NODES, STEP, Table, Work
-from sides import PEER_INSTALLED, PeerSide, RecallSide, SuffixSide, size_of
 
+from benchmarks.common.provenance import ROOT
+from benchmarks.recall.cost import NODES, STEP, Table, Work
+from benchmarks.recall.sides import PEER_INSTALLED, PeerSide, RecallSide, SuffixSide, size_of
 from draftwood.draft import TokenIds
 
 STORED = 200_000
@@ -39,7 +41,7 @@ def counts(work: Work) -> Table | None:
 
 def _save(work: Work, folder: Path) -> None:
     asked = [record for record in work.asked if len(record.response) > STEPS * STEP][:REQUESTS]
-    parts = {
+    parts: dict[str, Any] = {
         "stored": np.concatenate(list(work.texts(STORED)))[-STORED:],
         "prompts": np.stack([np.resize(record.prompt[-200:], 200) for record in asked]),
         "responses": np.stack([record.response[: STEPS * STEP] for record in asked]),
@@ -52,7 +54,8 @@ def _count(side: str, folder: Path) -> dict[str, float]:
     out.mkdir()
     valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}/%p", "--quiet"]
     done = subprocess.run(
-        [*valgrind, sys.executable, __file__, side, str(folder / "work.npz")],
+        [*valgrind, sys.executable, "-m", __spec__.name, side, str(folder / "work.npz")],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -81,7 +84,12 @@ def _drive(name: str, path: str) -> None:
     """The driver: what runs under valgrind."""
     with np.load(path) as file:
         stored, prompts, responses = file["stored"], file["prompts"], file["responses"]
-    side = {"recall": _recall, "suffix": SuffixSide, "arctic": PeerSide}[name]()
+    makers: dict[str, Callable[[], Any]] = {
+        "recall": _recall,
+        "suffix": SuffixSide,
+        "arctic": PeerSide,
+    }
+    side = makers[name]()
     parts = [stored[at : at + 500] for at in range(0, STORED, 500)]
     _child("empty")
     for part in parts:

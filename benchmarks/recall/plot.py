@@ -29,8 +29,8 @@ def _reliability(axes: Axes, reliability: dict[str, Any]) -> None:
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
     for name, bins in reliability.items():
         points = [(promised, accepted) for nodes, promised, accepted in bins if nodes]
-        style = {"color": COLORS[name], "marker": "o", "markersize": 4, "label": NAMES[name]}
-        axes.plot(*zip(*points, strict=True), **style)
+        at, part = zip(*points, strict=True)
+        axes.plot(at, part, color=COLORS[name], label=NAMES[name], marker="o", markersize=4)
     axes.set_xlabel("probability of the path, mean of the bin")
     axes.set_ylabel("part of the nodes that was accepted")
     axes.set_title("What is promised is what comes")

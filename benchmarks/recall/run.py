@@ -30,16 +30,17 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import cost
-from count import counts
-from plot import draw
-from sides import PEER_INSTALLED
-from tokens import LINEAR, OURS, RECALL, SETTINGS, TREE, Replayed, replay_all
+import numpy as np
 
-from common.command import parser, publish, read, require
-from common.promises import BINS
+from benchmarks.common.command import parser, publish, read, require
+from benchmarks.common.promises import BINS
+from benchmarks.recall import cost
+from benchmarks.recall.count import counts
+from benchmarks.recall.plot import draw
+from benchmarks.recall.sides import PEER_INSTALLED
+from benchmarks.recall.tokens import LINEAR, OURS, RECALL, SETTINGS, TREE, Replayed, replay_all
 from draftwood.replay.tokenizer import TraceTokenizer
 from draftwood.replay.trace import Record, Trace
 
@@ -133,7 +134,7 @@ def _predicted(rows: Sequence[dict[str, dict[str, float]]], setting: str) -> dic
 
 
 def _reliability(done: Sequence[Replayed], setting: str) -> list[list[float]]:
-    bins = sum(each.promises[setting].bins for each in done)
+    bins = np.sum([each.promises[setting].bins for each in done], axis=0)
     return [[int(n), p / max(n, 1), a / max(n, 1)] for n, p, a in bins]
 
 

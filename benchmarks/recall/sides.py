@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds, as_tokens
 from draftwood.drafters.suffix import SuffixDrafter, SuffixStream
 from draftwood.index.recall import Recall, RecallPolicy, RecallStream, observe_all, propose_all
+from draftwood.index.suffix_tree import Mode
 from draftwood.protocols import Feedback, Verdict
 
 DEPTH = 24
@@ -24,6 +25,8 @@ FLOORS = {"linear": 0.1, "tree": 0.0}
 ALPHAS = {"linear": 1.0, "tree": 4.0}
 """The released default, and the best of its tree settings."""
 THREADS = 2
+
+AnyStream = TypeVar("AnyStream", RecallStream, SuffixStream)
 
 PEER_INSTALLED = find_spec("arctic_inference") is not None
 
@@ -83,13 +86,16 @@ class RecallSide:
         """Into the ring."""
         self.recall.add(text)
 
-    def open(self, prompt: TokenIds) -> StreamRequest:
+    def open(self, prompt: TokenIds) -> StreamRequest[RecallStream]:
         """A stream."""
         stream = RecallStream(self.recall, prompt, policy=self._policy)
         return StreamRequest(stream, stream._native)
 
     def step(
-        self, requests: Sequence[StreamRequest], tokens: Sequence[TokenIds], nodes: int
+        self,
+        requests: Sequence[StreamRequest[RecallStream]],
+        tokens: Sequence[TokenIds],
+        nodes: int,
     ) -> None:
         """Two native calls."""
         streams = [request.stream for request in requests]
@@ -97,11 +103,12 @@ class RecallSide:
         propose_all(streams, nodes, threads=THREADS)
 
 
-class StreamRequest:
+class StreamRequest(Generic[AnyStream]):
     """A stream of ours, by the native calls that an engine's adapter makes."""
 
-    def __init__(self, stream: RecallStream | SuffixStream, native: Any) -> None:
-        self.stream, self._native = stream, native
+    def __init__(self, stream: AnyStream, native: Any) -> None:
+        self.stream: AnyStream = stream
+        self._native = native
 
     def draft(self, nodes: int) -> object:
         """A draft in native memory, or None."""
@@ -121,7 +128,7 @@ class SuffixSide:
 
     name = "suffix"
 
-    def __init__(self, mode: str = "tree") -> None:
+    def __init__(self, mode: Mode = "tree") -> None:
         self.drafter = SuffixDrafter(
             depth=DEPTH, mode=mode, alpha=ALPHAS[mode], floor=FLOORS[mode], threads=THREADS
         )
@@ -135,18 +142,21 @@ class SuffixSide:
         """Into the shared tree."""
         self._shared.finish(self._shared.begin(text))
 
-    def open(self, prompt: TokenIds) -> StreamRequest:
+    def open(self, prompt: TokenIds) -> StreamRequest[SuffixStream]:
         """A stream with a tree of its own."""
         stream = self.drafter.open(prompt)
         return StreamRequest(stream, stream.native)
 
     def step(
-        self, requests: Sequence[StreamRequest], tokens: Sequence[TokenIds], nodes: int
+        self,
+        requests: Sequence[StreamRequest[SuffixStream]],
+        tokens: Sequence[TokenIds],
+        nodes: int,
     ) -> None:
         """Two native calls."""
         streams = [request.stream for request in requests]
         self.drafter.observe_all(streams, [_feedback(each) for each in tokens])
-        self.drafter.propose_all(streams, Budget(nodes))
+        self.drafter.propose_all(streams, [Budget(nodes)] * len(streams))
 
 
 class PeerSide:
@@ -218,10 +228,15 @@ class PeerDrafter:
     def __init__(self, mode: str, nodes: int) -> None:
         self._side, self._nodes = PeerSide(mode), nodes
 
-    def open(self, prompt: TokenIds, *, namespace: str = "") -> PeerStream:
-        """A request; the peer knows no namespaces."""
-        del namespace
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> PeerStream:
+        """A request; the peer knows neither namespaces nor predictions."""
+        del namespace, prediction
         return PeerStream(self._side.open(prompt), self._nodes)
+
+    def close(self) -> None:
+        """Nothing is held outside of memory."""
 
 
 class PeerStream:

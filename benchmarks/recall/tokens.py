@@ -13,9 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeAlias
 
-from sides import PEER_INSTALLED, PeerDrafter
-
-from common.promises import Promise, Watched
+from benchmarks.common.promises import Promise, Watched
+from benchmarks.recall.sides import PEER_INSTALLED, PeerDrafter
 from draftwood.drafters.catalog import make_drafter
 from draftwood.protocols import Drafter
 from draftwood.replay.run import replay

@@ -35,11 +35,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
 from draftwood.draft import ROOT, TokenIds
 from draftwood.index.recall import SHARED, Recall, RecallStream, propose_all
 

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from common.answers import (
+from benchmarks.common.answers import (
     drafter_for,
     figures,
     load_model,
@@ -30,8 +30,8 @@ from common.answers import (
     rule,
     run,
 )
-from common.command import require
-from common.provenance import shortened
+from benchmarks.common.command import require
+from benchmarks.common.provenance import shortened
 
 
 def main() -> None:

@@ -18,12 +18,12 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console
 from rich.table import Table
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
 from draftwood.drafters.catalog import make_drafter
 from draftwood.replay.run import replay_trace
 from draftwood.replay.tokenizer import TraceTokenizer
@@ -59,7 +59,9 @@ PUBLISHED: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 }
 
 
-def measure(traces: list[Path], tokenizer: Path, limit: int, console: Console) -> list[dict]:
+def measure(
+    traces: list[Path], tokenizer: Path, limit: int, console: Console
+) -> list[dict[str, Any]]:
     """The rows of `draftwood replay --json` for every trace and drafter."""
     text_tokenizer = TraceTokenizer.load(tokenizer)
     rows: list[dict[str, Any]] = []

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from common.answers import (
+from benchmarks.common.answers import (
     drafter_for,
     figures,
     load_model,
@@ -28,8 +28,8 @@ from common.answers import (
     rule,
     run,
 )
-from common.command import require
-from common.provenance import shortened
+from benchmarks.common.command import require
+from benchmarks.common.provenance import shortened
 from draftwood.drafters.seeded import Foresight
 from draftwood.protocols import Verifier
 from draftwood.sampling.chance import SeededChance

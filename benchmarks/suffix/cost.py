@@ -11,10 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from costs_table import Row, Table, thread_us
-from released import SuffixDecodingCache
-from sides import RELEASED, PeerRequest
 
+from benchmarks.suffix.costs_table import Row, Table, thread_us
+from benchmarks.suffix.released import SuffixDecodingCache
+from benchmarks.suffix.sides import RELEASED, PeerRequest
 from draftwood.draft import Budget, TokenIds
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.index.suffix_tree import SuffixPolicy

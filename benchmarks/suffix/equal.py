@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-from released import ReleasedTree
-from sides import BEST_TREE, RELEASED, Guess, OurRequest, Ours, Peer, PeerRequest, Setting
 
+from benchmarks.suffix.released import ReleasedTree
+from benchmarks.suffix.sides import (
+    BEST_TREE,
+    RELEASED,
+    Guess,
+    OurRequest,
+    Ours,
+    Peer,
+    PeerRequest,
+    Setting,
+)
 from draftwood.draft import TokenIds
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 from draftwood.replay.trace import Record

@@ -9,6 +9,8 @@ import numpy as np
 from draftwood.draft import TokenIds
 from draftwood.index.suffix_tree import Mode, SuffixPolicy, SuffixTree
 
+__all__ = ["INSTALLED", "ReleasedTree", "SuffixDecodingCache"]
+
 try:
     from arctic_inference.suffix_decoding import SuffixDecodingCache
     from arctic_inference.suffix_decoding.cache import SuffixTree as ReleasedTree
@@ -91,10 +93,10 @@ except ImportError:
             """The better draft of both trees."""
             policy = (max_spec_factor, max_spec_offset, min_token_prob, use_tree_spec)
             ask = np.ascontiguousarray(context), max_spec_tokens, *policy
-            drawn = [
+            drawn: list[Drawn] = [
                 tree.speculate_ndarray(*ask) for tree in (self._local[name], self._global_tree)
             ]
-            return max(drawn, key=lambda each: each.score)
+            return max(drawn, key=lambda each: float(each.score))
 
         def stop_request(self, name: Any) -> None:
             """Drop the tree of a request."""

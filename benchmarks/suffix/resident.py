@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from costs_table import Row
-from released import ReleasedTree
 
+from benchmarks.common.provenance import ROOT
+from benchmarks.suffix.costs_table import Row
+from benchmarks.suffix.released import ReleasedTree
 from draftwood.draft import TokenIds
 from draftwood.index.suffix_tree import SuffixTree
 
@@ -26,8 +27,8 @@ def memory(texts: Sequence[TokenIds], *, depth: int, tokens: int) -> Row:
         keep = int(np.searchsorted(lengths, tokens)) + 1
         np.savez(path, flat=np.concatenate(texts[:keep]), ends=lengths[:keep])
         for side in ("ours", "peer"):
-            command = [sys.executable, __file__, side, str(depth), str(path)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            command = [sys.executable, "-m", __spec__.name, side, str(depth), str(path)]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             found[side] = json.loads(done.stdout)
     return Row(
         "resident memory a stored token",

@@ -30,17 +30,17 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from cost import FULL, SMALL, Load, measure
-from costs_table import Table
-from equal import EXPLAINED, SETTINGS, Comparison, compare, compare_evicting
-from released import INSTALLED
-from resident import memory
-from serving import measure_requests
 
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
+from benchmarks.suffix.cost import FULL, SMALL, Load, measure
+from benchmarks.suffix.costs_table import Table
+from benchmarks.suffix.equal import EXPLAINED, SETTINGS, Comparison, compare, compare_evicting
+from benchmarks.suffix.released import INSTALLED
+from benchmarks.suffix.resident import memory
+from benchmarks.suffix.serving import measure_requests
 from draftwood.draft import TokenIds
 from draftwood.replay.tokenizer import TraceTokenizer
 from draftwood.replay.trace import Record, Trace

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from costs_table import Row, Table, thread_us, wall_us
-from sides import RELEASED, OurRequest, Ours, Peer, PeerRequest
 
+from benchmarks.suffix.costs_table import Row, Table, thread_us, wall_us
+from benchmarks.suffix.sides import RELEASED, OurRequest, Ours, Peer, PeerRequest
 from draftwood.draft import TokenIds
 
 

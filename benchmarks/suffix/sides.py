@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from released import SuffixDecodingCache
 
+from benchmarks.suffix.released import SuffixDecodingCache
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.drafters.suffix import SuffixDrafter, SuffixStream
 from draftwood.index.suffix_tree import Mode

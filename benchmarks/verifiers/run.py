@@ -10,11 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from acceptance import CHAIN, DISTANCES, RULES, VOCAB_SIZE, table
-
-from common.command import parser, publish, read, require
+from benchmarks.common.command import parser, publish, read, require
+from benchmarks.verifiers.acceptance import CHAIN, DISTANCES, RULES, VOCAB_SIZE, table
 
 
 def main() -> None:

@@ -67,8 +67,9 @@ def test_what_a_page_names_in_benchmarks_is_there(page):
 def options_of(script: str) -> set[str]:
     """The options that a script's parser is given, in the script or in `common`."""
     source = (REPO / script).read_text("utf-8")
-    shared = {"command", *re.findall(r"^from common\.(\w+) import", source, re.MULTILINE)}
-    sources = [source, *((REPO / f"benchmarks/common/{name}.py").read_text() for name in shared)]
+    imported = re.findall(r"^from benchmarks\.common\.(\w+) import", source, re.MULTILINE)
+    modules = [REPO / f"benchmarks/common/{name}.py" for name in {"command", *imported}]
+    sources = [source, *(module.read_text("utf-8") for module in modules)]
     found = re.findall(r'add_argument\(\s*"(--[\w-]+)"', "".join(sources))
     return set(found) - (set() if "traces=True" in source else {"--traces", "--tokenizer"})
 

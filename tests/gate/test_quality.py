@@ -11,7 +11,7 @@ REPO = Path(__file__).resolve().parents[2]
 CHECKS = {
     "ruff check": [sys.executable, "-m", "ruff", "check", "."],
     "ruff format": [sys.executable, "-m", "ruff", "format", "--check", "."],
-    "mypy --strict": [sys.executable, "-m", "mypy", "--strict", "src"],
+    "mypy --strict": [sys.executable, "-m", "mypy", "--strict", "src", "benchmarks"],
     "import-linter": [str(Path(sys.executable).parent / "lint-imports")],
 }
 

@@ -17,9 +17,9 @@ from draftwood.verify.rejection import ChainRejection, RecursiveRejection
 from draftwood.verify.transport import KSeq
 from draftwood.verify.traversal import TraversalVerification
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "verifiers"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from acceptance import RULES, table
+from benchmarks.verifiers.acceptance import RULES, table
 
 
 def law(rule, p, q, parents, draw=independent, **options):
