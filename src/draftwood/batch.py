@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from draftwood.budget.spender import Spender, Spent, spender_of
-from draftwood.decode import reach
+from draftwood.decode import reach, vocab_size_of
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption, InvalidTokens
 from draftwood.guarded import Guarded, GuardedBatch
@@ -38,8 +39,8 @@ class Request:
 
     prompt: token ids [>= 1]. verifier, stop: its own, since both may remember where they are.
     namespace: what is learned here is drafted only here. drafter: asked instead of the run's, for
-    one that knows this request's noise; streams are then no longer served in one call. prediction:
-    likely answers, int32 tokens each, for drafters that can use them.
+    one that knows this request's noise. prediction: likely answers, int32 tokens each, for drafters
+    that can use them.
     """
 
     prompt: ArrayLike
@@ -50,6 +51,234 @@ class Request:
     prediction: Sequence[TokenIds] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """What one `BatchDecoder.step` did, by request id.
+
+    steps: of each sequence that ran, in the order in which they joined. failed: requests that ended
+    with an error of their own, and the error.
+    """
+
+    steps: dict[int, Step]
+    failed: dict[int, Exception]
+
+
+class BatchDecoder:
+    """Generates for many requests at once, which come and go while it runs; what a server holds.
+
+        decoder = BatchDecoder(target, drafter)
+        number = decoder.submit(request)
+        while decoder.busy:
+            turn = decoder.step()        # turn.steps[number], or turn.failed[number]
+
+    max_batch: sequences that run at once, at most; the others wait, and join in the order in which
+    they were submitted. budget: the most that one sequence's draft may hold (None: 64 nodes), or a
+    spender that cuts the drafts of a pass to what pays, all together.
+
+    A target with `batches` takes all running sequences in one pass, whatever the shapes of their
+    drafts; any other takes one after the other. The texts equal those of `decode` as far as the
+    target computes the same rows in both (in float32 all but always). A step's `seconds` are its
+    share of what was done for all, `verify` is its own. A drafter that raises, or drafts what
+    cannot be verified, costs drafts (`GuardedBatch`). Peak memory is that of the target's batch of
+    `max_batch` (`TransformersBatch` states it), plus a stream each.
+
+    `submit` and `abort`, `busy`, `running` and `waiting` may be used from any thread at any time;
+    `step` and `close` by one thread at a time.
+
+    Raises:
+        InvalidOption: for a batch below one sequence.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        drafter: Drafter,
+        *,
+        max_batch: int = 8,
+        budget: Budget | Spender | None = None,
+    ) -> None:
+        if max_batch < 1:
+            raise InvalidOption(f"max_batch is {max_batch}; use 1 or more")
+        self.max_batch = max_batch
+        self._trees = target.trees
+        self._spender = spender_of(budget)
+        self._streams = GuardedBatch(drafter, vocab_size=vocab_size_of(target))
+        self._batch = open_batch(target, max_batch)
+        self._waiting: deque[tuple[int, Request]] = deque()
+        self._running: list[_Running] = []
+        self._aborted: set[int] = set()
+        self._submitted = 0
+        self._closed = False
+        self._lock = Lock()  # held for moments: who waits, runs and was aborted
+        self._turn = Lock()  # held by whoever touches seats and streams
+
+    def submit(self, request: Request) -> int:
+        """Queue a request; returns its id: 0, 1, 2, ..
+
+        Its prompt is looked at when its turn comes; what is wrong with it is in `Turn.failed` then.
+
+        Raises:
+            InvalidOption: after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise InvalidOption("this decoder is closed; make another one")
+            number = self._submitted
+            self._submitted += 1
+            self._waiting.append((number, request))
+        return number
+
+    def abort(self, number: int) -> bool:
+        """End a request, waiting or running, of which nothing more is heard.
+
+        Its seat is free at once; while a step is on its way (in another thread), as soon as that
+        ends. Returns False for a request that has ended, or that there never was.
+        """
+        with self._lock:
+            for at, (waits, _) in enumerate(self._waiting):
+                if waits == number:
+                    del self._waiting[at]
+                    return True
+            if number in self._aborted or all(one.number != number for one in self._running):
+                return False
+            self._aborted.add(number)
+        self._sweep()
+        return True
+
+    @property
+    def running(self) -> int:
+        """Sequences that have joined and not ended."""
+        with self._lock:
+            return len(self._running) - len(self._aborted)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not joined yet."""
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has something to do."""
+        return self.waiting + self.running > 0
+
+    def step(self) -> Turn:
+        """Let requests join that wait and find a seat, then make one pass for all that run.
+
+        Each running sequence generates one or more tokens; those that end give their seats back.
+        Does nothing where nobody runs or waits.
+
+        An error of one sequence (an invalid or too long prompt, a verifier or a stop rule that
+        raises) ends that sequence only; one in the pass itself ends all that took part in it.
+        """
+        failed: dict[int, Exception] = {}
+        with self._turn:
+            gone = self._leave()
+            gone |= self._join(failed)
+            steps = self._pass(failed) if self._running else {}
+            ended = {number for number, step in steps.items() if step.finish is not None}
+            gone |= self._leave(failed.keys() | ended)
+        self._sweep()
+        return Turn(
+            {number: step for number, step in steps.items() if number not in gone},
+            {number: error for number, error in failed.items() if number not in gone},
+        )
+
+    def close(self) -> None:
+        """End all sequences and give all caches back; what waits is dropped."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+        with self._turn:
+            try:
+                self._leave([one.number for one in self._running])
+            finally:
+                self._batch.close()
+
+    def _join(self, failed: dict[int, Exception]) -> set[int]:
+        """Seat those that wait, as far as there are seats; returns what was aborted meanwhile."""
+        gone = set[int]()
+        while True:
+            with self._lock:
+                if not self._waiting or len(self._running) == self.max_batch:
+                    return gone
+                one = _Running(*self._waiting.popleft())
+                self._running.append(one)
+            try:
+                one.open(self._batch, self._streams)
+            except Exception as error:
+                failed[one.number] = error
+                gone |= self._leave([one.number])
+
+    def _leave(self, ended: Collection[int] = ()) -> set[int]:
+        """Close the sequences that ended or were aborted; returns the aborted ones."""
+        with self._lock:
+            gone, self._aborted = self._aborted, set()
+            out = [one for one in self._running if one.number in gone or one.number in ended]
+            self._running = [one for one in self._running if one not in out]
+        with ExitStack() as closing_all:
+            for one in out:
+                closing_all.callback(one.close)
+        return gone
+
+    def _sweep(self) -> None:
+        """Close what was aborted, unless a step is on its way, which will."""
+        while self._aborted and self._turn.acquire(blocking=False):
+            try:
+                self._leave()
+            finally:
+                self._turn.release()
+
+    def _pass(self, failed: dict[int, Exception]) -> dict[int, Step]:
+        """One pass for all that run; errors go to `failed`."""
+        running, start = self._running, perf_counter()
+        guards = [one.stream for one in running]
+        context = max(one.context for one in running)
+        padded = self._batch.padded
+        try:
+            budget = self._spender.plan(len(running), context, padded=padded)
+            drafts = self._streams.propose(guards, [one.within(budget) for one in running])
+            if not self._trees:
+                drafts = [draft.to_chain() for draft in drafts]
+            drafts = self._spender.spend(drafts, context, padded=padded)
+            drafted = perf_counter()
+            scored = self._batch.score([one.seat for one in running], drafts)
+        except Exception as error:
+            failed.update((one.number, error) for one in running)
+            return {}
+        passed = perf_counter()
+        told: dict[_Running, Feedback] = {}
+        for one, draft, rows in zip(running, drafts, scored, strict=True):
+            try:
+                told[one] = one.settle(draft, rows)
+            except Exception as error:
+                failed[one.number] = error
+        verified = perf_counter()
+        self._streams.observe([one.stream for one in told], list(told.values()))
+        observed = perf_counter()
+        prompts = self._batch.prompt_seconds
+        self._spender.observe(
+            Spent(
+                asked=budget.nodes > 0,
+                drafts=drafts,
+                accepted=[len(told[one].verdict.path) if one in told else 0 for one in running],
+                context=context,
+                padded=padded,
+                draft_seconds=drafted - start,
+                pass_seconds=None if prompts is None else observed - drafted - prompts,
+            )
+        )
+        share = 1.0 / len(running)
+        return {
+            one.number: one.step(
+                each,
+                (drafted - start) * share,
+                (passed - drafted) * share,
+                (observed - verified) * share,
+            )
+            for one, each in told.items()
+        }
+
+
 def decode_batch(
     target: Target,
     drafter: Drafter,
@@ -57,21 +286,17 @@ def decode_batch(
     *,
     max_batch: int = 8,
     budget: Budget | Spender | None = None,
-) -> Iterator[tuple[int, Step]]:
+) -> Generator[tuple[int, Step], None, None]:
     """Generate for every request what `decode` would; yields (number of the request, its step).
 
     requests: taken one after the other, whenever fewer than `max_batch` sequences are running, so
-    they may be made on demand; a sequence joins and leaves between passes. None among them says
-    that nobody waits now, so that the next pass begins without. budget: the most that
-    one sequence's draft may hold (None: 64 nodes), or a spender that cuts the drafts of a pass to
-    what pays, all together.
+    that they may be made on demand. Yield None when the queue is empty: the next pass starts with
+    what is running. While nothing runs, the iterable is asked again at once, so that one that waits
+    for work should do so then; only its end ends the run. A request's number is its place among
+    all that was yielded, from 0, each None counted.
 
-    A target with `batches` takes all running sequences in one pass, whatever the shapes of their
-    drafts; any other takes one after the other. The texts equal those of `decode` as far as the
-    target computes the same rows in both (in float32 all but always). A step's `seconds` are its
-    share of what was done for all, `verify` is its own. A `BatchDrafter` is asked for all drafts in
-    one call. A drafter that raises costs that sequence its drafts. Peak memory is that of the
-    target's batch of `max_batch` (`TransformersBatch` states it), plus a stream each.
+    A fold over `BatchDecoder`, which says how sequences share passes, drafters and memory; use that
+    for requests from several threads, to abort some, or to go on where one fails.
 
     Raises:
         InvalidOption: for a batch below one sequence.
@@ -80,111 +305,70 @@ def decode_batch(
     """
     if max_batch < 1:
         raise InvalidOption(f"max_batch is {max_batch}; use 1 or more")
-    return _steps(target, drafter, enumerate(requests), max_batch, spender_of(budget))
+    return _fold(target, drafter, enumerate(requests), max_batch, budget)
 
 
-def _steps(
+def _fold(
     target: Target,
     drafter: Drafter,
     waiting: Iterator[tuple[int, Request | None]],
     max_batch: int,
-    spender: Spender,
-) -> Iterator[tuple[int, Step]]:
-    running: list[_Running] = []
-    streams = GuardedBatch(drafter)
-    with closing(_open(target, max_batch)) as batch:
-        padded = batch.padded
-        try:
-            while True:
-                joined = list(_joining(islice(waiting, max_batch - len(running))))
-                for number, request in joined:
-                    running.append(_Running(number, request, batch, streams))
-                if not running:
-                    return
-                start = perf_counter()
-                guards = [one.stream for one in running]
-                context = max(one.context for one in running)
-                budget = spender.plan(len(running), context, padded=padded)
-                drafts = streams.propose(guards, [one.within(budget) for one in running])
-                if not target.trees:
-                    drafts = [draft.to_chain() for draft in drafts]
-                drafts = spender.spend(drafts, context, padded=padded)
-                drafted = perf_counter()
-                scored = batch.score([one.seat for one in running], drafts)
-                passed = perf_counter()
-                told = [
-                    one.settle(draft, rows)
-                    for one, draft, rows in zip(running, drafts, scored, strict=True)
-                ]
-                verified = perf_counter()
-                streams.observe(guards, told)
-                observed = perf_counter()
-                prompts = batch.prompt_seconds
-                spender.observe(
-                    Spent(
-                        asked=budget.nodes > 0,
-                        drafts=drafts,
-                        accepted=[len(each.verdict.path) for each in told],
-                        context=context,
-                        padded=padded,
-                        draft_seconds=drafted - start,
-                        pass_seconds=None if prompts is None else observed - drafted - prompts,
-                    )
-                )
-                share = 1.0 / len(running)
-                steps = [
-                    (
-                        one.number,
-                        one.step(
-                            each,
-                            (drafted - start) * share,
-                            (passed - drafted) * share,
-                            (observed - verified) * share,
-                        ),
-                    )
-                    for one, each in zip(running, told, strict=True)
-                ]
-                for one in running:
-                    if one.finish is not None:
-                        one.close()
-                running = [one for one in running if one.finish is None]
-                yield from steps
-        finally:
-            for one in running:
-                one.close()
-
-
-def _joining(waiting: Iterable[tuple[int, Request | None]]) -> Iterator[tuple[int, Request]]:
-    """The requests up to the first None."""
-    for number, request in waiting:
-        if request is None:
-            return
-        yield number, request
+    budget: Budget | Spender | None,
+) -> Generator[tuple[int, Step], None, None]:
+    numbers: dict[int, int] = {}
+    more = True
+    with closing(BatchDecoder(target, drafter, max_batch=max_batch, budget=budget)) as decoder:
+        while more or decoder.busy:
+            while more and decoder.running + decoder.waiting < max_batch:
+                try:
+                    number, request = next(waiting)
+                except StopIteration:
+                    more = False
+                    break
+                if request is None:
+                    break
+                numbers[decoder.submit(request)] = number
+            turn = decoder.step()
+            for error in turn.failed.values():
+                raise error
+            for own, step in turn.steps.items():
+                yield numbers.pop(own) if step.finish is not None else numbers[own], step
 
 
 class _Running:
     """A sequence between its joining and its leaving."""
 
-    def __init__(
-        self, number: int, request: Request, batch: Batch[Any], streams: GuardedBatch
-    ) -> None:
+    seat: Seat
+    stream: Guarded
+
+    def __init__(self, number: int, request: Request) -> None:
+        self.number = number
+        self.finish: str | None = None
+        self._request = request
+        self._prompted = self._generated = 0
+        self._verify_seconds = 0.0
+        self._opened = ExitStack()
+
+    def open(self, batch: Batch[Any], streams: GuardedBatch) -> None:
+        """Take a seat and a stream.
+
+        Raises:
+            InvalidTokens, ContextTooLong: for a prompt that is none or too long.
+        """
+        request = self._request
         prompt = as_tokens(request.prompt)
         if not len(prompt):
             raise InvalidTokens(
-                f"the prompt of request {number} has 0 tokens; begin with at least one, such as BOS"
+                f"the prompt of request {self.number} has 0 tokens; begin with at least one, such "
+                "as BOS"
             )
-        self.number = number
-        self.finish: str | None = None
-        self.seat: Seat = batch.open(prompt)
-        if request.drafter is None:
-            self.stream: Guarded = streams.open(prompt, request.namespace, request.prediction)
-        else:
-            streams.apart()
-            self.stream = Guarded(request.drafter, prompt, request.namespace, request.prediction)
-        self._request = request
         self._prompted = len(prompt)
-        self._generated = 0
-        self._verify_seconds = 0.0
+        self.seat = self._opened.enter_context(closing(batch.open(prompt)))
+        self.stream = self._opened.enter_context(
+            closing(
+                streams.open(prompt, request.namespace, request.prediction, drafter=request.drafter)
+            )
+        )
 
     @property
     def context(self) -> int:
@@ -214,9 +398,8 @@ class _Running:
         return Step(told.draft, told.verdict, told.tokens, seconds, self.finish)
 
     def close(self) -> None:
-        """Leave."""
-        self.stream.close()
-        self.seat.close()
+        """Leave: close the stream, then the seat."""
+        self._opened.close()
 
 
 class OneByOne:
@@ -247,7 +430,8 @@ class OneByOne:
         """Cursors are closed one by one."""
 
 
-def _open(target: Target, size: int) -> Batch[Any]:
+def open_batch(target: Target, size: int) -> Batch[Any]:
+    """A batch of the target's own where it takes several sequences in a pass, else `OneByOne`."""
     if isinstance(target, BatchTarget) and target.batches:
         return target.open_batch(size)
     return OneByOne(target)

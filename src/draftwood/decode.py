@@ -20,6 +20,7 @@ from draftwood.protocols import (
     Step,
     Target,
     Verifier,
+    Vocabulary,
 )
 from draftwood.text.stop import Stop
 
@@ -42,7 +43,8 @@ def decode(
     the context's end only). namespace: what is learned here is drafted only here.
     prediction: likely answers, int32 tokens each, for drafters that can use them.
 
-    A drafter that raises costs its drafts, not the request (logged once a sequence).
+    A drafter that raises, or drafts what cannot be verified, costs its drafts, not the request
+    (logged once a sequence).
 
     Raises:
         InvalidTokens: an empty prompt, or ids that are none.
@@ -51,7 +53,9 @@ def decode(
     prompt = as_tokens(prompt)
     if not len(prompt):
         raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
-    stream = partial(Guarded, drafter, prompt, namespace, prediction)
+    stream = partial(
+        Guarded, drafter, prompt, namespace, prediction, vocab_size=vocab_size_of(target)
+    )
     return _steps(target, stream, verifier, prompt, spender_of(budget), stop or Stop())
 
 
@@ -100,6 +104,11 @@ def _steps(
                 )
             )
             yield Step(draft, verdict, tokens, seconds, finish)
+
+
+def vocab_size_of(target: Target) -> int | None:
+    """Entries of the target's rows, where it tells."""
+    return target.vocab_size if isinstance(target, Vocabulary) else None
 
 
 def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:

@@ -23,6 +23,9 @@ TokenIds: TypeAlias = NDArray[np.int32]
 ROOT = -1
 """Parent of a first token: the committed context."""
 
+_INT32, _FLOAT32, _UINT8 = (np.dtype(kind) for kind in (np.int32, np.float32, np.uint8))
+_SURE = 1.001
+"""Highest confidence, with what rounding may add to a probability of 1."""
 MAX_TOKEN = int(np.iinfo(np.int32).max)
 NO_TOKENS: TokenIds = np.empty(0, dtype=np.int32)
 NO_TOKENS.flags.writeable = False
@@ -99,7 +102,8 @@ class Draft:
     well founded a confidence is (the length of a match); calibration keeps the classes apart.
 
     Raises:
-        InvalidDraft: arrays of unequal length, or a parent that does not stand before its child.
+        InvalidDraft: arrays of another type, shape or length; a parent that does not stand before
+            its child; negative token ids.
     """
 
     tokens: TokenIds
@@ -110,21 +114,83 @@ class Draft:
     evidence: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
+        self._check_arrays()
+
+    def _check_arrays(self) -> None:
         n = len(self.tokens)
         if not len(self.parents) == len(self.confidence) == len(self.source) == n:
             raise InvalidDraft(
                 f"{n} tokens with {len(self.parents)} parents, {len(self.confidence)} confidences "
                 f"and {len(self.source)} sources; all four need one entry a node"
             )
-        if self.proposal is not None and len(self.proposal) != n:
-            raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
-        if self.evidence is not None and len(self.evidence) != n:
-            raise InvalidDraft(f"{n} tokens with {len(self.evidence)} evidence classes; need {n}")
+        _require_flat("tokens", self.tokens, _INT32)
+        _require_flat("parents", self.parents, _INT32)
+        _require_flat("confidence", self.confidence, _FLOAT32)
+        _require_flat("source", self.source, _UINT8)
+        if self.proposal is not None:
+            if len(self.proposal) != n:
+                raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
+            if not isinstance(self.proposal, np.ndarray):
+                raise InvalidDraft("proposal rows are no numpy array; give one of [n, V]")
+        if self.evidence is not None:
+            if len(self.evidence) != n:
+                raise InvalidDraft(
+                    f"{n} tokens with {len(self.evidence)} evidence classes; need {n}"
+                )
+            _require_flat("evidence", self.evidence, _UINT8)
+        if not n:
+            return
         parents = self.parents.tolist()  # lists beat numpy at the size of a draft
-        if n and not (min(parents) >= ROOT and all(map(lt, parents, range(n)))):
+        if not (min(parents) >= ROOT and all(map(lt, parents, range(n)))):
             node = next(i for i, parent in enumerate(parents) if not ROOT <= parent < i)
             raise InvalidDraft(
                 f"node {node} has parent {parents[node]}; a parent is {ROOT} or an earlier node"
+            )
+        low = min(self.tokens.tolist())
+        if low < 0:
+            raise InvalidDraft(f"a draft holds token id {low}; ids are 0 or more")
+
+    def check(self, vocab_size: int | None = None) -> None:
+        """Look at all that verification and budgets rely on; for drafts of unknown make.
+
+        vocab_size: entries of the target's rows; None: not known. Of a native draft only that is
+        looked at.
+
+        Raises:
+            InvalidDraft: what the constructor refuses (an array may have changed since); an id that
+                the target has no row entry for; a confidence that is no probability; proposal rows
+                of another size, with a number that is none, or without weight on their own token.
+        """
+        if vocab_size is not None and max(self.tokens.tolist(), default=0) >= vocab_size:
+            raise InvalidDraft(
+                f"a draft holds token id {self.tokens.max()}, and the target has {vocab_size}; "
+                "use the tokenizer that belongs to the model"
+            )
+        if self.native:
+            return
+        self._check_arrays()
+        sure = self.confidence.tolist()
+        if not all(0.0 <= value <= _SURE for value in sure):
+            wrong = next(value for value in sure if not 0.0 <= value <= _SURE)
+            raise InvalidDraft(f"a draft has confidence {wrong}; give a probability from 0 to 1")
+        if self.proposal is not None and len(self):
+            self._check_proposal(vocab_size)
+
+    def _check_proposal(self, vocab_size: int | None) -> None:
+        rows: NDArray[Any] = np.asarray(self.proposal)
+        if rows.ndim != 2 or (vocab_size is not None and rows.shape[1] != vocab_size):
+            raise InvalidDraft(
+                f"proposal rows have shape {rows.shape}; give one row a node, with an entry for "
+                f"each of {'all' if vocab_size is None else vocab_size} tokens"
+            )
+        if int(self.tokens.max()) >= rows.shape[1] or not (
+            bool((rows >= 0).all())
+            and bool((rows.sum(axis=1) < np.inf).all())
+            and bool((rows[np.arange(len(rows)), self.tokens] > 0).all())
+        ):
+            raise InvalidDraft(
+                "a proposal row cannot have given its token; pass the rows that tokens were drawn "
+                "from: finite weights of 0 or more, above 0 for the token itself"
             )
 
     @classmethod
@@ -140,7 +206,7 @@ class Draft:
         For drafters whose arrays come from this library's native code, where the look at every
         parent takes longer than the draft.
         """
-        draft = object.__new__(cls)
+        draft = object.__new__(_NativeDraft)
         put = object.__setattr__
         put(draft, "tokens", tokens)
         put(draft, "parents", parents)
@@ -149,6 +215,14 @@ class Draft:
         put(draft, "proposal", None)
         put(draft, "evidence", None)
         return draft
+
+    def with_confidence(self, confidence: NDArray[np.float32]) -> Draft:
+        """The same nodes, float32 [n] numbers saying how likely each is."""
+        if self.native:
+            return Draft.trusted(self.tokens, self.parents, confidence, self.source)
+        return Draft(
+            self.tokens, self.parents, confidence, self.source, self.proposal, self.evidence
+        )
 
     @classmethod
     def empty(cls) -> Draft:
@@ -192,6 +266,11 @@ class Draft:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def native(self) -> bool:
+        """Whether native code made it (`trusted`), so that its arrays need no second look."""
+        return isinstance(self, _NativeDraft)
 
     @property
     def depths(self) -> NDArray[np.int32]:
@@ -317,11 +396,14 @@ class Draft:
         return depths
 
     def _select(self, nodes: NDArray[np.intp] | slice, parents: NDArray[np.int32]) -> Draft:
+        confidence, source = self.confidence[nodes], self.source[nodes]
+        if self.native:
+            return Draft.trusted(self.tokens[nodes], parents, confidence, source)
         return Draft(
             self.tokens[nodes],
             parents,
-            self.confidence[nodes],
-            self.source[nodes],
+            confidence,
+            source,
             None if self.proposal is None else self.proposal[nodes],
             None if self.evidence is None else self.evidence[nodes],
         )
@@ -336,6 +418,25 @@ class Draft:
             if count > leaves:
                 return node
         return len(self)
+
+
+class _NativeDraft(Draft):
+    """A draft that `Draft.trusted` made."""
+
+    __slots__ = ()
+
+
+def _require_flat(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Nothing, for a flat array of this type.
+
+    Raises:
+        InvalidDraft: for anything else.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
+        found = type(array).__name__
+        if isinstance(array, np.ndarray):
+            found = f"an array of {array.dtype} with shape {array.shape}"
+        raise InvalidDraft(f"{name} of a draft are {found}; give a flat numpy array of {dtype}")
 
 
 def accepted_tokens(draft: Draft, path: Sequence[int] | NDArray[np.int32]) -> TokenIds:

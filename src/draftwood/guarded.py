@@ -1,14 +1,20 @@
-"""Streams whose failure costs their drafts, not the requests."""
+"""One way to serve many streams, whose failures cost their drafts and not the requests."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from threading import Lock
+from weakref import WeakValueDictionary
 
 from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.errors import InvalidDraft
 from draftwood.protocols import BatchDrafter, Drafter, Feedback, Stream
 
 log = logging.getLogger(__name__)
+
+FAILING_STEPS = 3
+"""Steps in a row in which a drafter fails, after which a run goes on without it."""
 
 
 def open_stream(
@@ -20,12 +26,98 @@ def open_stream(
     return drafter.open(prompt, namespace=namespace)
 
 
-class Guarded:
-    """A stream whose failure costs its drafts, not the request: logged once, then silent.
+def ask_all(
+    drafter: Drafter, streams: Sequence[Stream], budgets: Sequence[Budget]
+) -> Sequence[Draft]:
+    """A draft of each stream of a drafter: in one call where it takes that, else one by one.
 
-    failures: how many times the drafter raised or gave a draft beyond its budget. After a failure
-    the stream proposes nothing for the rest of the sequence, since it may have lost its place.
-    stream: what is guarded; None once it has failed or was closed.
+    No stream may be given twice. Raises what the drafter raises; `GuardedBatch` handles that.
+    """
+    if isinstance(drafter, BatchDrafter):
+        return drafter.propose_all(streams, budgets) if streams else []
+    return [stream.propose(budget) for stream, budget in zip(streams, budgets, strict=True)]
+
+
+def tell_all(drafter: Drafter, streams: Sequence[Stream], feedback: Sequence[Feedback]) -> None:
+    """Move each stream of a drafter, in one call where it takes that, else one by one."""
+    if isinstance(drafter, BatchDrafter):
+        if streams:
+            drafter.observe_all(streams, feedback)
+        return
+    for stream, each in zip(streams, feedback, strict=True):
+        stream.observe(each)
+
+
+def usable(draft: Draft, budget: Budget, vocab_size: int | None = None) -> Draft:
+    """The part of a draft that a budget allows, found fit to be verified (`Draft.check`).
+
+    Raises:
+        InvalidDraft: for a draft that is not fit, or is no `Draft`.
+    """
+    if not isinstance(draft, Draft):
+        raise InvalidDraft(f"a drafter proposed {type(draft).__name__}; propose a Draft")
+    if len(draft) > budget.nodes:
+        draft = draft.cut(nodes=budget.nodes)
+    draft.check(vocab_size)
+    # no path has more tokens than the draft has nodes
+    if len(draft) > budget.reach and draft.height > budget.reach:
+        return draft.shallow(budget.reach)
+    return draft
+
+
+class Standing:
+    """How a drafter does in a run.
+
+    failures: calls that raised, and drafts that were not fit to be verified. off: it failed in
+    `FAILING_STEPS` steps in a row, with no step between in which all went well, and is not asked
+    any more. Each kind of call is logged when it fails for the first time, and being switched off
+    is, too.
+    """
+
+    def __init__(self, drafter: Drafter) -> None:
+        self.drafter = drafter
+        self.failures = 0
+        self.off = False
+        self._logged: set[str] = set()
+        self._asked = self._failed = False
+        self._in_a_row = 0
+
+    def asked(self) -> None:
+        """It is asked for drafts in this step."""
+        self._asked = True
+
+    def failed(self, verb: str, consequence: str) -> None:
+        """To be called where the exception is handled."""
+        self.failures += 1
+        self._failed |= verb != "close"  # which costs no drafts
+        level = logging.DEBUG if verb in self._logged else logging.ERROR
+        self._logged.add(verb)
+        log.log(level, "drafter failed in %s; %s", verb, consequence, exc_info=True)
+
+    def settle(self) -> None:
+        """A step ends: whether it was one more that went wrong."""
+        if self._failed:
+            self._in_a_row += 1
+        elif self._asked:
+            self._in_a_row = 0
+        self._asked = self._failed = False
+        if self._in_a_row == FAILING_STEPS and not self.off:
+            self.off = True
+            log.error(
+                "drafter %s failed in %d steps in a row; this run goes on without it",
+                type(self.drafter).__name__,
+                FAILING_STEPS,
+            )
+
+
+class Guarded:
+    """A stream whose failure costs its drafts, not the request.
+
+    failures: how many times the drafter raised, or gave a draft that is not fit to be verified.
+    After a failure the stream proposes nothing for the rest of the sequence, since it may have lost
+    its place. stream: what is guarded; None once it has failed or was closed. vocab_size: entries
+    of the target's rows, where they are known. standing: shared by the drafter's streams in a run;
+    None: of this stream only.
     """
 
     def __init__(
@@ -34,20 +126,35 @@ class Guarded:
         prompt: TokenIds,
         namespace: str = "",
         prediction: Sequence[TokenIds] = (),
+        *,
+        vocab_size: int | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
+        self.standing = Standing(drafter) if standing is None else standing
+        self._vocab_size = vocab_size
+        if self.standing.off:
+            return
         try:
             self.stream = open_stream(drafter, prompt, namespace, prediction)
         except Exception:
             self.failed("open")
 
     def propose(self, budget: Budget) -> Draft:
-        """The stream's draft, cut to the budget's nodes; empty once the stream has failed."""
+        """The stream's draft, cut to the budget; empty once the stream has failed."""
         if self.stream is None or not budget.reach:
             return Draft.empty()
         try:
-            return _within(self.stream.propose(budget), budget)
+            return usable(self.stream.propose(budget), budget, self._vocab_size)
+        except Exception:
+            self.failed("propose")
+            return Draft.empty()
+
+    def take(self, draft: Draft, budget: Budget) -> Draft:
+        """The same for a draft that came from a call for all."""
+        try:
+            return usable(draft, budget, self._vocab_size)
         except Exception:
             self.failed("propose")
             return Draft.empty()
@@ -73,7 +180,7 @@ class Guarded:
 
     def failed(self, verb: str) -> None:
         """To be called where its exception is handled: go on without the stream."""
-        log.exception("drafter failed in %s; this sequence goes on without drafts", verb)
+        self.standing.failed(verb, "this sequence goes on without drafts")
         self.failures += 1
         self.drop()
 
@@ -88,77 +195,121 @@ class Guarded:
 
 
 class GuardedBatch:
-    """The streams of a run: served in one call where the drafter can, each by itself where not.
+    """The streams of a run, of one drafter or of several; each drafter is asked once for all its.
 
-    A call for all that raises is not made again. What it was to propose is asked of every stream by
-    itself, so that only those that fail by themselves lose their drafts; where it was to move the
-    streams, none knows its place any more, and all that were running lose them.
+    Drafters that are equal (`==`) are taken for one. Where a drafter's call for all drafts raises,
+    each of its streams is asked by itself, so that only those that fail by themselves lose their
+    drafts; where its call to move all streams raises, none of them knows its place any more, and
+    all that were running lose them. `Standing` says when a drafter is switched off.
+
+    drafter: whose streams are opened unless another one is named. vocab_size: as for `Guarded`.
+    Streams may be opened from several threads; the rest is used by one at a time.
     """
 
-    def __init__(self, drafter: Drafter) -> None:
-        self._drafter = drafter
-        self._all: BatchDrafter | None = drafter if isinstance(drafter, BatchDrafter) else None
+    def __init__(self, drafter: Drafter, *, vocab_size: int | None = None) -> None:
+        self._vocab_size = vocab_size
+        self._own = Standing(drafter)
+        self._others: WeakValueDictionary[object, Standing] = WeakValueDictionary()
+        self._lock = Lock()
+
+    @property
+    def failures(self) -> int:
+        """Calls of the run's own drafter that failed, and drafts of it that were not fit."""
+        return self._own.failures
 
     def open(
-        self, prompt: TokenIds, namespace: str = "", prediction: Sequence[TokenIds] = ()
+        self,
+        prompt: TokenIds,
+        namespace: str = "",
+        prediction: Sequence[TokenIds] = (),
+        *,
+        drafter: Drafter | None = None,
     ) -> Guarded:
-        """A guarded stream."""
-        return Guarded(self._drafter, prompt, namespace, prediction)
-
-    def apart(self) -> None:
-        """Serve the streams one by one from now on, as one of another drafter is among them."""
-        self._all = None
+        """A guarded stream of the run's drafter, or of another one."""
+        standing = self._own if drafter is None else self._standing(drafter)
+        return Guarded(
+            standing.drafter if drafter is None else drafter,
+            prompt,
+            namespace,
+            prediction,
+            vocab_size=self._vocab_size,
+            standing=standing,
+        )
 
     def propose(self, guards: Sequence[Guarded], budgets: Sequence[Budget]) -> list[Draft]:
         """A draft of each stream, within its budget."""
-        if self._all is None:
-            return [guard.propose(budget) for guard, budget in zip(guards, budgets, strict=True)]
-        asked = [
-            at
-            for at, (guard, budget) in enumerate(zip(guards, budgets, strict=True))
-            if guard.stream is not None and budget.reach
-        ]
+        asked: dict[Standing, list[int]] = {}
+        for at, (guard, budget) in enumerate(zip(guards, budgets, strict=True)):
+            if guard.stream is not None and budget.reach:
+                asked.setdefault(guard.standing, []).append(at)
         drafts = [Draft.empty()] * len(guards)
-        if not asked:
-            return drafts
-        try:
-            given = self._all.propose_all(
-                [guards[at].stream for at in asked], [budgets[at] for at in asked]
-            )
-            for at, draft in zip(asked, given, strict=True):
-                drafts[at] = _within(draft, budgets[at])
-        except Exception:
-            self._split("propose")
-            return self.propose(guards, budgets)
+        for standing, places in asked.items():
+            some, limits = [guards[at] for at in places], [budgets[at] for at in places]
+            given = self._given(standing, some, limits)
+            for at, draft in zip(places, given, strict=True):
+                drafts[at] = draft
         return drafts
 
     def observe(self, guards: Sequence[Guarded], feedback: Sequence[Feedback]) -> None:
-        """Pass the feedback on, to each its own."""
-        if self._all is None:
-            for guard, each in zip(guards, feedback, strict=True):
+        """Pass the feedback on, to each its own; with it a step ends."""
+        told: dict[Standing, list[tuple[Guarded, Feedback]]] = {}
+        for guard, each in zip(guards, feedback, strict=True):
+            alive = told.setdefault(guard.standing, [])
+            if guard.stream is not None:
+                alive.append((guard, each))
+        for standing, alive in told.items():
+            self._tell(standing, alive)
+            standing.settle()
+            if standing.off:
+                for guard, _ in alive:
+                    guard.drop()
+
+    def _given(
+        self, standing: Standing, guards: list[Guarded], budgets: list[Budget]
+    ) -> list[Draft]:
+        """Drafts of some streams of one drafter."""
+        standing.asked()
+        if isinstance(standing.drafter, BatchDrafter):
+            try:
+                streams = [guard.stream for guard in guards]
+                given = list(standing.drafter.propose_all(streams, budgets))
+                if len(given) != len(guards):
+                    raise InvalidDraft(f"{len(given)} drafts for {len(guards)} streams")
+            except Exception:
+                standing.failed("propose_all", "its streams are served one by one")
+            else:
+                return [
+                    guard.take(draft, budget)
+                    for guard, draft, budget in zip(guards, given, budgets, strict=True)
+                ]
+        return [guard.propose(budget) for guard, budget in zip(guards, budgets, strict=True)]
+
+    def _tell(self, standing: Standing, alive: list[tuple[Guarded, Feedback]]) -> None:
+        if not alive or not isinstance(standing.drafter, BatchDrafter):
+            for guard, each in alive:
                 guard.observe(each)
             return
-        alive = [
-            (guard, each)
-            for guard, each in zip(guards, feedback, strict=True)
-            if guard.stream is not None
-        ]
-        if not alive:
-            return
         try:
-            self._all.observe_all([guard.stream for guard, _ in alive], [each for _, each in alive])
+            standing.drafter.observe_all(
+                [guard.stream for guard, _ in alive], [each for _, each in alive]
+            )
         except Exception:
-            self._split("observe")
+            standing.failed("observe_all", f"{len(alive)} sequences go on without drafts")
             for guard, _ in alive:
                 guard.failures += 1
                 guard.drop()
 
-    def _split(self, verb: str) -> None:
-        log.exception("drafter failed in %s_all; its streams are served one by one", verb)
-        self._all = None
-
-
-def _within(draft: Draft, budget: Budget) -> Draft:
-    """The part of a draft that a budget allows."""
-    draft = draft.cut(nodes=budget.nodes)
-    return draft if draft.height <= budget.reach else draft.shallow(budget.reach)
+    def _standing(self, drafter: Drafter) -> Standing:
+        if drafter is self._own.drafter:
+            return self._own
+        try:
+            hash(drafter)
+        except TypeError:  # equality without a hash: each is one of its own
+            key: object = id(drafter)
+        else:
+            key = drafter
+        with self._lock:
+            standing = self._others.get(key)
+            if standing is None:
+                standing = self._others[key] = Standing(drafter)
+        return standing

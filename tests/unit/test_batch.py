@@ -336,7 +336,8 @@ def test_when_a_call_for_all_drafts_fails_each_stream_is_asked_by_itself(caplog)
     with caplog.at_level(logging.ERROR):
         events = list(decode_batch(BatchToy(ROW), drafter, requests()))
     assert texts_of(events)[0] == EXPECTED
-    assert drafter.calls == [("propose", 4)]  # one is to say a single token
+    # one is to say a single token; one stream is dropped, the others move in a call for all
+    assert drafter.calls == [("propose", 4), ("observe", 4)]
     messages = [record.getMessage() for record in caplog.records]
     assert sum("served one by one" in message for message in messages) == 1
     assert sum("this sequence goes on without drafts" in message for message in messages) == 1
@@ -350,7 +351,9 @@ def test_when_a_call_to_move_all_fails_no_stream_that_ran_drafts_on(caplog):
             decode_batch(BatchToy(ROW), drafter, requests(), max_batch=2, budget=Budget(2))
         )
     assert texts_of(events)[0] == EXPECTED
-    assert sum("served one by one" in record.getMessage() for record in caplog.records) == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["drafter failed in observe_all; 2 sequences go on without drafts"]
+    assert drafter.calls[-1][0] == "observe"  # the next ones are served in a call for all again
     first = [number for number, step in events if len(step.draft)]
     assert first.count(0) == first.count(1) == 1  # the drafts before the failure
     assert 2 in first  # a stream that was opened later is whole

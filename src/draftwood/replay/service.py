@@ -212,7 +212,7 @@ class Passes:
         """Serve all that is left."""
         while self._served or self._waiting:
             self._step()
-        next(self._steps, None)  # nobody waits: the batch is closed
+        self._steps.close()
 
     def open(self, prompt: TokenIds) -> ReplayCursor:
         """The response of the request that was handed out first and is not open yet."""
