@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from draftwood.budget.spender import Spender, Spent, spender_of
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.errors import InvalidTokens
-from draftwood.guarded import Guarded
+from draftwood.guarded import Guarded, Terms
 from draftwood.protocols import (
     Drafter,
     Feedback,
@@ -54,7 +54,7 @@ def decode(
     if not len(prompt):
         raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
     stream = partial(
-        Guarded, drafter, prompt, namespace, prediction, vocab_size=vocab_size_of(target)
+        Guarded, drafter, prompt, namespace, prediction, terms=Terms(vocab_size_of(target))
     )
     return _steps(target, stream, verifier, prompt, spender_of(budget), stop or Stop())
 

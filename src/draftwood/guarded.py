@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import Lock
 from weakref import WeakValueDictionary
 
@@ -48,7 +49,19 @@ def tell_all(drafter: Drafter, streams: Sequence[Stream], feedback: Sequence[Fee
         stream.observe(each)
 
 
-def usable(draft: Draft, budget: Budget, vocab_size: int | None = None) -> Draft:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What drafts have to keep to, beside their budget.
+
+    vocab_size: entries of the target's rows; None: not known. sampled: whether tokens may have been
+    sampled, which nobody may choose among.
+    """
+
+    vocab_size: int | None = None
+    sampled: bool = True
+
+
+def usable(draft: Draft, budget: Budget, terms: Terms = Terms()) -> Draft:
     """The part of a draft that a budget allows, found fit to be verified (`Draft.check`).
 
     Raises:
@@ -56,9 +69,14 @@ def usable(draft: Draft, budget: Budget, vocab_size: int | None = None) -> Draft
     """
     if not isinstance(draft, Draft):
         raise InvalidDraft(f"a drafter proposed {type(draft).__name__}; propose a Draft")
+    if draft.proposal is not None and not terms.sampled:
+        raise InvalidDraft(
+            f"a draft of {len(draft)} sampled tokens cannot be ranked by what they are, which "
+            "would change the law of the text; use a drafter that chooses its tokens"
+        )
     if len(draft) > budget.nodes:
         draft = draft.cut(nodes=budget.nodes)
-    draft.check(vocab_size)
+    draft.check(terms.vocab_size)
     # no path has more tokens than the draft has nodes
     if len(draft) > budget.reach and draft.height > budget.reach:
         return draft.shallow(budget.reach)
@@ -115,9 +133,8 @@ class Guarded:
 
     failures: how many times the drafter raised, or gave a draft that is not fit to be verified.
     After a failure the stream proposes nothing for the rest of the sequence, since it may have lost
-    its place. stream: what is guarded; None once it has failed or was closed. vocab_size: entries
-    of the target's rows, where they are known. standing: shared by the drafter's streams in a run;
-    None: of this stream only.
+    its place. stream: what is guarded; None once it has failed or was closed. standing: shared by
+    the drafter's streams in a run; None: of this stream only.
     """
 
     def __init__(
@@ -127,13 +144,13 @@ class Guarded:
         namespace: str = "",
         prediction: Sequence[TokenIds] = (),
         *,
-        vocab_size: int | None = None,
+        terms: Terms = Terms(),
         standing: Standing | None = None,
     ) -> None:
         self.failures = 0
         self.stream: Stream | None = None
         self.standing = Standing(drafter) if standing is None else standing
-        self._vocab_size = vocab_size
+        self._terms = terms
         if self.standing.off:
             return
         try:
@@ -146,7 +163,7 @@ class Guarded:
         if self.stream is None or not budget.reach:
             return Draft.empty()
         try:
-            return usable(self.stream.propose(budget), budget, self._vocab_size)
+            return usable(self.stream.propose(budget), budget, self._terms)
         except Exception:
             self.failed("propose")
             return Draft.empty()
@@ -154,7 +171,7 @@ class Guarded:
     def take(self, draft: Draft, budget: Budget) -> Draft:
         """The same for a draft that came from a call for all."""
         try:
-            return usable(draft, budget, self._vocab_size)
+            return usable(draft, budget, self._terms)
         except Exception:
             self.failed("propose")
             return Draft.empty()
@@ -202,12 +219,14 @@ class GuardedBatch:
     drafts; where its call to move all streams raises, none of them knows its place any more, and
     all that were running lose them. `Standing` says when a drafter is switched off.
 
-    drafter: whose streams are opened unless another one is named. vocab_size: as for `Guarded`.
+    drafter: whose streams are opened unless another one is named. vocab_size, sampled: see `Terms`.
     Streams may be opened from several threads; the rest is used by one at a time.
     """
 
-    def __init__(self, drafter: Drafter, *, vocab_size: int | None = None) -> None:
-        self._vocab_size = vocab_size
+    def __init__(
+        self, drafter: Drafter, *, vocab_size: int | None = None, sampled: bool = True
+    ) -> None:
+        self._terms = Terms(vocab_size, sampled)
         self._own = Standing(drafter)
         self._others: WeakValueDictionary[object, Standing] = WeakValueDictionary()
         self._lock = Lock()
@@ -232,7 +251,7 @@ class GuardedBatch:
             prompt,
             namespace,
             prediction,
-            vocab_size=self._vocab_size,
+            terms=self._terms,
             standing=standing,
         )
 

@@ -346,3 +346,51 @@ def test_seeded_chance_gives_the_same_verdict_twice(seed, parents):
 def test_sampled_drafts_may_be_verified_by_sample_and_match_too():
     law = emitted(lambda chance: SampleAndMatch(chance, same), P, Q, [ROOT, ROOT, 0], independent)
     assert is_exact(law, P)
+
+
+BROKEN_ROWS = {
+    "zeros": lambda row: 0 * row,
+    "negative": lambda row: row - 1,
+    "without the token": lambda row: row * (np.arange(len(row)) == len(row) - 1),
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN_ROWS.values(), ids=BROKEN_ROWS)
+@pytest.mark.parametrize(("make", "draw", "parents"), ALL_RULES, **names)
+@given(pairs(3))
+@very_few
+def test_rows_that_nothing_was_drawn_from_cost_the_draft_and_not_the_law(
+    make, draw, parents, spoil, models
+):
+    p, q = models
+
+    def program(chance):
+        def propose(context, budget):
+            draft = sampled_draft(chance, q, context, parents, draw)
+            if not len(draft):
+                return draft
+            # tokens that were chosen for what they are, and rows that say so
+            tokens = np.minimum(draft.tokens, 1)
+            return Draft.tree(
+                tokens, draft.parents, proposal=np.stack([spoil(each) for each in draft.proposal])
+            )
+
+        steps = decode(ToyTarget(p), DraftFrom(propose), make(chance), PROMPT, stop=Stop(2))
+        return tuple(token for step in steps for token in step.tokens.tolist())
+
+    assert law_of(program) == completed({(): Fraction(1)}, p, 2)
+
+
+@pytest.mark.parametrize(("make", "draw", "parents"), ALL_RULES, **names)
+@given(pairs(3), st.integers(2, 9))
+@very_few
+def test_rows_of_any_sum_keep_the_law(make, draw, parents, models, factor):
+    p, q = models
+
+    def program(chance):
+        draft = sampled_draft(chance, q, PROMPT, parents, draw)
+        if len(draft):
+            draft = Draft.tree(draft.tokens, draft.parents, proposal=factor * draft.proposal)
+        return verified(chance, make, p, draft)
+
+    assert is_exact(law_of(program), p)

@@ -3,18 +3,12 @@
 import numpy as np
 import pytest
 
-from draftwood.budget.calibration import (
-    Calibrated,
-    CalibratedBatch,
-    Calibrator,
-    calibrated,
-    cells_of,
-)
+from draftwood.budget.calibration import Calibrated, Calibrator, cells_of
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter, make_service
 from draftwood.errors import InvalidSpec
-from draftwood.protocols import BatchDrafter, Feedback, Verdict
+from draftwood.protocols import Feedback, Verdict
 from draftwood.testing import DraftFrom
 
 PROMPT = as_tokens([1])
@@ -145,12 +139,9 @@ class Together:
             stream.observe(each)
 
 
-def test_batch_drafters_stay_batch_drafters():
+def test_a_drafter_that_takes_a_call_for_all_is_asked_once():
     inner = Together()
-    drafter = calibrated(inner)
-    assert isinstance(drafter, CalibratedBatch)
-    assert isinstance(drafter, BatchDrafter)
-    assert not isinstance(calibrated(DraftFrom(lambda *_: Draft.empty())), BatchDrafter)
+    drafter = Calibrated(inner)
     streams = [drafter.open(PROMPT), drafter.open(PROMPT)]
     for _ in range(300):
         drafts = drafter.propose_all(streams, [Budget(4)] * 2)

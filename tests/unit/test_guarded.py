@@ -13,7 +13,7 @@ from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.mix.blend import Blend
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidDraft
-from draftwood.guarded import FAILING_STEPS, GuardedBatch, ask_all, tell_all, usable
+from draftwood.guarded import FAILING_STEPS, GuardedBatch, Terms, ask_all, tell_all, usable
 from draftwood.protocols import Feedback
 from draftwood.testing import DraftFrom, ToyTarget, greedy_text, hash_model, raising
 from draftwood.text.stop import Stop
@@ -199,7 +199,7 @@ def test_a_sound_part_of_a_huge_draft_is_taken():
 
 def test_equal_siblings_of_chosen_drafts_are_sound():
     twins = Draft.tree([5, 5, 6, 6], [ROOT, ROOT, 0, 1])
-    assert usable(twins, Budget(8), 12) is twins
+    assert usable(twins, Budget(8), Terms(12)) is twins
     text = greedy_text(ROW, PROMPTS[0], COUNT)
 
     def propose(context, budget):
@@ -213,7 +213,7 @@ def test_equal_siblings_of_chosen_drafts_are_sound():
 
 def test_weights_that_do_not_sum_to_one_are_sound():
     draft = with_rows(5 * FLAT)
-    assert usable(draft, Budget(8), 12) is draft
+    assert usable(draft, Budget(8), Terms(12)) is draft
 
 
 def test_confidence_that_rounding_put_above_one_is_sound():
@@ -226,9 +226,9 @@ def test_a_native_draft_is_looked_at_for_ids_only():
     assert draft.native
     assert draft.cut(nodes=1).native
     assert not Draft(*arrays()).native
-    assert usable(draft, Budget(8), 12) is draft
+    assert usable(draft, Budget(8), Terms(12)) is draft
     with pytest.raises(InvalidDraft, match="holds token id 6, and the target has 6"):
-        usable(draft, Budget(8), 6)
+        usable(draft, Budget(8), Terms(6))
 
 
 class Failing(Together):

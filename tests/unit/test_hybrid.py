@@ -6,10 +6,10 @@ import pytest
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.lookup import PromptLookup
-from draftwood.drafters.mix.hybrid import BatchHybrid, Hybrid, hybrid
+from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import InvalidOption, InvalidSpec
-from draftwood.protocols import BatchDrafter, Feedback, Verdict
+from draftwood.protocols import Feedback, Verdict
 
 PROMPT = as_tokens([1, 2, 3])
 SURE = Draft.chain([4, 5, 6], confidence=[1.0, 1.0, 1.0])  # SCORE 3
@@ -34,6 +34,23 @@ class Scripted:
 
     def close(self):
         self.closed = True
+
+
+class Counted(PromptLookup):
+    """Takes a call for all; `calls` lists them, and for how many."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def propose_all(self, streams, budgets):
+        self.calls.append(("propose", len(streams)))
+        return [stream.propose(budget) for stream, budget in zip(streams, budgets, strict=True)]
+
+    def observe_all(self, streams, feedback):
+        self.calls.append(("observe", len(streams)))
+        for stream, each in zip(streams, feedback, strict=True):
+            stream.observe(each)
 
 
 class Unopenable:
@@ -131,8 +148,7 @@ def test_a_wrong_drafter_inside_a_hybrid_is_named():
 @pytest.mark.parametrize("other", [PromptLookup, lambda: SuffixDrafter(mode="tree", alpha=4.0)])
 def test_a_batch_call_gives_what_single_calls_give(other):
     rng = np.random.default_rng(3)
-    batch, single = (hybrid(SuffixDrafter(), other(), tau="auto") for _ in range(2))
-    assert isinstance(batch, BatchHybrid)
+    batch, single = (Hybrid(SuffixDrafter(), other(), tau="auto") for _ in range(2))
     prompts = [as_tokens(rng.integers(0, 4, 15)) for _ in range(9)]
     ours, twins = ([d.open(prompt) for prompt in prompts] for d in (batch, single))
     budgets = [Budget(4 + at) for at in range(9)]
@@ -154,6 +170,15 @@ def test_a_batch_call_gives_what_single_calls_give(other):
     assert batch.propose_all([], []) == []
 
 
-def test_only_a_first_drafter_of_batches_makes_a_hybrid_of_batches():
-    assert not isinstance(hybrid(Scripted(SURE), SuffixDrafter()), BatchDrafter)
-    assert isinstance(make_drafter("hybrid:first=suffix,other=lookup"), BatchDrafter)
+@pytest.mark.parametrize("place", ["first", "other"])
+def test_a_part_that_takes_a_call_for_all_is_asked_once_wherever_it_stands(place):
+    parts = {"first": Counted(), "other": Counted()}
+    hybrid = Hybrid(
+        parts["first"] if place == "first" else Scripted(DOUBTFUL),
+        parts["other"] if place == "other" else PromptLookup(),
+        tau=9,
+    )
+    streams = [hybrid.open(PROMPT) for _ in range(3)]
+    drafts = hybrid.propose_all(streams, [Budget(4)] * 3)
+    hybrid.observe_all(streams, [verdict_on(draft, 0) for draft in drafts])
+    assert parts[place].calls == [("propose", 3), ("observe", 3)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from draftwood.batch import Request, decode_batch
-from draftwood.budget.calibration import calibrated
+from draftwood.budget.calibration import Calibrated
 from draftwood.decode import decode
 from draftwood.draft import as_tokens
 from draftwood.drafters.catalog import make_drafter
@@ -55,12 +55,12 @@ class Watched:
 
 
 WRAPPERS = {
-    "calibrated": calibrated,
+    "calibrated": Calibrated,
     "blend": lambda drafter: Blend([drafter, NoDraft()]),
     "hybrid, first": lambda drafter: Hybrid(drafter, NoDraft()),
     "hybrid, other": lambda drafter: Hybrid(NoDraft(), drafter),
     "ouroboros": Ouroboros,
-    "nested": lambda drafter: calibrated(Hybrid(Blend([NoDraft(), drafter]), NoDraft())),
+    "nested": lambda drafter: Calibrated(Hybrid(Blend([NoDraft(), drafter]), NoDraft())),
 }
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.budget.isotonic import isotonic
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.guarded import open_stream
-from draftwood.protocols import BatchDrafter, Drafter, Feedback, Paired, Partner, Stream
+from draftwood.guarded import ask_all, open_stream, tell_all
+from draftwood.protocols import Drafter, Feedback, Paired, Partner, Stream
 
 _FLOORS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96, 1.0)
 """Where classes of raw confidence begin; what a drafter is sure of is a class of its own."""
@@ -123,11 +122,11 @@ class Calibrated:
 
     Drafts are the inner drafter's, node for node. calibrator: shared by all its streams; None: a
     new one. A budget's floor is not passed on: it is a probability, and the inner drafter's
-    confidence is none yet. `calibrated` makes one that also serves batches, where that can be.
+    confidence is none yet.
     """
 
     def __init__(self, drafter: Drafter, calibrator: Calibrator | None = None) -> None:
-        self.drafter: Any = drafter
+        self.drafter = drafter
         self.calibrator = calibrator or Calibrator()
 
     def open(
@@ -146,16 +145,12 @@ class Calibrated:
         """Close the inner drafter."""
         self.drafter.close()
 
-
-class CalibratedBatch(Calibrated):
-    """The same of a `BatchDrafter`, and one itself."""
-
     def propose_all(
         self, streams: Sequence[CalibratedStream], budgets: Sequence[Budget]
     ) -> list[Draft]:
-        """The inner drafter's drafts, calibrated."""
+        """The inner drafter's drafts, calibrated; it is asked once where it takes that."""
         inner = [stream.inner for stream in streams]
-        drafts = self.drafter.propose_all(inner, [_without_floor(budget) for budget in budgets])
+        drafts = ask_all(self.drafter, inner, [_without_floor(budget) for budget in budgets])
         return [stream.take(draft) for stream, draft in zip(streams, drafts, strict=True)]
 
     def observe_all(
@@ -164,7 +159,7 @@ class CalibratedBatch(Calibrated):
         """Learn from each, then move all."""
         for stream, each in zip(streams, feedback, strict=True):
             stream.learn(each.tokens)
-        self.drafter.observe_all([stream.inner for stream in streams], feedback)
+        tell_all(self.drafter, [stream.inner for stream in streams], feedback)
 
 
 class CalibratedStream:
@@ -189,7 +184,7 @@ class CalibratedStream:
         cells = cells_of(draft)
         self._drafted = draft, cells
         sure = self._calibrator.confidence(cells)
-        return Draft(draft.tokens, draft.parents, sure, draft.source, None, draft.evidence)
+        return draft.with_confidence(sure)
 
     def learn(self, tokens: TokenIds) -> None:
         """What came instead of the last draft, or as it said."""
@@ -207,9 +202,9 @@ class CalibratedStream:
         self.inner.close()
 
 
-def calibrated(drafter: Drafter) -> Drafter:
+def calibrated(drafter: Drafter) -> Calibrated:
     """The drafter with confidence that can be spent."""
-    return (CalibratedBatch if isinstance(drafter, BatchDrafter) else Calibrated)(drafter)
+    return Calibrated(drafter)
 
 
 def _without_floor(budget: Budget) -> Budget:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from draftwood.budget.calibration import calibrated
 from draftwood.drafters.mix.blend import Blend
-from draftwood.drafters.mix.hybrid import Hybrid, hybrid
+from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.spec import build, parse
 from draftwood.errors import InvalidSpec
 from draftwood.protocols import Drafter
@@ -100,7 +100,7 @@ def make_hybrid(
     `hybrid:first=suffix:mode=tree;nodes=16,other=lookup,tau=2`, for example. tau: see `Hybrid`.
     """
     made = (make_drafter(spec.replace(";", ",")) for spec in (first, other))
-    return hybrid(*made, tau=tau)
+    return Hybrid(*made, tau=tau)
 
 
 def make_blend(

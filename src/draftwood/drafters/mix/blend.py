@@ -12,6 +12,7 @@ match) is filled by the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from heapq import heappop, heappush
 from threading import Lock
 from typing import Final, TypeAlias
@@ -20,9 +21,8 @@ import numpy as np
 
 from draftwood.budget.calibration import Calibrated
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.mix.chosen import Chosen
 from draftwood.errors import InvalidOption
-from draftwood.guarded import Guarded
+from draftwood.guarded import Guarded, GuardedBatch
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Widening
 
 Opinion: TypeAlias = int
@@ -65,7 +65,8 @@ class Blend:
         if nodes < 0:
             raise InvalidOption(f"nodes is {nodes}; use 0 or more, such as 32")
         self.parts = list(drafters)
-        self.drafters = [Calibrated(Chosen(drafter)) for drafter in drafters]
+        self.drafters = [Calibrated(drafter) for drafter in drafters]
+        self._guards = [GuardedBatch(drafter, sampled=False) for drafter in self.drafters]
         self.nodes = nodes
         self.agreement = Agreement()
 
@@ -73,8 +74,28 @@ class Blend:
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> BlendStream:
         """A stream of each, behind the same prompt."""
-        opened = [Guarded(each, prompt, namespace, prediction) for each in self.drafters]
+        opened = [each.open(prompt, namespace, prediction) for each in self._guards]
         return BlendStream(self, opened)
+
+    def propose_all(self, streams: Sequence[BlendStream], budgets: Sequence[Budget]) -> list[Draft]:
+        """What `propose` gives for each stream; each drafter is asked once where it takes that."""
+        limits = [Budget(min(b.nodes, self.nodes), b.depth, b.floor) for b in budgets]
+        drafts = [
+            guards.propose([stream.streams[part] for stream in streams], limits)
+            for part, guards in enumerate(self._guards)
+        ]
+        return [
+            stream.merge([some[at] for some in drafts], limit)
+            for at, (stream, limit) in enumerate(zip(streams, limits, strict=True))
+        ]
+
+    def observe_all(self, streams: Sequence[BlendStream], feedback: Sequence[Feedback]) -> None:
+        """Each drafter is told how its own drafts went, whether or not they were verified."""
+        told = [stream.learn(each) for stream, each in zip(streams, feedback, strict=True)]
+        for part, guards in enumerate(self._guards):
+            guards.observe(
+                [stream.streams[part] for stream in streams], [each[part] for each in told]
+            )
 
     def wider(self, nodes: int) -> Blend:
         """The same drafters, and what they know, with drafts of up to so many nodes."""
@@ -91,8 +112,9 @@ class Blend:
 
     def close(self) -> None:
         """Close all drafters."""
-        for drafter in self.drafters:
-            drafter.close()
+        with ExitStack() as closing_all:
+            for drafter in self.drafters:
+                closing_all.callback(drafter.close)
 
 
 class Agreement:
@@ -124,26 +146,34 @@ class BlendStream:
     """One sequence of a `Blend`. Used by one thread at a time."""
 
     def __init__(self, blend: Blend, streams: Sequence[Guarded]) -> None:
-        self._blend, self._streams = blend, streams
+        self.streams = streams
+        """Its streams, one of each drafter."""
+        self._blend = blend
         self._drafts = [Draft.empty()] * len(streams)
         self._merged = Merged(self._drafts, blend.agreement)
 
     def propose(self, budget: Budget) -> Draft:
         """The most valuable nodes of all drafts, best first; the stream itself does not move."""
-        budget = Budget(min(budget.nodes, self._blend.nodes), budget.depth, budget.floor)
-        self._drafts = [stream.propose(budget) for stream in self._streams]
+        return self._blend.propose_all([self], [budget])[0]
+
+    def observe(self, feedback: Feedback) -> None:
+        """Each drafter is told how its own draft went, whether or not it was verified."""
+        self._blend.observe_all([self], [feedback])
+
+    def merge(self, drafts: Sequence[Draft], budget: Budget) -> Draft:
+        """The most valuable nodes of these drafts, one of each drafter."""
+        self._drafts = list(drafts)
         self._merged = Merged(self._drafts, self._blend.agreement)
         return self._merged.best(budget)
 
-    def observe(self, feedback: Feedback) -> None:
-        """Each stream is told how its own draft went, whether or not it was verified."""
+    def learn(self, feedback: Feedback) -> list[Feedback]:
+        """Learn how the drafters' agreement went; returns what each of them is told."""
         self._blend.agreement.learn(self._merged.outcomes(feedback.tokens.tolist()))
-        for stream, draft in zip(self._streams, self._drafts, strict=True):
-            stream.observe(feedback.retold(draft))
+        return [feedback.retold(draft) for draft in self._drafts]
 
     def close(self) -> None:
         """Close all."""
-        for stream in self._streams:
+        for stream in self.streams:
             stream.close()
 
 

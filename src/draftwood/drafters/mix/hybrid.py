@@ -15,8 +15,8 @@ import numpy as np
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
-from draftwood.guarded import open_stream
-from draftwood.protocols import BatchDrafter, Drafter, Feedback, Paired, Partner, Stream, Verdict
+from draftwood.guarded import ask_all, open_stream, tell_all
+from draftwood.protocols import Drafter, Feedback, Paired, Partner, Stream, Verdict
 
 _FORGET = 0.99
 """Weight of the past in the learned tau: about the last hundred of the other drafter's drafts."""
@@ -79,17 +79,13 @@ class Hybrid:
             with self._lock:
                 self._tau = _FORGET * self._tau + (1 - _FORGET) * accepted
 
-
-class BatchHybrid(Hybrid):
-    """The same where the first is a `BatchDrafter`, and one itself; `hybrid` makes it."""
-
     def propose_all(
         self, streams: Sequence[HybridStream], budgets: Sequence[Budget]
     ) -> list[Draft]:
-        """What `propose` gives for each stream, the first drafter asked once for all if it can."""
-        firsts = _propose_all(self._first, [stream.first for stream in streams], budgets)
+        """What `propose` gives for each stream; each drafter is asked once where it takes that."""
+        firsts = ask_all(self._first, [stream.first for stream in streams], budgets)
         doubtful = [at for at, draft in enumerate(firsts) if draft.expected < self.tau]
-        others = _propose_all(
+        others = ask_all(
             self._other, [streams[at].other for at in doubtful], [budgets[at] for at in doubtful]
         )
         instead = dict(zip(doubtful, others, strict=True))
@@ -99,18 +95,12 @@ class BatchHybrid(Hybrid):
         ]
 
     def observe_all(self, streams: Sequence[HybridStream], feedback: Sequence[Feedback]) -> None:
-        """What `observe` does for each stream, both drafters told once for all if they can be."""
+        """What `observe` does for each stream; each drafter is told once where it takes that."""
         parted = [stream.part(each) for stream, each in zip(streams, feedback, strict=True)]
-        _observe_all(self._first, [s.first for s in streams], [first for first, _ in parted])
-        _observe_all(self._other, [s.other for s in streams], [other for _, other in parted])
+        tell_all(self._first, [s.first for s in streams], [first for first, _ in parted])
+        tell_all(self._other, [s.other for s in streams], [other for _, other in parted])
         for stream, each in zip(streams, feedback, strict=True):
             stream.learn(each)
-
-
-def hybrid(first: Drafter, other: Drafter, *, tau: float | str = "auto") -> Hybrid:
-    """A `Hybrid` that serves batches in one call where its first drafter does."""
-    made = BatchHybrid if isinstance(first, BatchDrafter) else Hybrid
-    return made(first, other, tau=tau)
 
 
 class HybridStream:
@@ -155,24 +145,6 @@ class HybridStream:
             self.first.close()
         finally:
             self.other.close()
-
-
-def _propose_all(
-    drafter: Drafter, streams: Sequence[Stream], budgets: Sequence[Budget]
-) -> list[Draft]:
-    """A draft for each stream of a drafter, in one call where it takes that."""
-    if isinstance(drafter, BatchDrafter):
-        return drafter.propose_all(streams, budgets)
-    return [stream.propose(budget) for stream, budget in zip(streams, budgets, strict=True)]
-
-
-def _observe_all(drafter: Drafter, streams: Sequence[Stream], feedback: Sequence[Feedback]) -> None:
-    """Move each stream of a drafter, in one call where it takes that."""
-    if isinstance(drafter, BatchDrafter):
-        drafter.observe_all(streams, feedback)
-        return
-    for stream, each in zip(streams, feedback, strict=True):
-        stream.observe(each)
 
 
 _NO_VERDICT = Verdict(np.empty(0, dtype=np.int32), None)
