@@ -1,5 +1,9 @@
 """What a user can get wrong: one class a way; messages name value, limit and remedy."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class DraftwoodError(Exception):
     """Base of all errors that a user can cause and mend."""
@@ -31,6 +35,26 @@ class BrokenModel(DraftwoodError, ValueError):
 
 class UnsupportedModel(DraftwoodError):
     """A model whose attention or cache cannot be verified exactly."""
+
+
+class UnusableLogits(DraftwoodError, ArithmeticError):
+    """Logits from which no token can be chosen: not a number, or every token forbidden."""
+
+    @classmethod
+    def after(cls, tokens: int, logits: Iterable[float] = (float("nan"),)) -> UnusableLogits:
+        """The error for the row after so many tokens.
+
+        logits: [V] of that row, after all logits processors.
+        """
+        if all(logit == float("-inf") for logit in logits):
+            return cls(
+                f"after {tokens} tokens the logits processors forbid every token; let them allow "
+                "at least one, such as the end token"
+            )
+        return cls(
+            f"after {tokens} tokens the model's logits are not finite (NaN or infinity); load it "
+            "in float32 or bfloat16, or check its weights"
+        )
 
 
 class PairMismatch(DraftwoodError, ValueError):

@@ -20,6 +20,7 @@ from draftwood.errors import InvalidOption, InvalidTokens
 from draftwood.protocols import BatchDrafter, Drafter, Paired, Partner, Step, Verifier
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
+from draftwood.targets.transformers.generation_config import GenerationSettings
 from draftwood.text.stop import Stop
 from draftwood.text.stream import TextStream
 from draftwood.verify.greedy import Greedy
@@ -46,10 +47,12 @@ Prompts: TypeAlias = (
 class Options(TypedDict, total=False):
     """How to generate; every option may be left out.
 
-    max_tokens: 256; None: until the model ends. temperature: 0, which is greedy. top_k, top_p,
-    min_p, repetition_penalty: as `Sampling` defines them; where one is left out, the model's own
-    generation config decides. seed: of the text at temperature > 0, the same with every drafter and
-    with none; in [0, 2**64); left out, a new one is chosen.
+    max_tokens: None: until the model ends; left out, the model's own generation config decides, or
+    256. temperature: 0 is greedy; left out, it is 0 unless the model's generation config says
+    `do_sample`. top_k, top_p, min_p, repetition_penalty: as `Sampling` defines them; where one is
+    left out, the model's generation config decides, and top_k is 50 where that is silent, as in
+    `generate` of transformers. seed: of the text at temperature > 0, the same with every drafter
+    and with none; in [0, 2**64); left out, a new one is chosen.
     stop: strings that end the text, which ends before them. namespace: what is learned from this
     text is drafted only there. chat: whether a text prompt is put into the model's chat template;
     left out, it is where the model has one. on_step: called with each step. max_batch: of several
@@ -118,7 +121,11 @@ class LanguageModel:
         if isinstance(drafter, Paired):
             drafter.pair(_partner(target, tokenizer))
         self.stats = Stats()
-        self.end_tokens = _end_tokens(target, tokenizer) if end_tokens is None else end_tokens
+        self.own = GenerationSettings(target.model)
+        if end_tokens is None:
+            end_tokens = self.own.end_tokens
+        self.end_tokens = _end_tokens(tokenizer) if end_tokens is None else end_tokens
+        self.own.check(self.end_tokens)
         self._stats_lock = Lock()
 
     @overload
@@ -204,22 +211,22 @@ class LanguageModel:
         )
         return text
 
-    def sampling(self, options: Options) -> Sampling:
-        """The law that `options` ask for, completed by the model's generation config."""
-        own = self.target.model.generation_config
+    def sampling(
+        self, options: Options, prompt: TokenIds | None = None, max_tokens: int | None = 256
+    ) -> Sampling:
+        """The law that `options` ask for, completed by the model's generation config.
 
-        def value(name: str, otherwise: float) -> Any:
-            for choice in (options.get(name), getattr(own, name, None)):
-                if choice is not None:
-                    return choice
-            return otherwise
-
-        return Sampling(
-            temperature=options.get("temperature", 0.0),
-            top_k=value("top_k", 0),
-            top_p=value("top_p", 1.0),
-            min_p=value("min_p", 0.0),
-            repetition_penalty=value("repetition_penalty", 1.0),
+        prompt, max_tokens: of the text, on which some keys of the config depend.
+        """
+        return self.own.sampling(
+            as_tokens([0]) if prompt is None else prompt,
+            max_tokens=max_tokens,
+            end_tokens=self.end_tokens,
+            temperature=options.get("temperature"),
+            top_k=options.get("top_k"),
+            top_p=options.get("top_p"),
+            min_p=options.get("min_p"),
+            repetition_penalty=options.get("repetition_penalty"),
         )
 
     def close(self) -> None:
@@ -251,7 +258,12 @@ class _Run:
         self.prompt = model.encode(prompt, chat=options.get("chat"))
         if not len(self.prompt):
             raise InvalidTokens("the prompt has 0 tokens; give at least one character")
-        sampling = model.sampling(options)
+        max_tokens = (
+            options["max_tokens"]
+            if "max_tokens" in options
+            else model.own.max_tokens(len(self.prompt), 256)
+        )
+        sampling = model.sampling(options, self.prompt, max_tokens)
         self.seed: int | None = None
         verifier: Verifier = Greedy(sampling)
         drafter: Drafter | None = None
@@ -266,11 +278,12 @@ class _Run:
         self._model = model
         self._on_step = options.get("on_step")
         self._taken: list[Step] = []
-        self._text = TextStream(model.decode, options.get("stop", ()))
+        stops = (*options.get("stop", ()), *model.own.stop_strings)
+        self._text = TextStream(model.decode, stops)
         self.request = Request(
             self.prompt,
             verifier,
-            Stop(options.get("max_tokens", 256), model.end_tokens, (self._text,)),
+            Stop(max_tokens, model.end_tokens, (self._text,)),
             options.get("namespace", ""),
             drafter,
         )
@@ -332,10 +345,8 @@ def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:
     return Partner(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
 
 
-def _end_tokens(target: TransformersTarget, tokenizer: Any) -> frozenset[int]:
-    ids = target.model.generation_config.eos_token_id
-    if ids is None:
-        ids = getattr(tokenizer, "eos_token_id", None)
+def _end_tokens(tokenizer: Any) -> frozenset[int]:
+    ids = getattr(tokenizer, "eos_token_id", None)
     if ids is None:
         return frozenset()
     return frozenset([ids] if isinstance(ids, int) else ids)

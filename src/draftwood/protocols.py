@@ -27,7 +27,10 @@ class Rows(Protocol):
         """The committed tokens, which row 0 follows. Borrowed: valid until the next commit."""
 
     def argmax(self) -> TokenIds:
-        """int32 [n + 1]: the most likely next token of every row; ties go to the lowest id."""
+        """int32 [n + 1]: the most likely next token of every row; ties go to the lowest id.
+
+        -1 for a row that holds NaN.
+        """
 
     def logits(self, row: int) -> NDArray[np.floating[Any]]:
         """float [V]: unnormalized log-probabilities of the token after `row`."""

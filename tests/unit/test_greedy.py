@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftwood.draft import ROOT, Draft, as_tokens
+from draftwood.errors import UnusableLogits
 from draftwood.sampling.law import Sampling
 from draftwood.testing import ToyTarget, drafts, greedy_text, hash_model
 from draftwood.verify.greedy import Greedy
@@ -68,3 +70,42 @@ def test_a_penalty_counts_the_accepted_tokens_as_seen():
     assert text != greedy_text(ROW, PROMPT, 8)
     verdict = verify(Draft.chain(text[:7]), Greedy(sampling))
     assert (verdict.path.tolist(), verdict.next_token) == (list(range(7)), text[7])
+
+
+def nan_after(prefix, row=ROW):
+    """The toy model, but NaN after one prefix."""
+    return lambda tokens: row(tokens) * np.nan if tokens == tuple(prefix) else row(tokens)
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(0, processors=(lambda ids, logits: logits,))])
+def test_rows_that_are_no_number_are_an_error_where_they_count_only(sampling):
+    draft = Draft.tree([TEXT[0], WRONG], [ROOT, ROOT])
+
+    def verified(prefix):
+        rows = ToyTarget(nan_after(prefix)).open(as_tokens(PROMPT)).score(draft)
+        return Greedy(sampling).verify(draft, rows)
+
+    assert verified([*PROMPT, WRONG]).next_token == TEXT[1]
+    with pytest.raises(UnusableLogits, match="after 3 tokens the model's logits are not finite"):
+        verified([*PROMPT, TEXT[0]])
+
+
+def test_the_most_likely_token_of_a_row_with_nan_is_none():
+    torch = pytest.importorskip("torch")
+    from draftwood.targets.transformers.rows import most_likely
+
+    rows = torch.tensor([[1.0, 3.0, 3.0], [1.0, torch.nan, 5.0], [torch.nan] * 3])
+    for dtype in (torch.float32, torch.bfloat16):
+        assert most_likely(rows.to(dtype)).tolist() == [1, -1, -1]
+
+
+def test_processors_are_asked_with_the_path_of_each_row_that_is_visited():
+    asked = []
+
+    def note(ids, logits):
+        asked.append(ids.tolist())
+
+    draft = Draft.tree([TEXT[0], WRONG, TEXT[1]], [ROOT, ROOT, 0])
+    verdict = verify(draft, Greedy(Sampling(0, processors=(note,))))
+    assert asked == [PROMPT, [*PROMPT, TEXT[0]], [*PROMPT, *TEXT[:2]]]
+    assert (verdict.path.tolist(), verdict.next_token) == ([0, 2], TEXT[2])

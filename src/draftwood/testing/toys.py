@@ -81,8 +81,9 @@ class ToyRows:
         return np.asarray(self._row((*self.context.tolist(), *path.tolist())))
 
     def argmax(self) -> TokenIds:
-        """int32 [n + 1]: the likeliest token of every row; ties go to the lowest id."""
-        return as_tokens([int(np.argmax(self.logits(row))) for row in range(len(self._draft) + 1)])
+        """int32 [n + 1]: the likeliest token of every row, the lowest id of equals; -1 for NaN."""
+        rows = [self.logits(row) for row in range(len(self._draft) + 1)]
+        return np.array([-1 if (r != r).any() else np.argmax(r) for r in rows], dtype=np.int32)
 
 
 def hash_model(vocab_size: int = len(WORDS), *, order: int = 3, seed: int = 0) -> Row:

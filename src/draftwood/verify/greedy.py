@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from draftwood.draft import Draft
+from draftwood.errors import UnusableLogits
 from draftwood.protocols import Rows, Verdict
 from draftwood.sampling.law import Sampling
 from draftwood.verify.match import follow, seen
@@ -13,23 +12,34 @@ from draftwood.verify.match import follow, seen
 class Greedy:
     """Lossless at temperature 0: token for token what plain greedy decoding gives.
 
-    sampling: where it has a repetition penalty, that is applied to each row first. Safe to share
-    between threads.
+    sampling: its repetition penalty and its logits processors are applied to each row that is
+    visited; None, or where it has neither: the rows as they are. Safe to share between threads
+    where the processors are.
     """
 
     lossless = True
 
     def __init__(self, sampling: Sampling | None = None) -> None:
-        self._sampling = sampling if sampling is not None and sampling.penalizes else None
+        self._sampling = sampling if sampling is not None and sampling.changes_logits else None
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
-        """The longest path of most likely tokens, and the most likely token after it."""
+        """The longest path of most likely tokens, and the most likely token after it.
+
+        Raises:
+            UnusableLogits: for a row on that path that is not a number, or has no token left.
+        """
         sampling = self._sampling
-        if sampling is None:
-            best = rows.argmax().tolist()
-            return follow(draft, lambda row, accepted: best[row])
+        if sampling is not None:
+            law = sampling
+            return follow(
+                draft, lambda row, accepted: law.likeliest(rows.logits(row), seen(rows, accepted))
+            )
+        best = rows.argmax().tolist()
 
-        def penalized_best(row: int, accepted: list[int]) -> int:
-            return int(np.argmax(sampling.scores(rows.logits(row), seen(rows, accepted))))
+        def known_best(row: int, accepted: list[int]) -> int:
+            token: int = best[row]
+            if token < 0:
+                raise UnusableLogits.after(len(rows.context) + len(accepted))
+            return token
 
-        return follow(draft, penalized_best)
+        return follow(draft, known_best)
