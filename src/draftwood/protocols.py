@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+
+NOT_A_NUMBER: Final = -(1 << 31)
+"""What `Rows.argmax` says of a row that holds NaN."""
 
 
 class Rows(Protocol):
@@ -29,7 +32,7 @@ class Rows(Protocol):
     def argmax(self) -> TokenIds:
         """int32 [n + 1]: the most likely next token of every row; ties go to the lowest id.
 
-        -1 for a row that holds NaN.
+        `NOT_A_NUMBER` for a row that holds NaN.
         """
 
     def logits(self, row: int) -> NDArray[np.floating[Any]]:

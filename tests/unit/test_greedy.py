@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from draftwood.draft import ROOT, Draft, as_tokens
 from draftwood.errors import UnusableLogits
+from draftwood.protocols import NOT_A_NUMBER
 from draftwood.sampling.law import Sampling
 from draftwood.testing import ToyTarget, drafts, greedy_text, hash_model
 from draftwood.verify.greedy import Greedy
@@ -96,7 +97,7 @@ def test_the_most_likely_token_of_a_row_with_nan_is_none():
 
     rows = torch.tensor([[1.0, 3.0, 3.0], [1.0, torch.nan, 5.0], [torch.nan] * 3])
     for dtype in (torch.float32, torch.bfloat16):
-        assert most_likely(rows.to(dtype)).tolist() == [1, -1, -1]
+        assert most_likely(rows.to(dtype)).tolist() == [1, NOT_A_NUMBER, NOT_A_NUMBER]
 
 
 def test_processors_are_asked_with_the_path_of_each_row_that_is_visited():

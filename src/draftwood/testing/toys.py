@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
-from draftwood.protocols import Top, Verdict
+from draftwood.protocols import NOT_A_NUMBER, Top, Verdict
 from draftwood.sampling.chance import Weights
 from draftwood.sampling.ranking import k_likeliest
 
@@ -81,9 +81,11 @@ class ToyRows:
         return np.asarray(self._row((*self.context.tolist(), *path.tolist())))
 
     def argmax(self) -> TokenIds:
-        """int32 [n + 1]: the likeliest token of every row, the lowest id of equals; -1 for NaN."""
+        """int32 [n + 1]: the likeliest token of every row, the lowest id of equals."""
         rows = [self.logits(row) for row in range(len(self._draft) + 1)]
-        return np.array([-1 if (r != r).any() else np.argmax(r) for r in rows], dtype=np.int32)
+        return np.array(
+            [NOT_A_NUMBER if (r != r).any() else np.argmax(r) for r in rows], dtype=np.int32
+        )
 
 
 def hash_model(vocab_size: int = len(WORDS), *, order: int = 3, seed: int = 0) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from draftwood.draft import Draft
 from draftwood.errors import UnusableLogits
-from draftwood.protocols import Rows, Verdict
+from draftwood.protocols import NOT_A_NUMBER, Rows, Verdict
 from draftwood.sampling.law import Sampling
 from draftwood.verify.match import follow, seen
 
@@ -38,7 +38,7 @@ class Greedy:
 
         def known_best(row: int, accepted: list[int]) -> int:
             token: int = best[row]
-            if token < 0:
+            if token == NOT_A_NUMBER:
                 raise UnusableLogits.after(len(rows.context) + len(accepted))
             return token
 
