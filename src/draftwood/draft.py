@@ -9,7 +9,7 @@ c   d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import lt
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens
+from draftwood.markup import tree_html
 
 TokenIds: TypeAlias = NDArray[np.int32]
 ROOT = -1
@@ -91,7 +92,7 @@ class Budget:
         return self.nodes if self.depth is None else min(self.nodes, self.depth)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Draft:
     """A token tree below the committed context; n nodes in flat arrays, best first.
 
@@ -266,6 +267,22 @@ class Draft:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Draft(0 nodes)"
+        best = " ".join(map(str, self.to_chain(8).tokens.tolist()))
+        nodes = f"{len(self)} node{'s' if len(self) > 1 else ''}"
+        return f"Draft({nodes}, {self.height} deep, begins {best})"
+
+    def _repr_html_(self) -> str:
+        """The tree as nested lists of token ids, for notebooks."""
+        return self.html(str)
+
+    def html(self, label: Callable[[int], str]) -> str:
+        """The tree as nested lists. label: the text of a token id, such as `llm.decode([id])`."""
+        labels = [label(token) for token in self.tokens.tolist()]
+        return tree_html(labels, self.parents.tolist(), self.confidence.tolist())
 
     @property
     def native(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class DraftwoodError(Exception):
@@ -111,6 +112,27 @@ class TokenizerMissing(DraftwoodError, ValueError):
 
 class SourceError(DraftwoodError, ValueError):
     """A source of a history that cannot be read as what it seems to be."""
+
+
+class GenerationFailed(DraftwoodError):
+    """One of several texts failed; what the others had brought is kept.
+
+    number: of the text that failed, from 0. generations: one for each text, in order: the finished
+    ones whole, the others as far as they had come (`finish` is None or "error"). finished: those
+    that are complete. The error itself is the `__cause__`.
+    """
+
+    def __init__(self, number: int, error: Exception, generations: Sequence[Any]) -> None:
+        self.number = number
+        self.generations = list(generations)
+        self.finished = [
+            each for each in generations if each.error is None and each.finish is not None
+        ]
+        super().__init__(
+            f"text {number} of {len(generations)} failed ({type(error).__name__}: {error}); "
+            f"{len(self.finished)} finished ones are in `finished`; "
+            "errors='return' goes on without a text that fails"
+        )
 
 
 class UnknownSequence(DraftwoodError, LookupError):

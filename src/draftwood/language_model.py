@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack, overload
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import closing
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from draftwood.batch import Request, decode_batch
+from draftwood.batch import decode_batch
 from draftwood.budget.spender import Spender
 from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds, as_tokens
-from draftwood.drafters.seeded import Foresight
-from draftwood.errors import InvalidOption, InvalidTokens
-from draftwood.protocols import BatchDrafter, Drafter, Paired, Partner, Step, Verifier
+from draftwood.drafting import Drafters, Drafting
+from draftwood.errors import DraftwoodError, GenerationFailed, InvalidOption, InvalidTokens
+from draftwood.generation import Generation, Run, refused
+from draftwood.options import BatchOptions, Cost, Options, Settings, takes
+from draftwood.progress import progress_bar
+from draftwood.protocols import BatchDrafter, Drafter, Partner, Step, Verifier
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
-from draftwood.targets.transformers.generation_config import GenerationSettings
-from draftwood.text.stop import Stop
+from draftwood.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.text.stream import TextStream
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
@@ -44,164 +46,174 @@ Prompts: TypeAlias = (
 """Several prompts of one kind."""
 
 
-class Options(TypedDict, total=False):
-    """How to generate; every option may be left out.
-
-    max_tokens: None: until the model ends; left out, the model's own generation config decides, or
-    256. temperature: 0 is greedy; left out, it is 0 unless the model's generation config says
-    `do_sample`. top_k, top_p, min_p, repetition_penalty: as `Sampling` defines them; where one is
-    left out, the model's generation config decides, and top_k is 50 where that is silent, as in
-    `generate` of transformers. seed: of the text at temperature > 0, the same with every drafter
-    and with none; in [0, 2**64); left out, a new one is chosen.
-    stop: strings that end the text, which ends before them. namespace: what is learned from this
-    text is drafted only there. chat: whether a text prompt is put into the model's chat template;
-    left out, it is where the model has one. on_step: called with each step. max_batch: of several
-    prompts, how many go through the model at once; 8.
-    """
-
-    max_tokens: int | None
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float | None
-    seed: int | None
-    stop: Sequence[str]
-    namespace: str
-    chat: bool | None
-    on_step: Callable[[Step], object] | None
-    max_batch: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Generation:
-    """What was generated.
-
-    tokens: int32, the end token included. finish: "stop" (end token or stop string), "length"
-    (max_tokens) or "context" (the model's limit). seed: what the text was drawn with; None for
-    greedy text.
-    """
-
-    text: str
-    tokens: TokenIds
-    finish: str
-    stats: Stats
-    prompt_tokens: int
-    seed: int | None = None
-
-
 class LanguageModel:
     """A model, its tokenizer and a drafter that learns from whatever is generated.
 
-    Several threads may generate at once where the drafter and the model allow it. `stats` holds
-    the figures of all that was generated, unfinished texts included.
+    Several threads and tasks may generate at once where the drafter and the model allow it. `stats`
+    holds the figures of all that was generated, unfinished texts included. `close`, or the end of a
+    `with` block, gives the drafter's files and the model back.
 
-    tokenizer: of the transformers library, or like one. budget: the most a draft may hold (None:
-    64 nodes), or a spender that cuts drafts to what pays, such as `Spending`. end_tokens: ids that
-    end a text; None: those that the model's generation config names, else the tokenizer's.
-    foresight: at temperature > 0, let drafts look up the noise of the seed while that pays
-    (`Foresight`); in batches only where the drafter has no call for all.
+    tokenizer: of the transformers library, or like one. drafter: a spec, a drafter of your own, or
+    `Drafters`, which have cost, budget and foresight of their own. cost: what a drafted token costs
+    where the spec does not say: "auto" (measured), a part of a plain step, or None: drafts are not
+    cut to what pays. budget: the most a draft may hold (None: 64 nodes), or a spender of your own,
+    such as `Spending`. end_tokens: ids that end a text; None: those that the model's generation
+    config names, else the tokenizer's. foresight: at temperature > 0, let drafts look up the noise
+    of the seed while that pays (`Foresight`); in batches only where the drafter has no call for
+    all. name: what `repr` calls the model.
     """
 
     def __init__(
         self,
         target: TransformersTarget,
         tokenizer: Any,
-        drafter: Drafter,
+        drafter: str | Drafter | Drafters,
         *,
+        cost: Cost = None,
         budget: Budget | Spender | None = None,
         end_tokens: Collection[int] | None = None,
         foresight: bool = True,
+        name: str | None = None,
     ) -> None:
         self.target = target
         self.tokenizer = tokenizer
-        self.drafter = drafter
-        self.foresight = Foresight(drafter) if foresight else None
-        self.budget = budget
-        if isinstance(drafter, Paired):
-            drafter.pair(_partner(target, tokenizer))
+        self.name = type(target.model).__name__ if name is None else name
+        if not isinstance(drafter, Drafters):
+            drafter = Drafters(drafter, cost=cost, budget=budget, foresight=foresight)
+        self.drafters = drafter
+        self.drafters.pair(_partner(target, tokenizer))
         self.stats = Stats()
-        self.own = GenerationSettings(target.model)
-        if end_tokens is None:
-            end_tokens = self.own.end_tokens
-        self.end_tokens = _end_tokens(tokenizer) if end_tokens is None else end_tokens
-        self.own.check(self.end_tokens)
+        self.end_tokens = _end_tokens(target, tokenizer) if end_tokens is None else end_tokens
         self._stats_lock = Lock()
 
-    @overload
-    def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Generation: ...
+    @property
+    def drafter(self) -> Drafter:
+        """The drafter of calls that name none."""
+        return self.drafters.default
 
     @overload
-    def generate(self, prompt: Prompts, **options: Unpack[Options]) -> list[Generation]: ...
+    def generate(
+        self, prompt: Prompt, *, n: None = None, **options: Unpack[BatchOptions]
+    ) -> Generation: ...
 
-    def generate(self, prompt: Any, **options: Unpack[Options]) -> Any:
-        """Generate to the end; for a list of prompts, a list in the same order.
+    @overload
+    def generate(
+        self, prompt: Prompt, *, n: int, **options: Unpack[BatchOptions]
+    ) -> list[Generation]: ...
 
-        Several prompts go through the model together, `max_batch` at once, and give the texts that
-        each would give by itself; prompt number i (from 0) is drawn with `seed` + i. Caches then
+    @overload
+    def generate(
+        self, prompt: Prompts, *, n: None = None, **options: Unpack[BatchOptions]
+    ) -> list[Generation]: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompts, *, n: int, **options: Unpack[BatchOptions]
+    ) -> list[list[Generation]]: ...
+
+    @takes(BatchOptions)
+    def generate(self, prompt: Any, **options: Any) -> Any:
+        """Generate to the end.
+
+        One prompt gives a `Generation`, a list of prompts a list in the same order; with `n`, each
+        prompt gives a list of `n`. The options are explained at `draftwood.Options`.
+
+        Several texts go through the model together, `max_batch` at once, and are those that each
+        would be by itself; text number i of all (from 0) is drawn with `seed` + i. Caches then
         hold up to 2 * (longest prompt + text + draft) tokens for each of the `max_batch`, at
         2 * layers * key-value heads * head size numbers a token (`TransformersBatch` has it all).
 
         Raises:
             InvalidTokens: for an empty prompt, or token ids that the model does not have.
-            InvalidOption: for an option outside its range.
-            ContextTooLong: for a prompt that leaves no room in the model's context.
+            InvalidOption: for an option of a wrong type or outside its range.
+            ContextTooLong: for a prompt that leaves no room in the model's context. These three
+                come before anything is generated.
+            GenerationFailed: where one of several texts fails on its way; it holds the finished
+                ones. `errors="return"` goes on with the others instead.
         """
-        if _is_several(prompt):
-            return self._generate_all(prompt, options)
-        run = _Run(self, prompt, options)
-        for step in run.steps():
-            run.take(step)
-        return run.generation()
+        return self._generate(prompt, Settings.of(options))
 
-    def _generate_all(self, prompts: Sequence[Prompt], options: Options) -> list[Generation]:
-        seed = options.get("seed")
-        runs = [
-            _Run(
-                self,
-                prompt,
-                options if seed is None else {**options, "seed": seed + number},
-                batched=True,
-            )
-            for number, prompt in enumerate(prompts)
-        ]
-        for run in runs:
-            self.target.admit(run.prompt)
-        steps = decode_batch(
-            self.target,
-            self.drafter,
-            [run.request for run in runs],
-            max_batch=min(options.get("max_batch", 8), len(runs)),
-            budget=self.budget,
+    @overload
+    async def agenerate(
+        self, prompt: Prompt, *, n: None = None, **options: Unpack[BatchOptions]
+    ) -> Generation: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: Prompt, *, n: int, **options: Unpack[BatchOptions]
+    ) -> list[Generation]: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: Prompts, *, n: None = None, **options: Unpack[BatchOptions]
+    ) -> list[Generation]: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: Prompts, *, n: int, **options: Unpack[BatchOptions]
+    ) -> list[list[Generation]]: ...
+
+    @takes(BatchOptions)
+    async def agenerate(self, prompt: Any, **options: Any) -> Any:
+        """`generate` for asyncio, in a thread.
+
+        When the waiting task is canceled, generation ends after the step that is being made, which
+        is waited for.
+        """
+        settings, canceled = Settings.of(options), Event()
+        return await in_thread(
+            lambda: self._generate(prompt, settings, canceled), canceled=canceled.set
         )
-        for number, step in steps:
-            runs[number].take(step)
-        return [run.generation() for run in runs]
 
-    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
-        """The same text in pieces, as it comes; raises what `generate` raises."""
-        return filter(None, _Run(self, prompt, options).pieces())
+    @takes(Options)
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> GenerationStream:
+        """The same text in pieces, as it comes.
 
-    def encode(self, prompt: Prompt, *, chat: bool | None = None) -> TokenIds:
+        Iterate over what is returned; afterwards its `generation` holds finish reason, tokens and
+        figures. Raises what `generate` raises.
+        """
+        settings = Settings.of(options, several=False)
+        drafting = self._drafting(settings)
+        run = self._run(self._encoded(prompt, settings), settings, drafting)
+        return GenerationStream(run, self._counted(run, drafting))
+
+    @takes(Options)
+    def astream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerationStream:
+        """`stream` for `async for`; each step is made in a thread."""
+        return AsyncGenerationStream(self.stream(prompt, **options))
+
+    def encode(
+        self,
+        prompt: Prompt,
+        *,
+        chat: bool | None = None,
+        tools: Sequence[Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> TokenIds:
         """The token ids of a prompt.
+
+        chat: whether text is put into the chat template; None: where there is one. tools,
+        chat_template_kwargs: passed on to the template.
 
         Raises:
             InvalidTokens: for ids that the model does not have.
-            InvalidOption: for chat turns where the model has no chat template.
+            InvalidOption: for something that is no prompt, and for chat turns or tools where the
+                model has no chat template, or one that refuses them.
         """
+        turns = _turns(prompt)
         template = getattr(self.tokenizer, "chat_template", None) is not None
         if isinstance(prompt, str) and (template if chat is None else chat):
-            prompt = [{"role": "user", "content": prompt}]
-        if isinstance(prompt, str):
-            ids = self.tokenizer(prompt)["input_ids"]
-        elif len(prompt) and isinstance(prompt[0], Mapping):
+            turns = [{"role": "user", "content": prompt}]
+        if turns is not None:
             if not template:
                 raise InvalidOption("the model has no chat template; give the prompt as text")
-            ids = self.tokenizer.apply_chat_template(
-                list(prompt), add_generation_prompt=True, tokenize=True, return_dict=False
+            ids = self._templated(turns, tools, chat_template_kwargs or {})
+        elif tools is not None:
+            raise InvalidOption(
+                "tools are given with a prompt that goes into no chat template; give chat turns"
             )
         else:
-            ids = prompt
+            ids = self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
         return as_tokens(ids, vocab_size=self.target.vocab_size)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -211,128 +223,263 @@ class LanguageModel:
         )
         return text
 
-    def sampling(
-        self, options: Options, prompt: TokenIds | None = None, max_tokens: int | None = 256
-    ) -> Sampling:
-        """The law that `options` ask for, completed by the model's generation config.
-
-        prompt, max_tokens: of the text, on which some keys of the config depend.
-        """
-        return self.own.sampling(
-            as_tokens([0]) if prompt is None else prompt,
-            max_tokens=max_tokens,
-            end_tokens=self.end_tokens,
-            temperature=options.get("temperature"),
-            top_k=options.get("top_k"),
-            top_p=options.get("top_p"),
-            min_p=options.get("min_p"),
-            repetition_penalty=options.get("repetition_penalty"),
-        )
+    def sampling(self, settings: Settings) -> Sampling:
+        """The law that the options ask for, completed by the model's generation config."""
+        if settings.sampling is not None:
+            return settings.sampling
+        own = self.target.model.generation_config
+        chosen = {}
+        for name, value in settings.laws.items():
+            value = getattr(own, name, None) if value is None else value
+            if value is not None:
+                chosen[name] = value
+        return Sampling(temperature=settings.temperature, **chosen)
 
     def close(self) -> None:
-        """End the drafter and the target, which gives back files and locks; not used again."""
+        """End the drafters and the target, which gives back files and locks; not used again."""
         try:
-            self.drafter.close()
+            self.drafters.close()
         finally:
             self.target.close()
 
-    def __enter__(self) -> LanguageModel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        cost = self.drafters.default_cost
+        return f"LanguageModel({self.name}, drafter={self.drafters.name}, cost={cost!r})"
 
-class _Run:
-    """One generation on its way: its settings are checked when it is made."""
+    def _generate(self, prompt: Any, settings: Settings, canceled: Event | None = None) -> Any:
+        """`generate` with checked options; once `canceled` is set it ends with what there is."""
+        several, count = _is_several(prompt), settings.n or 1
+        done = self._texts(list(prompt) if several else [prompt], count, settings, canceled)
+        if settings.n is None:
+            return done if several else done[0]
+        each = [done[at : at + count] for at in range(0, len(done), count)]
+        return each if several else each[0]
 
-    def __init__(
-        self, model: LanguageModel, prompt: Prompt, options: Options, *, batched: bool = False
+    def _texts(
+        self, prompts: Sequence[Any], count: int, settings: Settings, canceled: Event | None
+    ) -> list[Generation]:
+        """`count` texts of each prompt, in order."""
+        drafting = self._drafting(settings)
+        batched = len(prompts) * count > 1
+        texts: list[Run | Generation] = []
+        for prompt in prompts:
+            try:
+                ids = self._encoded(prompt, settings)
+            except DraftwoodError as error:
+                if settings.errors == "raise":
+                    raise
+                texts += [refused(error, settings) for _ in range(count)]
+                continue
+            for _ in range(count):
+                number = len(texts)
+                texts.append(self._run(ids, settings, drafting, number=number, batched=batched))
+        runs = [each for each in texts if isinstance(each, Run)]
+        self._finish(runs, len(texts), settings, drafting, canceled)
+        done = [each if isinstance(each, Generation) else each.generation() for each in texts]
+        if settings.errors == "raise":
+            _raise_failure(done)
+        return done
+
+    def _finish(
+        self,
+        runs: Sequence[Run],
+        total: int,
+        settings: Settings,
+        drafting: Drafting,
+        canceled: Event | None,
     ) -> None:
-        unknown = options.keys() - Options.__annotations__.keys()
-        if unknown:
-            raise InvalidOption(
-                f"no option is named {min(unknown)!r}; choose from "
-                + ", ".join(sorted(Options.__annotations__))
-            )
-        self.prompt = model.encode(prompt, chat=options.get("chat"))
-        if not len(self.prompt):
-            raise InvalidTokens("the prompt has 0 tokens; give at least one character")
-        max_tokens = (
-            options["max_tokens"]
-            if "max_tokens" in options
-            else model.own.max_tokens(len(self.prompt), 256)
-        )
-        sampling = model.sampling(options, self.prompt, max_tokens)
-        self.seed: int | None = None
-        verifier: Verifier = Greedy(sampling)
-        drafter: Drafter | None = None
-        shared = isinstance(model.drafter, BatchDrafter)
-        if not sampling.greedy:
-            seed = options.get("seed")
-            self.seed = new_seed() if seed is None else seed
-            noise = GumbelNoise(self.seed)
-            verifier = SharedGumbel(noise, sampling)
-            if model.foresight is not None and not (shared and batched):
-                drafter = model.foresight.under(noise)
-        self._model = model
-        self._on_step = options.get("on_step")
-        self._taken: list[Step] = []
-        stops = (*options.get("stop", ()), *model.own.stop_strings)
-        self._text = TextStream(model.decode, stops)
-        self.request = Request(
-            self.prompt,
-            verifier,
-            Stop(max_tokens, model.end_tokens, (self._text,)),
-            options.get("namespace", ""),
-            drafter,
-        )
+        """Generate all texts; an error ends its own text, or, with errors="raise", all."""
+        if not runs:
+            return
+        size = min(settings.max_batch, len(runs))
+        left = len(runs)
+        with (
+            progress_bar(total, shown=settings.progress) as advance,
+            closing(self._steps(runs, size, drafting)) as steps,
+        ):
+            advance(total - left)
+            try:
+                for number, step in steps:
+                    run = runs[number]
+                    self._count(run, step, drafting.plain_seconds(min(size, left)))
+                    if run.finish is not None:
+                        left -= 1
+                        advance(1)
+                    if run.error is not None and settings.errors == "raise":
+                        return
+                    if canceled is not None and canceled.is_set():
+                        return
+            except Exception as error:
+                for run in runs:
+                    if run.finish is None:
+                        run.fail(error)
 
-    def steps(self) -> Iterator[Step]:
-        """Generate this prompt by itself."""
-        request = self.request
-        return decode(
-            self._model.target,
-            request.drafter or self._model.drafter,
+    def _steps(
+        self, runs: Sequence[Run], size: int, drafting: Drafting
+    ) -> Generator[tuple[int, Step], None, None]:
+        """The steps of all texts, each with the number of its text; up to `size` share a pass."""
+        if len(runs) > 1:
+            yield from decode_batch(
+                self.target,
+                drafting.drafter,
+                [run.request for run in runs],
+                max_batch=size,
+                budget=drafting.budget,
+            )
+            return
+        request = runs[0].request
+        for step in decode(
+            self.target,
+            request.drafter or drafting.drafter,
             request.verifier,
-            self.prompt,
-            budget=self._model.budget,
+            request.prompt,
+            budget=drafting.budget,
             stop=request.stop,
             namespace=request.namespace,
+            prediction=request.prediction,
+        ):
+            yield 0, step
+
+    def _counted(self, run: Run, drafting: Drafting) -> Generator[Step, None, None]:
+        """The steps of one text, entered into all figures."""
+        with closing(self._steps([run], 1, drafting)) as steps:
+            for _, step in steps:
+                self._count(run, step, drafting.plain_seconds())
+                yield step
+
+    def _count(self, run: Run, step: Step, plain: float | None) -> None:
+        """Enter a step into the figures of its text and of the model. plain: see `Stats.add`."""
+        with self._stats_lock:
+            self.stats.add(step, first=run.first, plain=plain)
+        run.take(step, plain)
+
+    def _drafting(self, settings: Settings) -> Drafting:
+        return self.drafters.choose(settings.drafter, cost=settings.cost, nodes=settings.nodes)
+
+    def _encoded(self, prompt: Any, settings: Settings) -> TokenIds:
+        """The prompt's ids, once it is sure that the target takes them."""
+        ids = self.encode(
+            prompt,
+            chat=settings.chat,
+            tools=settings.tools,
+            chat_template_kwargs=settings.chat_template_kwargs,
+        )
+        if not len(ids):
+            raise InvalidTokens("the prompt has 0 tokens; give at least one character")
+        self.target.admit(ids)
+        return ids
+
+    def _run(
+        self,
+        prompt: TokenIds,
+        settings: Settings,
+        drafting: Drafting,
+        *,
+        number: int = 0,
+        batched: bool = False,
+    ) -> Run:
+        """Text number `number` of a call, ready to be generated."""
+        sampling = self.sampling(settings)
+        seed: int | None = None
+        verifier: Verifier = Greedy(sampling)
+        drafter: Drafter | None = None
+        if not sampling.greedy:
+            seed = new_seed() if settings.seed is None else (settings.seed + number) % 2**64
+            noise = GumbelNoise(seed)
+            verifier = SharedGumbel(noise, sampling)
+            shared = batched and isinstance(drafting.drafter, BatchDrafter)
+            if drafting.foresight is not None and not shared:
+                drafter = drafting.foresight.under(noise)
+        ends = frozenset(self.end_tokens).union(settings.stop_token_ids)
+        text = TextStream(self.decode, settings.stops)
+        return Run(
+            prompt,
+            verifier,
+            text,
+            ends,
+            settings,
+            seed=seed,
+            drafter=drafter,
+            prediction=self._prediction(settings.prediction),
         )
 
-    def take(self, step: Step) -> None:
-        """Count a step."""
-        self._taken.append(step)
-        with self._model._stats_lock:
-            self._model.stats.add(step)
-        if self._on_step is not None:
-            self._on_step(step)
+    def _prediction(self, prediction: Any) -> tuple[TokenIds, ...]:
+        """Likely answers as token ids."""
+        if prediction is None:
+            return ()
+        texts = prediction if _is_several(prediction) else [prediction]
+        found = [
+            self.tokenizer(each, add_special_tokens=False)["input_ids"]
+            if isinstance(each, str)
+            else each
+            for each in texts
+        ]
+        ids = (as_tokens(each, vocab_size=self.target.vocab_size) for each in found)
+        return tuple(each for each in ids if len(each))
 
-    def pieces(self) -> Iterator[str]:
-        """The text after each step, pieces that may be empty."""
-        for step in self.steps():
-            self.take(step)
-            yield self._text.take()
-        yield self._text.finish()
+    def _templated(
+        self, turns: Sequence[Message], tools: Sequence[Any] | None, options: Mapping[str, Any]
+    ) -> Any:
+        given = {"add_generation_prompt": True, **options}
+        if tools is not None:
+            given["tools"] = list(tools)
+        try:
+            return self.tokenizer.apply_chat_template(
+                list(turns), **given, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # a template raises what its author chose
+            raise InvalidOption(
+                f"the chat template refuses these turns ({_first_line(error)}); change the turns, "
+                "tools or chat_template_kwargs"
+            ) from error
 
-    def generation(self) -> Generation:
-        """What was generated, once it has ended."""
-        return Generation(
-            text=self._text.finish(),
-            tokens=np.concatenate([step.tokens for step in self._taken]),
-            finish=self._taken[-1].finish or "stop",
-            stats=Stats.of(self._taken),
-            prompt_tokens=len(self.prompt),
-            seed=self.seed,
-        )
+
+def _raise_failure(done: Sequence[Generation]) -> None:
+    """Raise the first error, with the finished texts where there are several."""
+    for number, each in enumerate(done):
+        if each.error is None:
+            continue
+        if len(done) == 1:
+            raise each.error
+        raise GenerationFailed(number, each.error, done) from each.error
 
 
 def _is_several(prompt: Any) -> bool:
     """Whether it is a list of prompts: of texts, of chats, of lists or arrays of ids."""
-    if isinstance(prompt, (str, np.ndarray)) or not len(prompt):
+    if isinstance(prompt, (str, bytes, np.ndarray)) or not isinstance(prompt, Sequence):
         return False
-    return isinstance(prompt[0], (np.ndarray, Sequence))
+    return bool(prompt) and isinstance(prompt[0], (str, np.ndarray, Sequence))
+
+
+def _turns(prompt: Any) -> Sequence[Message] | None:
+    """The turns of a chat; None for text and token ids.
+
+    Raises:
+        InvalidOption: for something that is none of these.
+    """
+    if isinstance(prompt, str):
+        return None
+    if isinstance(prompt, (Mapping, bytes)) or not isinstance(prompt, (Sequence, np.ndarray)):
+        if not hasattr(prompt, "__array__"):
+            raise InvalidOption(
+                f"the prompt is {type(prompt).__name__}; give text, a list of chat turns, or a "
+                "list of token ids"
+            )
+        return None
+    if isinstance(prompt, np.ndarray) or not any(isinstance(each, Mapping) for each in prompt):
+        return None
+    for number, turn in enumerate(prompt):
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
+            raise InvalidOption(
+                f'turn {number} of the chat has no role; write {{"role": "user", "content": "..."}}'
+            )
+    return prompt
 
 
 def new_seed() -> int:
@@ -340,13 +487,19 @@ def new_seed() -> int:
     return secrets.randbits(31)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
+
+
 def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:
     vocab = getattr(tokenizer, "get_vocab", None)
     return Partner(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
 
 
-def _end_tokens(tokenizer: Any) -> frozenset[int]:
-    ids = getattr(tokenizer, "eos_token_id", None)
+def _end_tokens(target: TransformersTarget, tokenizer: Any) -> frozenset[int]:
+    ids = target.model.generation_config.eos_token_id
+    if ids is None:
+        ids = getattr(tokenizer, "eos_token_id", None)
     if ids is None:
         return frozenset()
     return frozenset([ids] if isinstance(ids, int) else ids)

@@ -9,52 +9,96 @@ print(llm.stats)
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 from draftwood.budget.measured import MeasuredCost
-from draftwood.budget.spending import Spending
 from draftwood.draft import Budget
-from draftwood.drafters.catalog import Service, make_service
-from draftwood.language_model import Generation, LanguageModel, Options
-from draftwood.protocols import Drafter
+from draftwood.drafting import Drafters
+from draftwood.generation import Generation
+from draftwood.language_model import LanguageModel
+from draftwood.options import CostOption, Options, cost_of
+from draftwood.protocols import Drafter, Target
 from draftwood.targets.transformers.load import read_model
 
 __all__ = ["Generation", "LanguageModel", "Options", "load"]
 
+_SWEEP_SECONDS: Final = 0.5
+"""No pass of a sweep over one batch size begins later than this after its first one."""
+
+_QUICK: Final = 0.02
+"""Seconds of a plain step up to which passes over several sequences are timed beforehand, too."""
+
 
 def load(
-    model: str | Path,
+    model: str | Path | Any,
     drafter: str | Drafter = "recall",
     *,
+    cost: CostOption = "auto",
+    tokenizer: Any = None,
     device: str | None = None,
     dtype: str | None = None,
     attention: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    device_map: Any = None,
+    quantization_config: Any = None,
     budget: Budget | None = None,
 ) -> LanguageModel:
-    """A causal language model from a folder or the Hugging Face Hub, with a drafter.
+    """A causal language model, with a drafter.
 
+    model: a folder, a name on the Hugging Face Hub, a `.gguf` file (extra `gguf`), "demo" for the
+    bundled model, or a model object of the transformers library, with its `tokenizer`.
     drafter: a spec such as "recall", "suffix:mode=tree" or "none", or a drafter of your own.
-    device: "cpu", "cuda" or "cuda:1"; None: CUDA where there is one. dtype: "float32", "bfloat16",
-    "float16" or "auto" (as stored); None: "auto" on CUDA, float32 on a CPU. attention: "sdpa" or
-    "eager"; None: the model's choice. budget: the most a draft may hold; None: 64 nodes.
-
-    With `cost` in the spec, drafts are cut to what pays and drafting is switched off where it does
-    not: "recall:cost=auto" measures what verification costs, for up to a second here and then
-    while it generates; "suffix:cost=0.01" is told.
+    cost: what a drafted token costs, where the spec does not say (`recall:cost=none`): "auto":
+    measured, for up to a second here and then while it generates; a part of a plain step, such as
+    0.01; None or "none": drafts are not cut to what pays. The text is the same with all of them.
+    tokenizer: in place of the model's own. device: "cpu", "cuda" or "cuda:1"; None: CUDA where
+    there is one. dtype: "float32", "bfloat16", "float16" or "auto" (as stored); None: "auto" on
+    CUDA, float32 on a CPU. attention: "sdpa" or "eager"; None: the model's choice. revision,
+    trust_remote_code, device_map, quantization_config: passed on to transformers. budget: the most
+    a draft may hold; None: 64 nodes.
 
     Raises:
-        InvalidSpec: for an unknown drafter or option.
-        MissingExtra: where torch or transformers is not installed.
+        InvalidSpec, InvalidOption: for an unknown drafter, or an option outside its range.
+        MissingExtra: where torch, transformers or gguf is not installed.
         ModelNotFound: for a path that holds no model, or a name that cannot be reached.
         UnsupportedModel: for a model whose drafts could not be verified exactly.
+        PairMismatch, TokenizerMismatch: for a drafter or a history of another tokenizer.
     """
-    service = make_service(drafter) if isinstance(drafter, str) else Service(drafter)
-    spender = None if service.cost is None else Spending.of(service.cost, limit=budget)
-    network, tokenizer = read_model(model, device=device, dtype=dtype, attention=attention)
-    from draftwood.targets.transformers.target import TransformersTarget
-
-    target = TransformersTarget(network)
-    if spender is not None and isinstance(spender.cost, MeasuredCost):
-        spender.cost.sweep(
-            target, [0] * 32, sizes=(0, 2, 8, 24), batches=(1, 8), rounds=3, seconds=1.0
+    drafters = Drafters(drafter, cost=cost_of("cost", cost), budget=budget)
+    try:
+        network, tokenizer = read_model(
+            model,
+            tokenizer=tokenizer,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            device_map=device_map,
+            quantization_config=quantization_config,
         )
-    return LanguageModel(target, tokenizer, service.drafter, budget=spender or budget)
+        from draftwood.targets.transformers.target import TransformersTarget
+
+        target = TransformersTarget(network)
+        if drafters.default_cost == "auto":
+            _sweep(drafters.measured, target)
+        name = str(model) if isinstance(model, (str, Path)) else None
+        return LanguageModel(target, tokenizer, drafters, name=name)
+    except BaseException:
+        drafters.close()
+        raise
+
+
+def _sweep(cost: MeasuredCost, target: Target) -> None:
+    """Time a few passes, so that the first steps know what a drafted token costs."""
+    for batch in (1, 8):
+        if batch == 1 or cost.seconds(0) < _QUICK:
+            cost.sweep(
+                target,
+                [0] * 32,
+                sizes=(0, 2, 8, 24),
+                batches=(batch,),
+                rounds=3,
+                seconds=_SWEEP_SECONDS,
+            )

@@ -9,15 +9,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from draftwood.markup import figures_html
 from draftwood.protocols import Step
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Stats:
     """Counts over steps, of one sequence or many. Not thread-safe: one writer.
 
     accepted_by_position[d] / drafted_by_position[d]: steps whose accepted path / draft is deeper
-    than d tokens.
+    than d tokens. What follows leaves the first step of each sequence out, since it computes the
+    prompt. later_tokens, later_seconds: of all other steps. plain_steps, plain_seconds: of those
+    among them without a draft. priced_tokens, priced_seconds: tokens for which the time of a plain
+    step was told (`add`), and the sum of those times.
     """
 
     sequences: int = 0
@@ -32,17 +36,27 @@ class Stats:
     observe_seconds: float = 0.0
     accepted_by_position: list[int] = field(default_factory=list)
     drafted_by_position: list[int] = field(default_factory=list)
+    later_tokens: int = 0
+    later_seconds: float = 0.0
+    plain_steps: int = 0
+    plain_seconds: float = 0.0
+    priced_tokens: int = 0
+    priced_seconds: float = 0.0
 
     @classmethod
     def of(cls, steps: Iterable[Step]) -> Stats:
         """The figures of one sequence's steps."""
         stats = cls()
-        for step in steps:
-            stats.add(step)
+        for number, step in enumerate(steps):
+            stats.add(step, first=not number)
         return stats
 
-    def add(self, step: Step) -> None:
-        """Count one step."""
+    def add(self, step: Step, *, first: bool = False, plain: float | None = None) -> None:
+        """Count one step.
+
+        first: whether it is its sequence's first, which computes the prompt. plain: seconds that a
+        plain step would have taken at this point, where a cost curve tells.
+        """
         accepted = len(step.verdict.path)
         self.steps += 1
         self.tokens += len(step.tokens)
@@ -56,6 +70,16 @@ class Stats:
         self.sequences += step.finish is not None
         _count_below(self.accepted_by_position, accepted)
         _count_below(self.drafted_by_position, step.draft.height)
+        if first:
+            return
+        self.later_tokens += len(step.tokens)
+        self.later_seconds += step.seconds.total
+        if plain is not None:
+            self.priced_tokens += len(step.tokens)
+            self.priced_seconds += len(step.tokens) * plain
+        if not len(step.draft):
+            self.plain_steps += 1
+            self.plain_seconds += step.seconds.score + step.seconds.verify
 
     @property
     def tokens_per_step(self) -> float:
@@ -83,11 +107,18 @@ class Stats:
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
-    def seconds_saved(self) -> float:
-        """Estimate: what one-token steps at this run's mean target pass would have added."""
-        return (self.tokens - self.steps) * self.score_seconds / max(self.steps, 1) - (
-            self.draft_seconds + self.observe_seconds
-        )
+    def seconds_saved(self) -> float | None:
+        """Seconds that plain decoding would have taken more; None: a plain step's are not known.
+
+        A plain step's time for each token, less what the steps took, drafting included; the first
+        step of each sequence left out. A plain step is priced as `add` was told, else at the mean
+        of the plain steps that were made. Negative where drafting cost more than it brought.
+        """
+        unpriced = self.later_tokens - self.priced_tokens
+        if unpriced and not self.plain_steps:
+            return None
+        mean = self.plain_seconds / self.plain_steps if unpriced else 0.0
+        return self.priced_seconds + unpriced * mean - self.later_seconds
 
     def as_dict(self) -> dict[str, Any]:
         """The figures by name, ready for JSON."""
@@ -100,14 +131,34 @@ class Stats:
             "accepted_by_position": list(self.accepted_by_position),
             "drafted_by_position": list(self.drafted_by_position),
             "seconds": self.seconds,
+            "seconds_saved": self.seconds_saved,
         }
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.tokens} tokens in {self.steps} steps, {self.tokens_per_step:.2f} a step; "
-            f"{self.acceptance_rate:.0%} of {self.drafted} drafted tokens accepted, "
-            f"about {self.seconds_saved:.1f} s saved"
+            f"{self.acceptance_rate:.0%} of {self.drafted} drafted tokens accepted"
         )
+        saved = self.seconds_saved
+        if saved is None:
+            return text
+        return f"{text}, about {abs(saved):.1f} s {'lost' if saved < -0.05 else 'saved'}"
+
+    def __repr__(self) -> str:
+        return f"Stats({self})"
+
+    def _repr_html_(self) -> str:
+        """The figures as a table, for notebooks."""
+        rows = {
+            "tokens": f"{self.tokens:,} in {self.steps:,} steps",
+            "tokens per step": f"{self.tokens_per_step:.2f}",
+            "accepted": f"{self.acceptance_rate:.0%} of {self.drafted:,} drafted tokens",
+            "tokens per second": f"{self.tokens_per_second:,.0f}",
+        }
+        if self.seconds_saved is not None:
+            rows["seconds saved"] = f"{self.seconds_saved:.1f}"
+        shares = [accepted / max(self.steps, 1) for accepted in self.accepted_by_position]
+        return figures_html(rows, shares, "steps that accepted more than so many tokens")
 
 
 def _count_below(counts: list[int], depth: int) -> None:

@@ -152,6 +152,11 @@ class Spending:
         """The pace over that of plain decoding, as it is now believed to be at a batch size."""
         return self._regime(batch).pace
 
+    def plain_seconds(self, batch: int = 1) -> float | None:
+        """Seconds of a plain step at a batch size; None where no pass of that size was timed."""
+        seconds = self._regime(batch).plain_seconds
+        return seconds if seconds < float("inf") else None
+
     def drafting(self, batch: int = 1) -> bool:
         """Whether drafting is on at a batch size."""
         return self._regime(batch).account.open

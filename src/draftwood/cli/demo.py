@@ -16,7 +16,7 @@ def demo(
         list[str] | None,
         typer.Option(
             help="A drafter spec, or chain, specinfer, gsd or blend of the bundled small model; "
-            "repeatable. [recall, recall:cost=auto, suffix linear and tree, lookup, and these four]"
+            "repeatable. [recall, recall:cost=none, suffix linear and tree, lookup, and these four]"
         ),
     ] = None,
     requests: Annotated[int, typer.Option(help="Questions to answer, 4 to 5 calls each.")] = 40,

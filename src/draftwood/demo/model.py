@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_MODELS = Path(__file__).parent / "model"
+from draftwood.bundled import BUNDLED
 
 
 def target_path() -> Path:
     """The folder of the demo's target model, for `from_pretrained`."""
-    return _MODELS / "target"
+    return BUNDLED["demo"]
 
 
 def drafter_path() -> Path:
     """The folder of the demo's small drafting model."""
-    return _MODELS / "drafter"
+    return BUNDLED["demo-small"]

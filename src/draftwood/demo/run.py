@@ -13,26 +13,23 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from draftwood.budget.spending import Spending
-from draftwood.demo.model import drafter_path, target_path
 from draftwood.demo.workload import AgentRequest
 from draftwood.draft import TokenIds
-from draftwood.drafters.catalog import make_service
 from draftwood.load import Generation, LanguageModel, load
 from draftwood.stats import Stats
 
 PLAIN = "plain"
 SMALL_MODEL = {
-    "chain": "chain:model={small}",
-    "specinfer": "specinfer:model={small},widths=2x1x1x1x1x1x1x1",
-    "gsd": "gsd:model={small}",
-    "blend": "blend:first=recall,other=bestfirst:model={small}",
+    "chain": "chain:model=demo-small",
+    "specinfer": "specinfer:model=demo-small,widths=2x1x1x1x1x1x1x1",
+    "gsd": "gsd:model=demo-small",
+    "blend": "blend:first=recall,other=bestfirst:model=demo-small",
 }
 """Drafters of the bundled small model: what the demo calls them, and their specs."""
 
 DRAFTERS = (
     "recall",
-    "recall:cost=auto",
+    "recall:cost=none",
     "suffix:mode=linear",
     "suffix:mode=tree,alpha=4,floor=0,nodes=32",
     "lookup",
@@ -90,7 +87,7 @@ def load_demo(*, threads: int = 1) -> LanguageModel:
     else:
         torch.set_num_threads(threads)
         logging.disable_progress_bar()  # it would flash up for a model of a few megabytes
-    return load(target_path(), "none", device="cpu")
+    return load("demo", "none", device="cpu")
 
 
 def run_demo(
@@ -147,13 +144,11 @@ def run_demo(
 
 def spec_of(name: str) -> str:
     """The spec of a side: itself, or that of a drafter of the bundled small model."""
-    return SMALL_MODEL.get(name, name).replace("{small}", str(drafter_path()))
+    return SMALL_MODEL.get(name, name)
 
 
 def _with_drafter(model: LanguageModel, spec: str) -> LanguageModel:
-    service = make_service(spec)
-    spender = None if service.cost is None else Spending.of(service.cost)
-    return LanguageModel(model.target, model.tokenizer, service.drafter, budget=spender)
+    return LanguageModel(model.target, model.tokenizer, spec, cost="auto")
 
 
 def _timed(model: LanguageModel, prompt: TokenIds, max_tokens: int) -> tuple[Generation, float]:

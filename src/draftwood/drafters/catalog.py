@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from draftwood.budget.calibration import calibrated
+from draftwood.budget.calibration import Calibrated, calibrated
 from draftwood.drafters.mix.blend import Blend
 from draftwood.drafters.mix.hybrid import Hybrid
+from draftwood.drafters.none import NoDraft
+from draftwood.drafters.recall import RecallDrafter
+from draftwood.drafters.recycled import RecycledDrafter
 from draftwood.drafters.spec import build, parse
 from draftwood.errors import InvalidSpec
 from draftwood.protocols import Drafter
@@ -32,7 +35,7 @@ DRAFTERS: Final = {
 }
 """Spec name -> where its factory lives; imported when first asked for."""
 
-CALIBRATED: Final = frozenset({"recall", "recycled", "blend", "none"})
+ESTIMATING: Final = (RecallDrafter, RecycledDrafter, Blend, NoDraft, Calibrated)
 """Drafters whose confidence is an estimate of acceptance as it is."""
 
 SPENDING: Final = {"recall": {"nodes": "64", "floor": "0.001"}}
@@ -62,34 +65,52 @@ class Service:
     cost: float | Literal["auto"] | None = None
 
 
-def make_service(spec: str) -> Service:
+def make_service(spec: str, *, cost: float | Literal["auto"] | None = None) -> Service:
     """A drafter from its spec, in which any drafter may have the option `cost`.
 
-    `recall:cost=auto` or `suffix:mode=tree,cost=0.01`, for example. `Spending.of(service.cost)`
-    is what spends the drafts; see docs/budgets.md. With a cost, Recall's own limits are by default
-    wide ones (`SPENDING`), since the cut is made afterwards.
+    `recall:cost=auto`, `suffix:mode=tree,cost=0.01` or `lookup:cost=none`, for example.
+    `Spending.of(service.cost)` is what spends the drafts; see docs/budgets.md. With a cost,
+    Recall's own limits are by default wide ones (`SPENDING`), since the cut is made afterwards.
+
+    cost: where the spec says nothing about it. `none` drafts nothing, so that it has a cost only
+    where its spec says so.
 
     Raises:
-        InvalidSpec: as `make_drafter`, and for a cost that is neither "auto" nor 0 or more.
+        InvalidSpec: as `make_drafter`, and for a cost that is not "auto", "none", or 0 or more.
     """
     parsed = parse(spec)
-    cost = parsed.options.get("cost")
-    if cost is None:
-        return Service(make_drafter(spec))
-    given = {**SPENDING.get(parsed.name, {}), **parsed.options}
+    written = parsed.options.get("cost")
+    if written is not None:
+        cost = _cost(written, spec)
+    elif parsed.name == "none":
+        cost = None
+    given = dict(parsed.options)
+    if cost is not None:
+        given = {**SPENDING.get(parsed.name, {}), **given}
     options = ",".join(f"{key}={value}" for key, value in given.items() if key != "cost")
     drafter = make_drafter(f"{parsed.name}:{options}")
-    if parsed.name not in CALIBRATED:
-        drafter = calibrated(drafter)
-    if cost == "auto":
-        return Service(drafter, "auto")
+    return Service(drafter if cost is None else spendable(drafter), cost)
+
+
+def spendable(drafter: Drafter) -> Drafter:
+    """The drafter with confidence that is an estimate of acceptance; itself where it is so."""
+    return drafter if isinstance(drafter, ESTIMATING) else calibrated(drafter)
+
+
+def _cost(written: str, spec: str) -> float | Literal["auto"] | None:
+    if written == "auto":
+        return "auto"
+    if written.lower() == "none":
+        return None
     try:
-        part = float(cost)
+        part = float(written)
     except ValueError:
         part = -1.0
     if not 0.0 <= part < float("inf"):
-        raise InvalidSpec(f"cost={cost} in spec {spec!r} is no cost; use auto, or 0.01 of a step")
-    return Service(drafter, part)
+        raise InvalidSpec(
+            f"cost={written} in spec {spec!r} is no cost; use auto, none, or 0.01 of a step"
+        )
+    return part
 
 
 def make_hybrid(

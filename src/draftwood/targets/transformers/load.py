@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from draftwood.bundled import bundled
 from draftwood.errors import (
     BrokenModel,
     DraftwoodError,
@@ -38,7 +39,7 @@ def read_model(
 ) -> tuple[Any, Any]:
     """A causal language model in evaluation mode, and its tokenizer.
 
-    model: a folder, a Hub id (`owner/name`), a `.gguf` file on disk or of a Hub repository
+    model: a folder, a bundled model (`demo`), a Hub id (`owner/name`), a `.gguf` file on disk or of a Hub repository
     (`owner/name/file.gguf`), or a model object, which is returned as it is. tokenizer: an object,
     or where to find one; None: the one beside the weights. tokenizer_needed: where it is not, None
     stands for a tokenizer that is not there.
@@ -135,7 +136,7 @@ class _Source:
 
 def _source_of(model: str | Path) -> _Source:
     """The folder or Hub id, once it is sure that it is no mistyped path and its files are whole."""
-    name = str(model)
+    name = bundled(str(model))
     path = Path(name).expanduser()
     if path.is_dir():
         check_files(path, name)

@@ -1,0 +1,189 @@
+"""What a call drafts with: a drafter, the largest draft, and what a drafted token may cost."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, Literal
+
+from draftwood.budget.limited import Limited
+from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.spender import Spender
+from draftwood.budget.spending import Spending
+from draftwood.draft import Budget
+from draftwood.drafters.catalog import Service, make_service, spendable
+from draftwood.drafters.seeded import Foresight
+from draftwood.options import Cost
+from draftwood.protocols import Drafter, Paired, Partner
+
+_UNPRICED: Final = Budget(32, floor=0.005)
+"""The largest draft without a cost, of a drafter that was made to be cut to what pays."""
+
+_KEPT: Final = 16
+"""Drafters given to single calls whose budgets are remembered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drafting:
+    """What one call drafts with.
+
+    budget: the most that a draft may hold, or the spender that cuts drafts to what pays.
+    foresight: for text at temperature > 0, drafts that look up the noise of the seed; None: off.
+    """
+
+    drafter: Drafter
+    budget: Budget | Spender | None
+    foresight: Foresight | None
+
+    def plain_seconds(self, batch: int = 1) -> float | None:
+        """A sequence's share of a plain step of so many, in seconds; None: never measured."""
+        if not isinstance(self.budget, Spending):
+            return None
+        seconds = self.budget.plain_seconds(batch)
+        return None if seconds is None else seconds / batch
+
+
+class Drafters:
+    """The drafters that the calls of one model ask for; what they learn outlasts the call.
+
+    default: a spec or a drafter, for calls that name none. cost: see `make_service`, for drafters whose spec says nothing about it. budget: the
+    largest draft, or a spender of your own, which then holds for all drafters. foresight: whether
+    drafts look up the noise of a seed. measured: the cost of the target's passes where it is
+    "auto", shared by all drafters. Thread-safe.
+
+    Raises:
+        InvalidSpec, InvalidOption: for a spec that names nothing, or a value outside its range.
+        HistoryError: for a file of a drafter's that cannot be used.
+    """
+
+    def __init__(
+        self,
+        default: str | Drafter,
+        *,
+        cost: Cost = None,
+        budget: Budget | Spender | None = None,
+        foresight: bool = True,
+    ) -> None:
+        self.measured = MeasuredCost()
+        self._partner: Partner | None = None
+        self._default = default
+        self._cost = cost
+        self._budget = budget
+        self._foresight = foresight
+        self._lock = Lock()
+        self._named: dict[str, _Kept] = {}
+        self._given: dict[int, _Kept] = {}
+        self._own = self._kept(default)
+
+    @property
+    def default(self) -> Drafter:
+        """The default drafter: the one given, or the one that its spec names."""
+        return self._own.service.drafter if isinstance(self._default, str) else self._default
+
+    @property
+    def name(self) -> str:
+        """The default drafter's spec, or what kind of drafter it is."""
+        default = self._default
+        return repr(default) if isinstance(default, str) else type(default).__name__
+
+    @property
+    def default_cost(self) -> Cost:
+        """What a drafted token of the default drafter costs."""
+        return self._own.service.cost
+
+    def pair(self, partner: Partner) -> None:
+        """Make the drafters, those made later as well, ready for a target.
+
+        Raises:
+            PairMismatch, TokenizerMismatch: for a drafter that cannot work for it.
+        """
+        self._partner = partner
+        for kept in (self._own, *self._named.values()):
+            _pair(kept.service.drafter, partner)
+
+    def choose(
+        self,
+        drafter: str | Drafter | None = None,
+        *,
+        cost: Cost | Literal["loaded"] = "loaded",
+        nodes: int | None = None,
+    ) -> Drafting:
+        """What a call drafts with.
+
+        drafter: None: the default one. A spec that was named before means the same drafter again.
+        cost: "loaded": as the spec says, or else as for the default drafter. nodes: drafted tokens
+        a step at most; None: as for the default drafter.
+        """
+        with self._lock:
+            kept = self._own if drafter is None else self._kept(drafter)
+            wanted = kept.service.cost if cost == "loaded" else cost
+            return Drafting(
+                kept.service.drafter, self._budget_of(kept, wanted, nodes), kept.foresight
+            )
+
+    def close(self) -> None:
+        """End the default drafter and those that specs named; the others are their owner's."""
+        kept = [*self._named.values()]
+        if not isinstance(self._default, str):
+            kept.append(self._own)
+        with ExitStack() as stack:  # all are closed, whatever one of them raises
+            for each in kept:
+                stack.callback(each.service.drafter.close)
+
+    def _kept(self, drafter: str | Drafter) -> _Kept:
+        if isinstance(drafter, str):
+            kept = self._named.get(drafter)
+            if kept is None:
+                service = make_service(drafter, cost=self._cost)
+                kept = self._named[drafter] = self._new(service)
+            return kept
+        kept = self._given.pop(id(drafter), None)
+        if kept is None:
+            service = Service(drafter)
+            if self._cost is not None:
+                service = Service(spendable(drafter), self._cost)
+            kept = self._new(service)
+            if len(self._given) >= _KEPT:
+                del self._given[next(iter(self._given))]
+        self._given[id(drafter)] = kept  # the drafter lives as long, so its id is no other's
+        return kept
+
+    def _new(self, service: Service) -> _Kept:
+        if self._partner is not None:
+            _pair(service.drafter, self._partner)
+        return _Kept(service, Foresight(service.drafter) if self._foresight else None, {})
+
+    def _budget_of(self, kept: _Kept, cost: Cost, nodes: int | None) -> Budget | Spender | None:
+        given = self._budget
+        if given is not None and not isinstance(given, Budget):
+            return given if nodes is None else Limited(given, nodes)
+        if cost is None:
+            limit = given if kept.service.cost is None else _within(_UNPRICED, given)
+            return limit if nodes is None else Budget(nodes)
+        limit = given if nodes is None else Budget(nodes)
+        spender = kept.spenders.get((cost, limit))
+        if spender is None:
+            spender = Spending.of(cost, auto=self.measured, limit=limit)
+            kept.spenders[cost, limit] = spender
+        return spender
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """A drafter and what was made for it."""
+
+    service: Service
+    foresight: Foresight | None
+    spenders: dict[tuple[Cost, Budget | None], Spending]
+
+
+def _pair(drafter: Drafter, partner: Partner) -> None:
+    if isinstance(drafter, Paired):
+        drafter.pair(partner)
+
+
+def _within(budget: Budget, limit: Budget | None) -> Budget:
+    if limit is None:
+        return budget
+    return Budget(min(budget.nodes, limit.nodes), limit.depth, max(budget.floor, limit.floor))

@@ -1,0 +1,227 @@
+"""Texts: what was generated, and one text on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftwood.batch import Request
+from draftwood.draft import NO_TOKENS, Draft, TokenIds
+from draftwood.options import Settings
+from draftwood.protocols import Drafter, Rows, Step, Top, Verdict, Verifier
+from draftwood.sampling.ranking import likeliest
+from draftwood.stats import Stats
+from draftwood.text.stop import Stop
+from draftwood.text.stream import TextStream
+
+_NO_NODES = np.empty(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Logprobs:
+    """Log-probabilities of n tokens by the model's own distribution, at temperature 1.
+
+    What options do to that distribution (temperature, penalties, bias, processors) has no part in
+    them. chosen: float32 [n], of the generated tokens. top_tokens, top_logprobs: int32 and float32
+    [n, k], the k likeliest tokens at each place, the likeliest first.
+    """
+
+    chosen: NDArray[np.float32]
+    top_tokens: NDArray[np.int32]
+    top_logprobs: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Generation:
+    """What was generated.
+
+    tokens: int32, the end token included. finish: "stop" (an end token, a stop string or a stop
+    token), "length" (max_tokens), "context" (the model's limit), "error", or None where it was
+    ended from outside before it was complete. seed: what the text was drawn with; None for greedy
+    text. logprobs: where they were asked for. metadata: what the caller gave. error: what kept
+    this text from being completed; text and tokens are then what had come so far.
+    """
+
+    text: str
+    tokens: TokenIds
+    finish: str | None
+    stats: Stats
+    prompt_tokens: int
+    seed: int | None = None
+    logprobs: Logprobs | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    error: Exception | None = None
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
+        why = f", error={self.error!r}" if self.error is not None else ""
+        return (
+            f"Generation({text!r}, {len(self.tokens)} tokens after {self.prompt_tokens}, "
+            f"finish={self.finish!r}, {self.stats.tokens_per_step:.2f} tokens a step{why})"
+        )
+
+
+class Run:
+    """One text on its way, from its request to its `Generation`. Used by one thread at a time.
+
+    It is its request's verifier and stop rule itself, so that what fails in this text's own rules
+    and callbacks (a logits processor, `on_step`) is kept as `error` and ends this text only.
+
+    end_tokens: ids that end the text. drafter, prediction: as in `Request`.
+    """
+
+    def __init__(
+        self,
+        prompt: TokenIds,
+        verifier: Verifier,
+        text: TextStream,
+        end_tokens: Collection[int],
+        settings: Settings,
+        *,
+        seed: int | None = None,
+        drafter: Drafter | None = None,
+        prediction: Sequence[TokenIds] = (),
+    ) -> None:
+        self.prompt = prompt
+        self.lossless = verifier.lossless
+        self.request = Request(
+            prompt,
+            self,
+            Stop(settings.max_tokens, end_tokens, (self.ends,)),
+            settings.namespace,
+            drafter,
+            prediction,
+        )
+        self.error: Exception | None = None
+        self.finish: str | None = None
+        self._verifier = verifier
+        self._text = text
+        self._seed = seed
+        self._settings = settings
+        self._given: list[str] = []
+        self._tokens: list[TokenIds] = []
+        self._recorder = None if settings.logprobs is None else _Recorder(settings.logprobs)
+        self._stats = Stats()
+
+    @property
+    def first(self) -> bool:
+        """Whether no step was made yet."""
+        return not self._stats.steps
+
+    def verify(self, draft: Draft, rows: Rows) -> Verdict:
+        """What the verifier says; after an error, a token that `ends` takes back."""
+        if self.error is None:
+            try:
+                verdict = self._verifier.verify(draft, rows)
+                if self._recorder is not None:
+                    self._recorder.record(draft, rows, verdict)
+            except Exception as error:
+                self.error = error
+            else:
+                return verdict
+        return Verdict(_NO_NODES, 0)
+
+    def ends(self, tokens: TokenIds) -> int | None:
+        """As a rule of `Stop.ends`: the text's own, and nothing is kept after an error."""
+        if self.error is None:
+            try:
+                return self._text(tokens)
+            except Exception as error:
+                self.error = error
+        return 0
+
+    def take(self, step: Step, plain: float | None = None) -> None:
+        """Count a step, keep what it brought, and tell the caller. plain: see `Stats.add`."""
+        self._stats.add(step, first=self.first, plain=plain)
+        self._tokens.append(step.tokens)
+        self.finish = step.finish
+        if self._recorder is not None:
+            self._recorder.keep(len(step.tokens))
+        if self._settings.on_step is not None and self.error is None:
+            try:
+                self._settings.on_step(step)
+            except Exception as error:
+                self.error = error
+
+    def fail(self, error: Exception) -> None:
+        """End with an error that came from elsewhere, unless it has one of its own."""
+        self.error = self.error or error
+
+    def piece(self) -> str:
+        """The text that is certain and was not given out before."""
+        return self._give(self._text.take())
+
+    def rest(self) -> str:
+        """The last text, once generation has ended."""
+        return self._give(self._text.finish())
+
+    def generation(self) -> Generation:
+        """What has been generated so far."""
+        if self.finish is None or self.error is not None:
+            self.piece()
+        else:
+            self.rest()
+        return Generation(
+            text="".join(self._given),
+            tokens=np.concatenate(self._tokens) if self._tokens else NO_TOKENS,
+            finish=self.finish if self.error is None else "error",
+            stats=self._stats,
+            prompt_tokens=len(self.prompt),
+            seed=self._seed,
+            logprobs=None if self._recorder is None else self._recorder.logprobs(),
+            metadata=dict(self._settings.metadata or {}),
+            error=self.error,
+        )
+
+    def _give(self, piece: str) -> str:
+        self._given.append(piece)
+        return piece
+
+
+def refused(error: Exception, settings: Settings) -> Generation:
+    """What stands in the place of a prompt that was refused before anything was generated."""
+    metadata = dict(settings.metadata or {})
+    return Generation("", NO_TOKENS, "error", Stats(), 0, metadata=metadata, error=error)
+
+
+class _Recorder:
+    """Takes the log-probabilities of tokens from the rows that they were verified by."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._chosen: list[NDArray[np.float32]] = []
+        self._tops: list[Top] = []
+
+    def record(self, draft: Draft, rows: Rows, verdict: Verdict) -> None:
+        tokens = verdict.tokens(draft)
+        places = [0, *(verdict.path + 1).tolist()][: len(tokens)]
+        logits = np.stack([rows.logits(place) for place in places]).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        self._chosen.append(logprobs[np.arange(len(tokens)), tokens].astype(np.float32))
+        if self._top:
+            self._tops.append(likeliest(logprobs, self._top))
+        else:
+            none = np.empty((len(tokens), 0))
+            self._tops.append(Top(none.astype(np.int32), none.astype(np.float32)))
+
+    def keep(self, count: int) -> None:
+        """Forget what was recorded last beyond the first `count` tokens."""
+        if self._chosen:
+            top = self._tops[-1]
+            self._chosen[-1] = self._chosen[-1][:count]
+            self._tops[-1] = Top(top.tokens[:count], top.logprobs[:count])
+
+    def logprobs(self) -> Logprobs:
+        if not self._chosen:
+            none = np.empty((0, self._top))
+            return Logprobs(np.empty(0, np.float32), none.astype(np.int32), none.astype(np.float32))
+        return Logprobs(
+            np.concatenate(self._chosen),
+            np.concatenate([top.tokens for top in self._tops]),
+            np.concatenate([top.logprobs for top in self._tops]),
+        )
