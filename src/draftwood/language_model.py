@@ -233,7 +233,7 @@ class LanguageModel:
             value = getattr(own, name, None) if value is None else value
             if value is not None:
                 chosen[name] = value
-        return Sampling(temperature=settings.temperature, **chosen)
+        return Sampling(**{"temperature": 0.0, **chosen})
 
     def close(self) -> None:
         """End the drafters and the target, which gives back files and locks; not used again."""

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Options(TypedDict, total=False):
     """How to generate one text; every option may be left out.
 
-    max_tokens: generated tokens at most, 256; None: until the model ends.
-    temperature: 0, which is greedy. top_k, top_p, min_p, repetition_penalty: as `Sampling` defines
-    them; where one is left out, the model's own generation config decides. sampling: a `Sampling`
+    max_tokens: generated tokens at most; None: until the model ends; left out, 256 or what the
+    model's own generation config says.
+    temperature: 0 is greedy; left out, it is 0 unless the model's generation config says
+    `do_sample`. top_k, top_p, min_p, repetition_penalty: as `Sampling` defines them; where one is
+    left out, the model's generation config decides. sampling: a `Sampling`
     in place of these five. seed: of the text at temperature > 0, the same with every drafter and
     with none; in [0, 2**64); left out, a new one is chosen.
     stop: a string, or several, that end the text, which ends before them. stop_token_ids: token ids
@@ -65,7 +67,7 @@ class Options(TypedDict, total=False):
     """
 
     max_tokens: int | None
-    temperature: float
+    temperature: float | None
     top_k: int | None
     top_p: float | None
     min_p: float | None
@@ -109,7 +111,7 @@ class Settings:
     """The options of one call, checked and complete; `Settings.of` makes them."""
 
     max_tokens: int | None = 256
-    temperature: float = 0.0
+    temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -159,26 +161,29 @@ class Settings:
         checked = {name: _CHECKS[name](name, value) for name, value in options.items()}
         settings = cls(**checked, given=frozenset(options))
         if settings.sampling is not None:
-            for name in _SAMPLING:
-                if options.get(name) is not None:
+            for name, value in settings.laws.items():
+                if value is not None:
                     raise InvalidOption(
                         f"sampling and {name} are both given; say it in `Sampling` alone"
                     )
-        Sampling(settings.temperature, **{k: v for k, v in settings.laws.items() if v is not None})
+        Sampling(**{name: value for name, value in settings.laws.items() if value is not None})
         return settings
 
     @property
     def laws(self) -> dict[str, Any]:
-        """The options of `Sampling` but for the temperature, by name; None: the model's own."""
-        return {name: getattr(self, name) for name in _SAMPLING[1:]}
+        """The five numbers of `Sampling` by name; None: as the model's generation config says."""
+        return {
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+        }
 
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-
-_SAMPLING: Final = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def takes(options: type[Options]) -> Callable[[F], F]:
@@ -187,6 +192,8 @@ def takes(options: type[Options]) -> Callable[[F], F]:
     The method itself says `**options: Unpack[Options]`, which type checkers read; this is for
     `help` and for editors that ask `inspect.signature`.
     """
+
+    types = get_type_hints(Settings)
 
     def show(method: F) -> F:
         known = _names(options is BatchOptions)
@@ -200,7 +207,7 @@ def takes(options: type[Options]) -> Callable[[F], F]:
                 each.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=each.default,
-                annotation=each.type,
+                annotation=types[each.name],
             )
             for each in fields(Settings)
             if each.name in known
@@ -348,7 +355,7 @@ def _drafter(name: str, value: Any) -> Any:
 
 _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "max_tokens": _or_none(_whole(1)),
-    "temperature": number,
+    "temperature": _or_none(number),
     "top_k": _or_none(_whole(0)),
     "top_p": _or_none(number),
     "min_p": _or_none(number),
