@@ -47,10 +47,10 @@ class Drafting:
 class Drafters:
     """The drafters that the calls of one model ask for; what they learn outlasts the call.
 
-    default: a spec or a drafter, for calls that name none. cost: see `make_service`, for drafters whose spec says nothing about it. budget: the
-    largest draft, or a spender of your own, which then holds for all drafters. foresight: whether
-    drafts look up the noise of a seed. measured: the cost of the target's passes where it is
-    "auto", shared by all drafters. Thread-safe.
+    default: a spec or a drafter, for calls that name none. cost: see `make_service`, for drafters
+    whose spec says nothing about it. budget: the largest draft, or a spender of your own, which
+    then holds for all drafters. foresight: whether drafts look up the noise of a seed. measured:
+    the cost of the target's passes where it is "auto", shared by all drafters. Thread-safe.
 
     Raises:
         InvalidSpec, InvalidOption: for a spec that names nothing, or a value outside its range.

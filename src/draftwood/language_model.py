@@ -91,6 +91,11 @@ class LanguageModel:
         """The drafter of calls that name none."""
         return self.drafters.default
 
+    @property
+    def budget(self) -> Budget | Spender | None:
+        """The most that a draft may hold, or the spender that cuts drafts, of such calls."""
+        return self.drafters.choose().budget
+
     @overload
     def generate(
         self, prompt: Prompt, *, n: None = None, **options: Unpack[BatchOptions]

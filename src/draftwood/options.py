@@ -192,7 +192,6 @@ def takes(options: type[Options]) -> Callable[[F], F]:
     The method itself says `**options: Unpack[Options]`, which type checkers read; this is for
     `help` and for editors that ask `inspect.signature`.
     """
-
     types = get_type_hints(Settings)
 
     def show(method: F) -> F:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from draftwood.budget.spending import Spending
 from draftwood.cli import app as command_line
 from draftwood.demo.run import PLAIN, run_demo
 from draftwood.demo.workload import workload
@@ -50,10 +51,26 @@ def test_every_side_answers_every_call_alike(model):
 
 
 def test_sides_are_compared_by_time_and_steps(model):
-    plain, drafted = run_demo(model, workload(seed=1, requests=1), ["lookup"], max_tokens=24)
+    spec = "lookup:cost=none"
+    plain, drafted = run_demo(model, workload(seed=1, requests=1), [spec], max_tokens=24)
     assert plain.stats.tokens_per_step == 1.0
     assert drafted.stats.steps < plain.stats.steps
     assert drafted.speedup == pytest.approx(plain.seconds / drafted.seconds)
+
+
+def test_every_side_measures_the_cost_of_drafts_unless_told_otherwise(model, monkeypatch):
+    budgets = {}
+    original = LanguageModel.generate
+
+    def watched(self, prompt, **options):
+        budgets[self.drafters.name] = self.budget
+        return original(self, prompt, **options)
+
+    monkeypatch.setattr(LanguageModel, "generate", watched)
+    run_demo(model, workload(seed=1, requests=1), ["lookup", "suffix:cost=none"], max_tokens=2)
+    assert isinstance(budgets["'lookup'"], Spending)
+    assert budgets["'suffix:cost=none'"] is None
+    assert budgets["'none'"] is None
 
 
 def test_a_side_whose_text_differs_is_counted(model, monkeypatch):
@@ -66,7 +83,8 @@ def test_a_side_whose_text_differs_is_counted(model, monkeypatch):
         return done
 
     monkeypatch.setattr(LanguageModel, "generate", wrong)
-    plain, lookup = run_demo(model, workload(seed=1, requests=1), ["lookup"], max_tokens=4)
+    spec = "lookup:cost=none"
+    plain, lookup = run_demo(model, workload(seed=1, requests=1), [spec], max_tokens=4)
     assert (plain.equal_outputs, lookup.equal_outputs) == (1.0, 0.0)
 
 

@@ -171,7 +171,7 @@ def test_the_options_of_a_hybrid_keep_their_place():
 
 @pytest.mark.parametrize("spec", ["recall:cost=cheap", "recall:cost=-1", "suffix:cost=inf"])
 def test_a_cost_that_is_none_is_refused(spec):
-    with pytest.raises(InvalidSpec, match=r"use auto, or 0\.01 of a step"):
+    with pytest.raises(InvalidSpec, match=r"use auto, none, or 0\.01 of a step"):
         make_service(spec)
 
 
