@@ -52,13 +52,14 @@ from draftwood.errors import (
     TraceError,
     UnknownSequence,
     UnsupportedModel,
+    UnusableLogits,
 )
 from draftwood.generation import Generation, Logprobs
 from draftwood.index.recall import Recall
 from draftwood.index.store import History, HistoryWriter
 from draftwood.language_model import LanguageModel
 from draftwood.load import load
-from draftwood.options import LogitsProcessor, Options
+from draftwood.options import Options
 from draftwood.protocols import (
     Cursor,
     Drafter,
@@ -73,6 +74,7 @@ from draftwood.protocols import (
 )
 from draftwood.sampling.chance import Chance, SeededChance
 from draftwood.sampling.law import Sampling
+from draftwood.sampling.processors import LogitBias, LogitsProcessor
 from draftwood.stats import Stats
 from draftwood.streams import AsyncGenerationStream, GenerationStream
 from draftwood.targets.replay import ReplayTarget
@@ -120,6 +122,7 @@ __all__ = [
     "InvalidTokens",
     "LanguageModel",
     "LinearCost",
+    "LogitBias",
     "LogitsProcessor",
     "Logprobs",
     "MeasuredCost",
@@ -156,6 +159,7 @@ __all__ = [
     "TransformersTarget",
     "UnknownSequence",
     "UnsupportedModel",
+    "UnusableLogits",
     "Verdict",
     "Verifier",
     "__version__",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class Run:
     It is its request's verifier and stop rule itself, so that what fails in this text's own rules
     and callbacks (a logits processor, `on_step`) is kept as `error` and ends this text only.
 
-    end_tokens: ids that end the text. drafter, prediction: as in `Request`.
+    stop: what ends it beside its stop strings. drafter, prediction: as in `Request`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Run:
         prompt: TokenIds,
         verifier: Verifier,
         text: TextStream,
-        end_tokens: Collection[int],
+        stop: Stop,
         settings: Settings,
         *,
         seed: int | None = None,
@@ -91,7 +91,7 @@ class Run:
         self.request = Request(
             prompt,
             self,
-            Stop(settings.max_tokens, end_tokens, (self.ends,)),
+            replace(stop, ends=(self.ends,)),
             settings.namespace,
             drafter,
             prediction,

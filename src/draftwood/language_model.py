@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, overload
 
@@ -22,8 +23,11 @@ from draftwood.options import BatchOptions, Cost, Options, Settings, takes
 from draftwood.progress import progress_bar
 from draftwood.protocols import BatchDrafter, Drafter, Partner, Step, Verifier
 from draftwood.sampling.law import Sampling
+from draftwood.sampling.processors import LogitBias, LogitsProcessor
 from draftwood.stats import Stats
 from draftwood.streams import AsyncGenerationStream, GenerationStream, in_thread
+from draftwood.targets.transformers.generation_config import GenerationSettings
+from draftwood.text.stop import Stop
 from draftwood.text.stream import TextStream
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
@@ -83,7 +87,11 @@ class LanguageModel:
         self.drafters = drafter
         self.drafters.pair(_partner(target, tokenizer))
         self.stats = Stats()
-        self.end_tokens = _end_tokens(target, tokenizer) if end_tokens is None else end_tokens
+        self.own = GenerationSettings(target.model)
+        if end_tokens is None:
+            end_tokens = self.own.end_tokens
+        self.end_tokens = _end_tokens(tokenizer) if end_tokens is None else end_tokens
+        self.own.check(self.end_tokens)
         self._stats_lock = Lock()
 
     @property
@@ -228,17 +236,26 @@ class LanguageModel:
         )
         return text
 
-    def sampling(self, settings: Settings) -> Sampling:
-        """The law that the options ask for, completed by the model's generation config."""
-        if settings.sampling is not None:
-            return settings.sampling
-        own = self.target.model.generation_config
-        chosen = {}
-        for name, value in settings.laws.items():
-            value = getattr(own, name, None) if value is None else value
-            if value is not None:
-                chosen[name] = value
-        return Sampling(**{"temperature": 0.0, **chosen})
+    def sampling(
+        self, settings: Settings, prompt: TokenIds | None = None, max_tokens: int | None = 256
+    ) -> Sampling:
+        """The law that the options ask for, completed by the model's generation config.
+
+        prompt, max_tokens: of the text, on which some keys of the config depend.
+        """
+        processors = tuple(settings.logits_processors)
+        if settings.logit_bias:
+            processors = (LogitBias(settings.logit_bias), *processors)
+        law = settings.sampling
+        if law is not None:
+            return replace(law, processors=(*law.processors, *processors))
+        return self.own.sampling(
+            as_tokens([0]) if prompt is None else prompt,
+            max_tokens=max_tokens,
+            end_tokens=self.end_tokens,
+            **settings.laws,
+            processors=processors,
+        )
 
     def close(self) -> None:
         """End the drafters and the target, which gives back files and locks; not used again."""
@@ -276,14 +293,14 @@ class LanguageModel:
         for prompt in prompts:
             try:
                 ids = self._encoded(prompt, settings)
+                texts += [
+                    self._run(ids, settings, drafting, number=number, batched=batched)
+                    for number in range(len(texts), len(texts) + count)
+                ]
             except DraftwoodError as error:
                 if settings.errors == "raise":
                     raise
                 texts += [refused(error, settings) for _ in range(count)]
-                continue
-            for _ in range(count):
-                number = len(texts)
-                texts.append(self._run(ids, settings, drafting, number=number, batched=batched))
         runs = [each for each in texts if isinstance(each, Run)]
         self._finish(runs, len(texts), settings, drafting, canceled)
         done = [each if isinstance(each, Generation) else each.generation() for each in texts]
@@ -390,7 +407,12 @@ class LanguageModel:
         batched: bool = False,
     ) -> Run:
         """Text number `number` of a call, ready to be generated."""
-        sampling = self.sampling(settings)
+        max_tokens = settings.max_tokens
+        if "max_tokens" not in settings.given:
+            max_tokens = self.own.max_tokens(len(prompt), max_tokens)
+        ends = frozenset(self.end_tokens).union(settings.stop_token_ids)
+        asked = tuple(_UntilTheEnd(each, ends, len(prompt)) for each in settings.logits_processors)
+        sampling = self.sampling(replace(settings, logits_processors=asked), prompt, max_tokens)
         seed: int | None = None
         verifier: Verifier = Greedy(sampling)
         drafter: Drafter | None = None
@@ -401,13 +423,12 @@ class LanguageModel:
             shared = batched and isinstance(drafting.drafter, BatchDrafter)
             if drafting.foresight is not None and not shared:
                 drafter = drafting.foresight.under(noise)
-        ends = frozenset(self.end_tokens).union(settings.stop_token_ids)
-        text = TextStream(self.decode, settings.stops)
+        text = TextStream(self.decode, (*settings.stops, *self.own.stop_strings))
         return Run(
             prompt,
             verifier,
             text,
-            ends,
+            Stop(max_tokens, ends),
             settings,
             seed=seed,
             drafter=drafter,
@@ -443,6 +464,27 @@ class LanguageModel:
                 f"the chat template refuses these turns ({_first_line(error)}); change the turns, "
                 "tools or chat_template_kwargs"
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _UntilTheEnd:
+    """A call's processor, not asked after a token that ends the text.
+
+    An accepted draft may hold the end token, and a verifier looks at the row after it, too; what is
+    chosen there is cut off, and a grammar that has ended has no answer.
+    """
+
+    processor: LogitsProcessor
+    ends: Collection[int]
+    prompt_tokens: int
+
+    def __call__(self, ids: TokenIds, logits: NDArray[np.float32]) -> Any:
+        if len(ids) > self.prompt_tokens and int(ids[-1]) in self.ends:
+            return logits
+        return self.processor(ids, logits)
+
+    def __repr__(self) -> str:
+        return repr(self.processor)
 
 
 def _raise_failure(done: Sequence[Generation]) -> None:
@@ -501,10 +543,8 @@ def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:
     return Partner(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
 
 
-def _end_tokens(target: TransformersTarget, tokenizer: Any) -> frozenset[int]:
-    ids = target.model.generation_config.eos_token_id
-    if ids is None:
-        ids = getattr(tokenizer, "eos_token_id", None)
+def _end_tokens(tokenizer: Any) -> frozenset[int]:
+    ids = getattr(tokenizer, "eos_token_id", None)
     if ids is None:
         return frozenset()
     return frozenset([ids] if isinstance(ids, int) else ids)

@@ -16,19 +16,13 @@ from numpy.typing import NDArray
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Drafter, Step
 from draftwood.sampling.law import Sampling
+from draftwood.sampling.processors import LogitsProcessor
 
 TokenSequence: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 """Token ids, as a list or an array."""
 
 Prediction: TypeAlias = str | TokenSequence | Sequence[str] | Sequence[TokenSequence]
 """A likely answer or several, each as text or as token ids."""
-
-LogitsProcessor: TypeAlias = Callable[[NDArray[np.int32], NDArray[np.float32]], Any]
-"""`(ids, logits) -> logits`: token ids so far, prompt included [n], and logits of the next one [V].
-
-It is asked once for every path of a draft that is looked at, so it must work out its state from
-`ids` alone. It may change `logits` in place and return it; -inf forbids a token.
-"""
 
 Cost: TypeAlias = float | Literal["auto"] | None
 """What a drafted token costs: "auto" (measured), a part of a plain step, or None: no account."""

@@ -5,24 +5,54 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from draftwood.errors import InvalidOption
 
+if TYPE_CHECKING:
+    from draftwood.generation import Generation
+
 
 def generate(
-    model: Annotated[str, typer.Option(help="A model folder, or a name on the Hugging Face Hub.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A model folder, a .gguf file, a name on the Hugging Face Hub, or demo: the "
+            "bundled model."
+        ),
+    ],
     prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
     prompt_file: Annotated[
         Path | None, typer.Option(help="A file that holds the prompt; - reads standard input.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Generate at most so many tokens.")] = 256,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Generate at most so many tokens. [256, or as the model's config says]"),
+    ] = None,
     drafter: Annotated[
         str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
     ] = "recall",
-    temperature: Annotated[float, typer.Option(help="0: the most likely token, always.")] = 0.0,
+    cost: Annotated[
+        str,
+        typer.Option(
+            help="What a drafted token costs: auto (measured), none (drafts are not cut), or a "
+            "part of a plain step, such as 0.01."
+        ),
+    ] = "auto",
+    nodes: Annotated[int | None, typer.Option(help="Draft at most so many tokens a step.")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="Begin with this history, a file of `draftwood index build`."),
+    ] = None,
+    prediction_file: Annotated[
+        list[Path] | None,
+        typer.Option(help="A text that the answer may resemble, to draft from; repeatable."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0: the most likely token, always. [as the model's config]")
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k most likely tokens.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the fewest tokens that reach this probability.")
@@ -36,8 +66,16 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="The same seed draws the same text. [a new one]")
     ] = None,
+    n: Annotated[int, typer.Option("--n", help="Draw so many texts, with seeds in a row.")] = 1,
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text; repeatable.")
+    ] = None,
+    stop_token_id: Annotated[
+        list[int] | None, typer.Option(help="End with this token; repeatable.")
+    ] = None,
+    logprobs: Annotated[
+        int | None,
+        typer.Option(help="With --json: log-probabilities, and those of the k likeliest tokens."),
     ] = None,
     chat: Annotated[
         bool | None,
@@ -47,51 +85,102 @@ def generate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16, float16, auto. [float32 on cpu]")
     ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="A branch, tag or commit of a model on the Hub.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+    ] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print text and figures as one JSON object.")
+        bool, typer.Option("--json", help="Print text and figures as one JSON object a text.")
     ] = False,
 ) -> None:
     """Generate text: the same as without drafts, in fewer steps."""
-    text = _prompt(prompt, prompt_file)
     if stream and as_json:
         raise InvalidOption("--stream and --json exclude each other; give one of them")
+    if stream and n != 1:
+        raise InvalidOption(f"--n is {n} and --stream prints one text; leave one of them out")
     from draftwood.cli.terminal import complain, messages
-    from draftwood.load import Options, load
+    from draftwood.load import load
+    from draftwood.options import Settings
 
-    options: Options = {
-        "max_tokens": max_tokens,
+    options: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
         "seed": seed,
-        "stop": stop or (),
+        "stop": stop,
+        "stop_token_ids": stop_token_id,
+        "logprobs": logprobs,
         "chat": chat,
+        "nodes": nodes,
     }
-    with load(model, drafter, device=device, dtype=dtype) as llm:
+    if max_tokens is not None:
+        options["max_tokens"] = max_tokens
+    Settings.of({**options, "n": n})  # what is wrong is said before a model is loaded
+    text = _prompt(prompt, prompt_file)
+    if prediction_file:
+        options["prediction"] = [_read(each, "prediction") for each in prediction_file]
+    spec = drafter if history is None else _with_history(drafter, history)
+    with load(
+        model,
+        spec,
+        cost=_cost(cost),
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    ) as llm:
         if stream:
-            for piece in llm.stream(text, **options):
-                print(piece, end="", flush=True)
+            with llm.stream(text, **options) as pieces:
+                for piece in pieces:
+                    print(piece, end="", flush=True)
             print()
         else:
-            done = llm.generate(text, **options)
-            if as_json:
-                figures = {
-                    "text": done.text,
-                    "finish": done.finish,
-                    "seed": done.seed,
-                    "drafter": drafter,
-                    "prompt_tokens": done.prompt_tokens,
-                    "token_ids": done.tokens.tolist(),
-                    **done.stats.as_dict(),
-                }
-                print(json.dumps(figures))
-            else:
-                print(done.text)
+            for done in llm.generate(text, n=n, **options):
+                print(json.dumps(_figures(done, drafter)) if as_json else done.text)
         if not as_json:
             complain(messages(), str(llm.stats))
+
+
+def _figures(done: Generation, drafter: str) -> dict[str, Any]:
+    """A text and its figures, ready for JSON."""
+    figures = {
+        "text": done.text,
+        "finish": done.finish,
+        "seed": done.seed,
+        "drafter": drafter,
+        "prompt_tokens": done.prompt_tokens,
+        "token_ids": done.tokens.tolist(),
+        **done.stats.as_dict(),
+    }
+    if done.logprobs is not None:
+        figures["logprobs"] = done.logprobs.chosen.tolist()
+        figures["top_logprobs"] = [
+            dict(zip(map(str, tokens), logprobs, strict=True))
+            for tokens, logprobs in zip(
+                done.logprobs.top_tokens.tolist(), done.logprobs.top_logprobs.tolist(), strict=True
+            )
+        ]
+    return figures
+
+
+def _with_history(drafter: str, history: Path) -> str:
+    """The spec with a history file; a comma in a path cannot stand in a spec."""
+    if "," in str(history):
+        raise InvalidOption(f"--history {history} has a comma in it; rename the file")
+    return f"{drafter}{',' if ':' in drafter else ':'}history={history}"
+
+
+def _cost(cost: str) -> Any:
+    """As `load` takes it; it says itself what is wrong."""
+    try:
+        return float(cost)
+    except ValueError:
+        return cost
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
@@ -101,10 +190,14 @@ def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
         return prompt or ""
     if str(prompt_file) == "-":
         return sys.stdin.read()
+    return _read(prompt_file, "prompt")
+
+
+def _read(path: Path, what: str) -> str:
     try:
-        return prompt_file.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidOption(
-            f"cannot read the prompt from {prompt_file} ({reason}); give a UTF-8 text file"
+            f"cannot read the {what} from {path} ({reason}); give a UTF-8 text file"
         ) from None
