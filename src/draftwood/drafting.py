@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, Literal
 
@@ -118,6 +118,8 @@ class Drafters:
         with self._lock:
             kept = self._own if drafter is None else self._kept(drafter)
             wanted = kept.service.cost if cost == "loaded" else cost
+            if kept.foresight is None and self._foresight:
+                kept.foresight = Foresight(kept.service.drafter)
             return Drafting(
                 kept.service.drafter, self._budget_of(kept, wanted, nodes), kept.foresight
             )
@@ -152,7 +154,7 @@ class Drafters:
     def _new(self, service: Service) -> _Kept:
         if self._partner is not None:
             _pair(service.drafter, self._partner)
-        return _Kept(service, Foresight(service.drafter) if self._foresight else None, {})
+        return _Kept(service)
 
     def _budget_of(self, kept: _Kept, cost: Cost, nodes: int | None) -> Budget | Spender | None:
         given = self._budget
@@ -169,13 +171,13 @@ class Drafters:
         return spender
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Kept:
-    """A drafter and what was made for it."""
+    """A drafter and what was made for it so far."""
 
     service: Service
-    foresight: Foresight | None
-    spenders: dict[tuple[Cost, Budget | None], Spending]
+    foresight: Foresight | None = None
+    spenders: dict[tuple[Cost, Budget | None], Spending] = field(default_factory=dict)
 
 
 def _pair(drafter: Drafter, partner: Partner) -> None:

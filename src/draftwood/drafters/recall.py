@@ -9,12 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import pairwise
+from threading import Lock
 from typing import Literal
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream, observe_all, propose_all
-from draftwood.protocols import Feedback
+from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
+from draftwood.index.recall import (
+    Recall,
+    RecallPolicy,
+    RecallStream,
+    fingerprint_of,
+    observe_all,
+    propose_all,
+)
+from draftwood.index.store import History, HistoryInfo
+from draftwood.protocols import Feedback, Partner
 
 FLOORS = {"tree": 0.005, "chain": 0.172}
 """Default floor of each mode: what a drafted token must be worth."""
@@ -27,8 +37,10 @@ class RecallDrafter:
     nodes: the largest draft. mode: "tree", or "chain" for targets that check no trees. floor: no
     node less likely to be accepted than this is drafted; None: 0.005 for a tree, 0.172 for a chain.
     prompts: whether prompts are shared too. share: generated tokens after which they are shared.
-    path: keep the history in this file, created where there is none; it is free again after
-    `close`. recall: use this one instead, which stays the caller's to close.
+    path: keep the history in this file, created where there is none when it is first needed; it is
+    free again after `close`. recall: use this one instead, which stays the caller's to close.
+    history: begin with the sequences of this history file (`draftwood index build`), each in its
+    namespace; a Recall file at `path` that is there already holds them and is not given them again.
     threads: that a batch call uses, at most; no more than there are processors.
 
     Thread-safe: streams may be used from several threads, each stream by one at a time. What a
@@ -36,7 +48,7 @@ class RecallDrafter:
 
     Raises:
         InvalidOption: a value outside its range.
-        HistoryError: a file that cannot be used.
+        HistoryError, OSError: a file that cannot be used.
     """
 
     def __init__(
@@ -49,6 +61,7 @@ class RecallDrafter:
         prompts: bool = False,
         share: int = 256,
         path: str | None = None,
+        history: str | None = None,
         recall: Recall | None = None,
         threads: int = 2,
     ) -> None:
@@ -62,12 +75,51 @@ class RecallDrafter:
         self.nodes = nodes
         self.prompts = prompts
         self._owns = recall is None
-        if recall is not None:
-            self.recall = recall
-        elif path is not None:
-            self.recall = Recall.open(os.path.expanduser(path), max_tokens=max_tokens)
-        else:
-            self.recall = Recall(max_tokens)
+        self._recall = recall
+        self._max_tokens = max_tokens
+        self._path = None if path is None else os.path.expanduser(path)
+        self._history = None if history is None else os.path.expanduser(history)
+        self._fingerprint: bytes | None = None
+        self._lock = Lock()
+        if self._path is None or os.path.exists(self._path):
+            self._opened()  # what is there is opened now, so that errors come at once
+
+    @property
+    def recall(self) -> Recall:
+        """The history."""
+        return self._recall or self._opened()
+
+    def pair(self, partner: Partner) -> None:
+        """Raise TokenizerMismatch where a file is of another tokenizer; a new one will be of this.
+
+        To be called before the first stream is opened.
+        """
+        if self._history is not None:
+            found = HistoryInfo.read(self._history).fingerprint
+            require_tokenizer(self._history, found, partner.vocab)
+        if self._path is not None and self._recall is not None:
+            require_tokenizer(self._path, fingerprint_of(self._path), partner.vocab)
+        elif self._path is not None:
+            if partner.vocab is not None:
+                self._fingerprint = vocab_fingerprint(partner.vocab)
+            self._opened()
+
+    def _opened(self) -> Recall:
+        """The history, opened or created now where that is left to do."""
+        with self._lock:
+            if self._recall is not None:
+                return self._recall
+            if self._path is None:
+                recall = Recall(self._max_tokens)
+            else:
+                recall = Recall.open(
+                    self._path, max_tokens=self._max_tokens, fingerprint=self._fingerprint
+                )
+            if self._history is not None and not recall.written:
+                for entry in History.open(self._history).entries():
+                    recall.add(entry.tokens, namespace=entry.namespace)
+            self._recall = recall
+            return recall
 
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
@@ -97,8 +149,8 @@ class RecallDrafter:
 
     def close(self) -> None:
         """Close a history that this drafter opened; one that it was given stays open."""
-        if self._owns:
-            self.recall.close()
+        if self._owns and self._recall is not None:
+            self._recall.close()
 
     def propose_all(
         self, streams: Sequence[RecallDraftStream], budgets: Sequence[Budget]

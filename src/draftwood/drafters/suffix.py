@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
+from draftwood.index.fingerprint import require_tokenizer
 from draftwood.index.store import History, HistoryInfo
 from draftwood.index.suffix_history import Evict, Limits, SuffixHistory
 from draftwood.index.suffix_tree import (
@@ -26,7 +27,7 @@ from draftwood.index.suffix_tree import (
     SuffixTree,
     check_depth,
 )
-from draftwood.protocols import Feedback
+from draftwood.protocols import Feedback, Partner
 
 OWN = 0
 """`Draft.source` of nodes from the request's own prompt and output."""
@@ -80,8 +81,11 @@ class SuffixDrafter:
         self.nodes = nodes
         self.history = SuffixHistory(depth, Limits(max_requests, max_tokens, max_bytes, evict))
         self._threads = _native.ThreadPool(threads)
+        self._opened: tuple[str, bytes] | None = None
         if history is not None:
-            self.warm(History.open(os.path.expanduser(history)))
+            opened = History.open(os.path.expanduser(history))
+            self._opened = history, opened.info.fingerprint
+            self.warm(opened)
 
     def shared(self, namespace: str = "") -> SuffixTree:
         """The tree over the outputs of a namespace; an empty one at first."""
@@ -92,6 +96,11 @@ class SuffixDrafter:
     ) -> SuffixStream:
         """A stream that stands behind `prompt`; it joins the namespace's shared tree."""
         return SuffixStream(self, prompt, namespace)
+
+    def pair(self, partner: Partner) -> None:
+        """Raise TokenizerMismatch where the history file is of another tokenizer."""
+        if self._opened is not None:
+            require_tokenizer(*self._opened, partner.vocab)
 
     def close(self) -> None:
         """Nothing to give back: the history lives in memory."""

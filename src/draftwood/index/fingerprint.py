@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from draftwood.errors import TokenizerMissing
+from draftwood.errors import TokenizerMismatch, TokenizerMissing
 
 UNKNOWN = bytes(32)
 """The fingerprint of token ids from nobody knows where."""
@@ -49,6 +49,25 @@ def tokenizer_fingerprint(path: Path | str) -> bytes:
         raise TokenizerMissing(
             f"{file} holds no vocabulary; pass a tokenizer.json or a vocab.json"
         ) from None
+
+
+def require_tokenizer(path: str, found: bytes, vocab: Mapping[str, int] | None) -> None:
+    """Nothing, for a file whose token ids mean what `vocab` says.
+
+    found: the fingerprint in the file at `path`. Where the file or the vocabulary is not known
+    nothing can be said, and nothing is refused.
+
+    Raises:
+        TokenizerMismatch: for a file of another tokenizer.
+    """
+    if vocab is None or found == UNKNOWN:
+        return
+    expected = vocab_fingerprint(vocab)
+    if found != expected:
+        raise TokenizerMismatch(
+            f"{path} has tokenizer fingerprint {found.hex()[:12]} and the model's tokenizer has "
+            f"{expected.hex()[:12]}; use a history of this model's tokenizer"
+        )
 
 
 def _file_of(path: Path) -> Path:

@@ -67,6 +67,16 @@ def namespace_key(namespace: str) -> int:
     return int.from_bytes(digest, "little")
 
 
+def fingerprint_of(path: str | os.PathLike[str]) -> bytes:
+    """The 32 bytes of the tokenizer in the header of a Recall file; all zero: not known.
+
+    Raises:
+        OSError: a file that cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(64)[32:].ljust(32, b"\0")
+
+
 class Recall:
     """History that requests share: a fixed number of tokens, the oldest overwritten by the newest.
 
