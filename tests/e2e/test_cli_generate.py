@@ -107,9 +107,93 @@ def test_a_prompt_file_is_read(generate, tmp_path):
     assert generate("--prompt-file", tmp_path / "prompt.txt", "--max-tokens", 9)[1] == given
 
 
+def test_several_texts_are_printed_and_share_a_seed(generate):
+    arguments = ("--prompt", "a", "--temperature", 1, "--seed", 5, "--max-tokens", 9, "--json")
+    code, out, _ = generate(*arguments, "--n", 3)
+    texts = [json.loads(line) for line in out.splitlines()]
+    assert (code, [text["seed"] for text in texts]) == (0, [5, 6, 7])
+    assert texts[0]["text"] == json.loads(generate(*arguments)[1])["text"]
+
+
+def test_a_stop_token_ends_the_text_and_logprobs_are_told(generate):
+    arguments = ("--prompt", "select", "--max-tokens", 20, "--json", "--logprobs", 2)
+    whole = json.loads(generate(*arguments)[1])
+    assert len(whole["logprobs"]) == len(whole["top_logprobs"]) == 20
+    assert all(len(each) == 2 for each in whole["top_logprobs"])
+    token = whole["token_ids"][7]
+    done = json.loads(generate(*arguments, "--stop-token-id", token)[1])
+    assert done["token_ids"] == whole["token_ids"][: whole["token_ids"].index(token) + 1]
+    assert done["finish"] == "stop"
+
+
+@pytest.mark.parametrize("cost", ["auto", "none", "0.05"])
+def test_cost_and_nodes_change_no_text(generate, cost):
+    arguments = ("--prompt", "abcabcabc", "--max-tokens", 30)
+    expected = generate(*arguments, "--drafter", "none")[1]
+    assert generate(*arguments, "--cost", cost, "--nodes", 4)[1] == expected
+
+
+def test_a_prediction_is_drafted_from(generate, tmp_path):
+    arguments = ("--prompt", "select", "--max-tokens", 30, "--cost", "none", "--json")
+    plain = json.loads(generate(*arguments)[1])
+    (tmp_path / "likely.txt").write_text(plain["text"])
+    told = json.loads(generate(*arguments, "--prediction-file", tmp_path / "likely.txt")[1])
+    assert told["text"] == plain["text"]
+    assert told["steps"] < plain["steps"]
+
+
+def test_a_history_is_built_and_drafted_from(generate, model, monkeypatch, capsys, tmp_path):
+    """README's way: what was generated is put into a history, which warms the next process."""
+    arguments = ("--prompt", "select", "--max-tokens", 30, "--cost", "none", "--json")
+    plain = json.loads(generate(*arguments)[1])
+    (tmp_path / "texts.tokens").write_text(" ".join(map(str, plain["token_ids"])) + "\n")
+    history = tmp_path / "history.dw"
+    command = ["index", "build", tmp_path / "texts.tokens", "-o", history, "--tokenizer", model]
+    monkeypatch.setattr(sys, "argv", ["draftwood", *map(str, command)])
+    with pytest.raises(SystemExit) as left:
+        command_line.main()
+    assert not left.value.code
+    capsys.readouterr()
+    warm = json.loads(generate(*arguments, "--history", history)[1])
+    assert warm["text"] == plain["text"]
+    assert warm["steps"] < plain["steps"] / 2
+    named = json.loads(generate(*arguments, "--drafter", f"recall:history={history}")[1])
+    assert named["steps"] == warm["steps"]
+
+
+def test_a_history_of_another_tokenizer_is_refused(generate, tmp_path):
+    from draftwood.index.store import HistoryWriter
+
+    with HistoryWriter(tmp_path / "h.dw", fingerprint=bytes(range(32))) as out:
+        out.add([1, 2, 3])
+    code, out, err = generate("--prompt", "a", "--history", tmp_path / "h.dw")
+    assert (code, out) == (2, "")
+    assert "use a history of this model's tokenizer" in err
+
+
+def test_the_bundled_model_goes_by_the_name_demo(monkeypatch, capsys):
+    command = ["generate", "--model", "demo", "--prompt", "SELECT", "--max-tokens", "8"]
+    drafter = ["--drafter", "chain:model=demo-small", "--no-chat", "--json"]
+    monkeypatch.setattr(sys, "argv", ["draftwood", *command, *drafter])
+    with pytest.raises(SystemExit) as left:
+        command_line.main()
+    assert not left.value.code
+    assert json.loads(capsys.readouterr().out)["tokens"] == 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--prompt", "a", "--cost", "cheap"], "cost is 'cheap'"),
+        (["--prompt", "a", "--n", "0"], "n is 0"),
+        (["--prompt", "a", "--n", "2", "--stream"], "--n is 2 and --stream prints one text"),
+        (["--prompt", "a", "--nodes", "-1"], "nodes is -1"),
+        (["--prompt", "a", "--logprobs", "-1"], "logprobs is -1"),
+        (["--prompt", "a", "--stop-token-id", "-4"], "an entry of stop_token_ids is -4"),
+        (["--prompt", "a", "--history", "nowhere.dw"], "nowhere.dw"),
+        (["--prompt", "a", "--history", "a,b.dw"], "has a comma in it"),
+        (["--prompt", "a", "--drafter", "lookup", "--history", "h.dw"], "no option 'history'"),
+        (["--prompt", "a", "--prediction-file", "nowhere"], "cannot read the prediction"),
         (["--prompt", "a" * 300, "--no-chat"], "the prompt has 300 tokens and the model's context"),
         (["--prompt", "a", "--max-tokens", "0"], "max_tokens is 0"),
         (["--prompt", "a", "--temperature", "-1"], "temperature is -1"),

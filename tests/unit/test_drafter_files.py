@@ -59,9 +59,7 @@ def test_a_history_of_another_tokenizer_is_refused(history, name):
     drafter = make_drafter(spec)
     drafter.pair(OURS)
     drafter.pair(NAMELESS)
-    with pytest.raises(
-        TokenizerMismatch, match=r"h\.dw has tokenizer fingerprint .* use a history"
-    ):
+    with pytest.raises(TokenizerMismatch, match=r"h\.dw has tokenizer fingerprint"):
         drafter.pair(OTHERS)
 
 

@@ -6,10 +6,12 @@ import sys
 
 import pytest
 
+from draftwood.budget.measured import MeasuredCost
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.errors import InvalidOption, InvalidSpec, MissingExtra, ModelNotFound
-from draftwood.load import load
+from draftwood.load import _sweep, load
+from draftwood.testing import ToyTarget, hash_model
 
 
 def test_an_unknown_drafter_is_refused_before_the_model_is_touched():
@@ -66,6 +68,72 @@ def test_importing_loads_neither_torch_nor_transformers(module):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_default_drafter_is_recall():
-    default = inspect.signature(load).parameters["drafter"].default
-    assert isinstance(make_drafter(default), RecallDrafter)
+def test_the_default_drafter_is_recall_and_the_default_cost_is_measured():
+    parameters = inspect.signature(load).parameters
+    assert isinstance(make_drafter(parameters["drafter"].default), RecallDrafter)
+    assert parameters["cost"].default == "auto"
+
+
+def test_a_cost_that_is_none_is_refused_before_the_model_is_touched():
+    with pytest.raises(InvalidOption, match="cost is 'cheap'; use 'auto', 'none', or 0 or more"):
+        load("no/such-model", cost="cheap")
+
+
+def test_a_drafter_whose_model_cannot_be_loaded_is_ended(tmp_path):
+    pytest.importorskip("transformers")
+    kept = tmp_path / "kept.recall"
+    RecallDrafter(path=str(kept)).recall.close()
+    for _ in range(2):  # the second time it would be busy
+        with pytest.raises(ModelNotFound):
+            load(tmp_path / "nowhere", drafter=f"recall:path={kept}")
+
+
+def test_options_for_transformers_are_passed_on(monkeypatch):
+    given = {}
+
+    def read(model, **options):
+        given.update(options, model=model)
+        raise ModelNotFound("seen")
+
+    monkeypatch.setattr("draftwood.load.read_model", read)
+    wanted = {
+        "tokenizer": object(),
+        "device": "cpu",
+        "dtype": "auto",
+        "attention": "eager",
+        "revision": "v2",
+        "trust_remote_code": True,
+        "device_map": "auto",
+        "quantization_config": object(),
+    }
+    with pytest.raises(ModelNotFound, match="seen"):
+        load("some/model", **wanted)
+    assert given == {"model": "some/model", **wanted}
+
+
+def test_of_a_slow_model_few_passes_are_timed_and_none_of_several_sequences(monkeypatch):
+    clock, passes = [0.0], []
+    monkeypatch.setattr("draftwood.budget.measured.perf_counter", lambda: clock[0])
+
+    class Slow(ToyTarget):
+        def open(self, prompt):
+            cursor = super().open(prompt)
+            score = cursor.score
+
+            def slow(draft):
+                clock[0] += 1.0
+                passes.append(len(draft))
+                return score(draft)
+
+            cursor.score = slow
+            return cursor
+
+    _sweep(MeasuredCost(), Slow(hash_model(8)))
+    assert passes == [0]
+
+
+def test_of_a_quick_model_batches_are_timed_too():
+    cost = MeasuredCost()
+    _sweep(cost, ToyTarget(hash_model(8)))
+    for batch in (1, 8):
+        assert cost.seconds(0, batch=batch, context=32) < 0.5  # 1.0 where nothing was timed
