@@ -39,10 +39,10 @@ def read_model(
 ) -> tuple[Any, Any]:
     """A causal language model in evaluation mode, and its tokenizer.
 
-    model: a folder, a bundled model (`demo`), a Hub id (`owner/name`), a `.gguf` file on disk or of a Hub repository
-    (`owner/name/file.gguf`), or a model object, which is returned as it is. tokenizer: an object,
-    or where to find one; None: the one beside the weights. tokenizer_needed: where it is not, None
-    stands for a tokenizer that is not there.
+    model: a folder, a Hub id (`owner/name`), a `.gguf` file on disk or of a Hub repository
+    (`owner/name/file.gguf`), the name of a bundled model (`demo`), or a model object, which is
+    returned as it is. tokenizer: an object, or where to find one; None: the one beside the weights.
+    tokenizer_needed: where it is not, None stands for a tokenizer that is not there.
 
     device, dtype, attention: as in `draftwood.load`. revision: branch, tag or commit of a Hub id.
     trust_remote_code: whether Python code that comes with the model may run; nobody is asked.
