@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from time import perf_counter
@@ -35,7 +35,7 @@ def decode(
     stop: Stop | None = None,
     namespace: str = "",
     prediction: Sequence[TokenIds] = (),
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Generate after `prompt`, a step at a time; each step yields one or more tokens.
 
     prompt: token ids [>= 1]. budget: the most a draft may hold (None: 64 nodes; a drafter's own
@@ -66,7 +66,7 @@ def _steps(
     prompt: TokenIds,
     spender: Spender,
     stop: Stop,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     generated, finish = 0, None
     with closing(target.open(prompt)) as cursor, closing(open_stream()) as stream:
         while finish is None:

@@ -13,12 +13,10 @@ from draftwood.batch import Request
 from draftwood.draft import NO_TOKENS, Draft, TokenIds
 from draftwood.options import Settings
 from draftwood.protocols import Drafter, Rows, Step, Top, Verdict, Verifier
-from draftwood.sampling.ranking import likeliest
+from draftwood.sampling.ranking import k_likeliest
 from draftwood.stats import Stats
 from draftwood.text.stop import Stop
 from draftwood.text.stream import TextStream
-
-_NO_NODES = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +66,8 @@ class Generation:
 class Run:
     """One text on its way, from its request to its `Generation`. Used by one thread at a time.
 
-    It is its request's verifier and stop rule itself, so that what fails in this text's own rules
-    and callbacks (a logits processor, `on_step`) is kept as `error` and ends this text only.
+    It is its request's verifier and stop rule itself, and remembers what they said. error: what
+    ended it; one that `on_step` raised ends it with the next step.
 
     stop: what ends it beside its stop strings. drafter, prediction: as in `Request`.
     """
@@ -91,7 +89,7 @@ class Run:
         self.request = Request(
             prompt,
             self,
-            replace(stop, ends=(self.ends,)),
+            replace(stop, ends=(text,)),
             settings.namespace,
             drafter,
             prediction,
@@ -112,27 +110,19 @@ class Run:
         """Whether no step was made yet."""
         return not self._stats.steps
 
-    def verify(self, draft: Draft, rows: Rows) -> Verdict:
-        """What the verifier says; after an error, a token that `ends` takes back."""
-        if self.error is None:
-            try:
-                verdict = self._verifier.verify(draft, rows)
-                if self._recorder is not None:
-                    self._recorder.record(draft, rows, verdict)
-            except Exception as error:
-                self.error = error
-            else:
-                return verdict
-        return Verdict(_NO_NODES, 0)
+    @property
+    def ended(self) -> bool:
+        """Whether no step follows."""
+        return self.finish is not None or self.error is not None
 
-    def ends(self, tokens: TokenIds) -> int | None:
-        """As a rule of `Stop.ends`: the text's own, and nothing is kept after an error."""
-        if self.error is None:
-            try:
-                return self._text(tokens)
-            except Exception as error:
-                self.error = error
-        return 0
+    def verify(self, draft: Draft, rows: Rows) -> Verdict:
+        """What its verifier says."""
+        if self.error is not None:
+            raise self.error
+        verdict = self._verifier.verify(draft, rows)
+        if self._recorder is not None:
+            self._recorder.record(draft, rows, verdict)
+        return verdict
 
     def take(self, step: Step, plain: float | None = None) -> None:
         """Count a step, keep what it brought, and tell the caller. plain: see `Stats.add`."""
@@ -148,7 +138,7 @@ class Run:
                 self.error = error
 
     def fail(self, error: Exception) -> None:
-        """End with an error that came from elsewhere, unless it has one of its own."""
+        """End with an error, unless there is one already."""
         self.error = self.error or error
 
     def piece(self) -> str:
@@ -204,7 +194,7 @@ class _Recorder:
         logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         self._chosen.append(logprobs[np.arange(len(tokens)), tokens].astype(np.float32))
         if self._top:
-            self._tops.append(likeliest(logprobs, self._top))
+            self._tops.append(k_likeliest(logprobs, self._top))
         else:
             none = np.empty((len(tokens), 0))
             self._tops.append(Top(none.astype(np.int32), none.astype(np.float32)))

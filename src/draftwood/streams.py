@@ -35,7 +35,12 @@ class GenerationStream:
         raise StopIteration
 
     def _next(self) -> str:
-        step = next(self._steps, None)
+        try:
+            step = next(self._steps, None)
+        except Exception as error:
+            self._ended = True
+            self._run.fail(error)
+            raise
         if step is None:
             self._ended = True
             return self._run.rest()

@@ -95,7 +95,7 @@ def test_options_for_transformers_are_passed_on(monkeypatch):
         given.update(options, model=model)
         raise ModelNotFound("seen")
 
-    monkeypatch.setattr("draftwood.load.read_model", read)
+    monkeypatch.setattr(sys.modules["draftwood.load"], "read_model", read)
     wanted = {
         "tokenizer": object(),
         "device": "cpu",
