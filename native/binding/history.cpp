@@ -12,6 +12,9 @@
 #include <optional>
 #include <system_error>
 
+#include "refusal.h"
+#include "unlocked.h"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 
@@ -24,6 +27,7 @@ using draftwood::HistoryError;
 using draftwood::HistoryFault;
 using draftwood::HistoryInfo;
 using draftwood::HistoryWriter;
+using draftwood::path_of;
 using draftwood::Token;
 
 template <typename T>
@@ -31,9 +35,8 @@ using Borrowed = nb::ndarray<nb::numpy, const T, nb::ndim<1>>;
 
 using TokenArgument = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-// A path arrives as os.fsencode() made it, since a name need not be UTF-8.
-std::string path_of(const nb::bytes& path) {
-  return {path.c_str(), path.size()};
+std::string text_of(const nb::bytes& bytes) {
+  return {bytes.c_str(), bytes.size()};
 }
 
 Fingerprint fingerprint_of(const nb::bytes& bytes) {
@@ -127,8 +130,8 @@ void bind_history(nb::module_& module) {
             const HistoryCheck check = check_tokens ? HistoryCheck::kAll : HistoryCheck::kLayout;
             std::optional<Fingerprint> fingerprint;
             if (expected) fingerprint = fingerprint_of(*expected);
-            const nb::gil_scoped_release release;
-            return History::open(name, check, fingerprint);
+            const draftwood::Unlocked unlocked;
+            return History::open(name, check, fingerprint, draftwood::run_signal_handlers);
           },
           "path"_a, "check_tokens"_a, "expected"_a.none())
       .def("__len__", [](const History& h) { return h.view().size(); })
@@ -180,25 +183,37 @@ void bind_history(nb::module_& module) {
 
   module.def(
       "read_history_info",
-      [](const nb::bytes& path) { return draftwood::read_history_info(path_of(path)); }, "path"_a);
+      [](const nb::bytes& path) {
+        const std::string name = path_of(path);
+        const draftwood::Unlocked unlocked;
+        return draftwood::read_history_info(name);
+      },
+      "path"_a);
 
   nb::class_<HistoryWriter>(module, "HistoryWriter",
                             "Writes a history beside its path, then renames.")
       .def(
           "__init__",
           [](HistoryWriter* self, const nb::bytes& path, const nb::bytes& fingerprint) {
-            new (self) HistoryWriter(path_of(path), fingerprint_of(fingerprint));
+            const std::string name = path_of(path);
+            const Fingerprint print = fingerprint_of(fingerprint);
+            const draftwood::Unlocked unlocked;
+            new (self) HistoryWriter(name, print);
           },
           "path"_a, "fingerprint"_a)
       .def(
           "add",
           [](HistoryWriter& self, const TokenArgument& tokens, const nb::bytes& name_space,
              std::int64_t time, const nb::bytes& metadata) {
-            self.add({tokens.data(), tokens.size()}, path_of(name_space), time, path_of(metadata));
+            const std::span<const Token> ids{tokens.data(), tokens.size()};
+            const std::string name = text_of(name_space);
+            const std::string about = text_of(metadata);
+            const draftwood::Unlocked unlocked;
+            self.add(ids, name, time, about, draftwood::run_signal_handlers);
           },
           "tokens"_a.noconvert(), "namespace"_a, "time"_a, "metadata"_a)
-      .def("finish", &HistoryWriter::finish, nb::call_guard<nb::gil_scoped_release>())
-      .def("abandon", &HistoryWriter::abandon)
+      .def("finish", &HistoryWriter::finish, nb::call_guard<draftwood::Unlocked>())
+      .def("abandon", &HistoryWriter::abandon, nb::call_guard<draftwood::Unlocked>())
       .def_prop_ro("sequences", &HistoryWriter::sequences)
       .def_prop_ro("tokens", &HistoryWriter::tokens);
 

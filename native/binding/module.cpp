@@ -2,6 +2,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include "unlocked.h"
+
 namespace nb = nanobind;
 
 void bind_history(nb::module_& module);
@@ -10,6 +12,7 @@ void bind_suffix_tree(nb::module_& module);
 
 NB_MODULE(_native, module) {
   module.doc() = "Indexes over token sequences, in C++. Use them through draftwood.index.";
+  draftwood::bind_exit(module);
   bind_history(module);
   bind_suffix_tree(module);
   bind_recall(module);

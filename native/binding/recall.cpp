@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "draftwood/recall.h"
+#include "refusal.h"
+#include "unlocked.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -36,7 +38,7 @@ using Offsets = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::d
 /// A value for each stream.
 template <class T>
 using Each = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+using NoGil = nb::call_guard<draftwood::Unlocked>;
 
 std::span<const Token> view(const Tokens& tokens) {
   return {tokens.data(), tokens.size()};
@@ -56,9 +58,12 @@ Array<T> array(std::vector<T>&& values) {
 using Streams = nb::typed<nb::list, RecallStream>;
 
 std::vector<RecallStream*> streams_of(const Streams& streams) {
-  std::vector<RecallStream*> all;
-  all.reserve(streams.size());
-  for (nb::handle stream : streams) all.push_back(nb::cast<RecallStream*>(stream));
+  std::vector<RecallStream*> all = draftwood::streams_of<RecallStream>(streams);
+  for (const RecallStream* stream : all) {
+    if (&stream->history() != &all.front()->history()) {
+      draftwood::refuse_option("the batch holds streams of several histories; ask each by itself");
+    }
+  }
   return all;
 }
 
@@ -114,6 +119,8 @@ const char* error_name(RecallFault fault) {
       return "TokenizerMismatch";
     case RecallFault::kBusy:
       return "HistoryBusy";
+    case RecallFault::kReplaced:
+      return "HistoryReplaced";
   }
   return "HistoryError";
 }
@@ -145,34 +152,40 @@ void bind_recall(nb::module_& module) {
       .def(nb::init<std::size_t>(), "max_tokens"_a)
       .def_static(
           "open",
-          [](const std::string& path, bool write, std::size_t max_tokens,
+          [](const nb::bytes& path, bool write, std::size_t max_tokens,
              const nb::object& fingerprint) {
+            const std::string name = draftwood::path_of(path);
             const TokenizerPrint print = print_of(fingerprint);
-            const nb::gil_scoped_release unlocked;
-            return std::shared_ptr<Recall>(Recall::open(path, write, max_tokens, print));
+            const draftwood::Unlocked unlocked;
+            return std::shared_ptr<Recall>(
+                Recall::open(name, write, max_tokens, print).release(),
+                draftwood::UnlockedDelete<Recall>());
           },
           "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none())
-      .def("begin", &Recall::begin, Unlocked(), "A name for a sequence that is to be added.")
+      .def("begin", &Recall::begin, NoGil(), "A name for a sequence that is to be added.")
       .def(
           "add",
           [](Recall& self, Recall::Sequence sequence, draftwood::NamespaceKey name,
              const Tokens& context, const Tokens& tokens) {
-            const auto before = view(context);
-            const auto ids = view(tokens);
-            const nb::gil_scoped_release unlocked;
-            self.add(sequence, name, before, ids);
+            // Parts of this size lie in the history as they would without slices.
+            auto before = view(context);
+            draftwood::in_slices(view(tokens), self.part(), [&](std::span<const Token> part) {
+              self.add(sequence, name, before, part);
+              before = part;
+            });
           },
           "sequence"_a, "name"_a, "context"_a.noconvert(), "tokens"_a.noconvert(),
           "Add tokens to a sequence, behind context that is not drafted.")
-      .def("remove", nb::overload_cast<Recall::Sequence>(&Recall::remove), "sequence"_a, Unlocked(),
+      .def("remove", nb::overload_cast<Recall::Sequence>(&Recall::remove), "sequence"_a, NoGil(),
            "Blank a sequence; returns how many tokens that were.")
-      .def("remove_namespace", &Recall::remove_namespace, "name"_a, Unlocked(),
+      .def("remove_namespace", &Recall::remove_namespace, "name"_a, NoGil(),
            "Blank a namespace; returns how many tokens that were.")
-      .def("flush", &Recall::flush, Unlocked(), "Hand what was written to the disk.")
+      .def("flush", &Recall::flush, NoGil(), "Hand what was written to the disk.")
       .def_prop_ro("capacity", &Recall::capacity)
       .def_prop_ro("written", &Recall::written)
       .def_prop_ro("nbytes", &Recall::nbytes)
-      .def_prop_ro("writable", &Recall::writable);
+      .def_prop_ro("writable", &Recall::writable)
+      .def_prop_ro("clean", &Recall::clean);
 
   nb::class_<RecallStream>(module, "RecallStream", "One request: its own ring and its drafts.")
       .def(
@@ -180,7 +193,7 @@ void bind_recall(nb::module_& module) {
           [](RecallStream* self, const std::shared_ptr<Recall>& shared, const Tokens& prompt,
              draftwood::NamespaceKey name, bool chain, float floor, std::uint32_t share) {
             const auto ids = view(prompt);
-            const nb::gil_scoped_release unlocked;
+            const draftwood::Unlocked unlocked;
             new (self) RecallStream(shared, ids, name, RecallPolicy{chain, floor, share});
           },
           "shared"_a, "prompt"_a.noconvert(), nb::kw_only(), "name"_a, "chain"_a, "floor"_a,
@@ -188,7 +201,7 @@ void bind_recall(nb::module_& module) {
       .def(
           "propose",
           [](RecallStream& self, std::uint32_t nodes, std::uint32_t reach, float floor) {
-            const nb::gil_scoped_release unlocked;
+            const draftwood::Unlocked unlocked;
             return RecallDraft(self.propose({nodes, reach, floor}));
           },
           "nodes"_a, "reach"_a, "floor"_a = 0.0F,
@@ -197,11 +210,11 @@ void bind_recall(nb::module_& module) {
           "observe",
           [](RecallStream& self, const Tokens& tokens) {
             const auto ids = view(tokens);
-            const nb::gil_scoped_release unlocked;
+            const draftwood::Unlocked unlocked;
             self.observe(ids);
           },
           "tokens"_a.noconvert(), "Move past tokens and learn from them.")
-      .def("close", &RecallStream::close, Unlocked(), "Share what is left; give the memory back.")
+      .def("close", &RecallStream::close, NoGil(), "Share what is left; give the memory back.")
       .def_prop_ro("nbytes", &RecallStream::nbytes)
       .def_prop_ro("sequence", &RecallStream::sequence);
 
@@ -218,7 +231,7 @@ void bind_recall(nb::module_& module) {
           budgets.push_back({nodes.data()[i], reach.data()[i], floor.data()[i]});
         }
         {
-          const nb::gil_scoped_release unlocked;
+          const draftwood::Unlocked unlocked;
           draftwood::propose_all(all, budgets, threads);
         }
         return joined(all);
@@ -241,7 +254,7 @@ void bind_recall(nb::module_& module) {
             throw std::invalid_argument("offsets do not ascend");
           parts.push_back(ids.subspan(first, last - first));
         }
-        const nb::gil_scoped_release unlocked;
+        const draftwood::Unlocked unlocked;
         draftwood::observe_all(all, parts, threads);
       },
       "streams"_a, "tokens"_a.noconvert(), "offsets"_a.noconvert(), "threads"_a,

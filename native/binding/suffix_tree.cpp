@@ -14,7 +14,9 @@
 #include "draftwood/suffix_tree.h"
 #include "draftwood/thread_pool.h"
 #include "numpy_array.h"
+#include "refusal.h"
 #include "token_view.h"
+#include "unlocked.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -75,12 +77,8 @@ using Streams = nb::typed<nb::list, SuffixStream>;
 using Parts = nb::typed<nb::tuple, Array<Token>, Array<std::int32_t>, Array<float>,
                         Array<std::uint8_t>, std::int64_t>;
 
-std::vector<SuffixStream*> streams_of(const Streams& streams) {
-  std::vector<SuffixStream*> all;
-  all.reserve(streams.size());
-  for (const nb::handle stream : streams) all.push_back(nb::cast<SuffixStream*>(stream));
-  return all;
-}
+/// Tokens after which a tree that grows lets others in, and Ctrl-C.
+constexpr std::size_t kSlice = 1U << 14U;
 
 constexpr std::size_t kMostNodes = 1U << 15U;
 
@@ -100,7 +98,7 @@ std::optional<Parts> parts(SuffixDraft& draft, nb::handle owner) {
 }
 
 void bind_stream(nb::module_& module) {
-  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+  using NoGil = nb::call_guard<draftwood::Unlocked>;
   nb::class_<ThreadPool>(module, "ThreadPool", "Threads that work on a batch.")
       .def(nb::init<unsigned>(), "threads"_a)
       .def_prop_ro("threads", &ThreadPool::threads);
@@ -112,8 +110,9 @@ void bind_stream(nb::module_& module) {
           [](SuffixStream* self, std::shared_ptr<SuffixTree> shared, const TokenView& prompt,
              const SuffixPolicy& policy) {
             const std::span<const Token> ids = prompt.ids;
-            const nb::gil_scoped_release unlocked;
-            new (self) SuffixStream(std::move(shared), ids, policy);
+            const draftwood::Unlocked unlocked;
+            new (self)
+                SuffixStream(std::move(shared), ids, policy, draftwood::run_signal_handlers);
           },
           "shared"_a, "prompt"_a.noconvert(), "policy"_a)
       .def(
@@ -121,7 +120,7 @@ void bind_stream(nb::module_& module) {
           [](const SuffixStream& self, std::int32_t nodes, std::int32_t reach, float floor) {
             SuffixDraft draft;
             {
-              const nb::gil_scoped_release unlocked;
+              const draftwood::Unlocked unlocked;
               draft = self.propose(nodes, reach, floor);
             }
             if (draft.tokens.empty()) return std::optional<Parts>();
@@ -131,17 +130,17 @@ void bind_stream(nb::module_& module) {
           "nodes"_a, "reach"_a, "floor"_a,
           "The better of the two trees' drafts as tokens, parents, confidence, source [n] and its "
           "witness; None where both are empty.")
-      .def("guess", &SuffixStream::propose, "nodes"_a, "reach"_a, "floor"_a, Unlocked(),
+      .def("guess", &SuffixStream::propose, "nodes"_a, "reach"_a, "floor"_a, NoGil(),
            "The better of the two trees' drafts.")
       .def(
           "observe",
           [](SuffixStream& self, const TokenView& tokens) {
-            const std::span<const Token> ids = tokens.ids;
-            const nb::gil_scoped_release unlocked;
-            self.observe(ids);
+            draftwood::require_ids(tokens.ids);
+            draftwood::in_slices(tokens.ids, kSlice,
+                                 [&](std::span<const Token> part) { self.observe(part); });
           },
           "tokens"_a.noconvert(), "Move past what was generated (int32, contiguous).")
-      .def("close", &SuffixStream::close, Unlocked(), "Drop the own tree; the output stays shared.")
+      .def("close", &SuffixStream::close, NoGil(), "Drop the own tree; the output stays shared.")
       .def_prop_ro("sequence", &SuffixStream::sequence)
       .def_prop_ro("generated", &SuffixStream::generated)
       .def_prop_ro("nbytes", &SuffixStream::nbytes);
@@ -150,13 +149,13 @@ void bind_stream(nb::module_& module) {
       "suffix_propose_all",
       [](const Streams& streams, const Flat<Token>& nodes, const Flat<Token>& reach,
          const Flat<float>& floors, ThreadPool& pool) {
-        const std::vector<SuffixStream*> all = streams_of(streams);
+        const std::vector<SuffixStream*> all = draftwood::streams_of<SuffixStream>(streams);
         const auto most = view_all<Token>(nodes, all.size(), "nodes: one a stream");
         const auto deepest = view_all<Token>(reach, all.size(), "reach: one a stream");
         const auto floor = view_all<float>(floors, all.size(), "floors: one a stream");
         auto drafts = std::make_unique<std::vector<SuffixDraft>>();
         {
-          const nb::gil_scoped_release unlocked;
+          const draftwood::Unlocked unlocked;
           *drafts = draftwood::propose_all(all, most, deepest, floor, pool);
         }
         std::vector<SuffixDraft>& kept = *drafts;
@@ -173,7 +172,7 @@ void bind_stream(nb::module_& module) {
       "suffix_observe_all",
       [](const Streams& streams, const TokenView& tokens, const Flat<std::int64_t>& offsets,
          ThreadPool& pool) {
-        const std::vector<SuffixStream*> all = streams_of(streams);
+        const std::vector<SuffixStream*> all = draftwood::streams_of<SuffixStream>(streams);
         const auto at =
             view_all<std::int64_t>(offsets, all.size() + 1, "offsets: one a stream, and the end");
         const std::span<const Token> ids = tokens.ids;
@@ -186,7 +185,7 @@ void bind_stream(nb::module_& module) {
           parts.push_back(ids.subspan(static_cast<std::size_t>(at[i]),
                                       static_cast<std::size_t>(at[i + 1] - at[i])));
         }
-        const nb::gil_scoped_release unlocked;
+        const draftwood::Unlocked unlocked;
         draftwood::observe_all(all, parts, pool);
       },
       "streams"_a, "tokens"_a.noconvert(), "offsets"_a.noconvert(), "pool"_a,
@@ -231,7 +230,7 @@ void bind_suffix_tree(nb::module_& module) {
           nb::kw_only(), "alpha"_a, "offset"_a, "floor"_a, "tree"_a, "paper"_a,
           "witness"_a);
 
-  using Unlocked = nb::call_guard<nb::gil_scoped_release>;
+  using NoGil = nb::call_guard<draftwood::Unlocked>;
   nb::class_<SuffixTree>(module, "SuffixTree",
                          "Counts every suffix of every sequence, cut at `depth` tokens.")
       .def(nb::init<std::int32_t>(), "depth"_a)
@@ -239,17 +238,18 @@ void bind_suffix_tree(nb::module_& module) {
       .def(
           "extend",
           [](SuffixTree& self, SuffixTree::Sequence sequence, const TokenView& tokens) {
-            const std::span<const Token> ids = tokens.ids;
-            const nb::gil_scoped_release unlocked;
-            self.extend(sequence, ids);
+            draftwood::require_ids(tokens.ids);
+            draftwood::in_slices(tokens.ids, kSlice, [&](std::span<const Token> part) {
+              self.extend(sequence, part);
+            });
           },
           "sequence"_a, "tokens"_a.noconvert(), "Append tokens (int32, contiguous) to a sequence.")
-      .def("finish", &SuffixTree::finish, "sequence"_a, Unlocked(),
+      .def("finish", &SuffixTree::finish, "sequence"_a, NoGil(),
            "Give back what only a growing sequence needs.")
-      .def("compact", &SuffixTree::compact, "work"_a, Unlocked(),
+      .def("compact", &SuffixTree::compact, "work"_a, NoGil(),
            "Look at about so many records to give memory back; True where nothing is left to do.")
-      .def("remove", &SuffixTree::remove, "sequence"_a, Unlocked(), "Take a sequence out.")
-      .def("evict", &SuffixTree::evict, "sequence"_a, "work"_a, Unlocked(),
+      .def("remove", &SuffixTree::remove, "sequence"_a, NoGil(), "Take a sequence out.")
+      .def("evict", &SuffixTree::evict, "sequence"_a, "work"_a, NoGil(),
            "Take about `work` suffixes of a sequence out; True when all are.")
       .def(
           "speculate",
@@ -257,7 +257,7 @@ void bind_suffix_tree(nb::module_& module) {
              std::int32_t nodes, std::int32_t reach) {
             const std::span<const Token> ids = context.ids;
             const SuffixPolicy values = policy;
-            const nb::gil_scoped_release unlocked;
+            const draftwood::Unlocked unlocked;
             return self.speculate(ids, values, nodes, reach);
           },
           "context"_a.noconvert(), "policy"_a, "nodes"_a, "reach"_a,
@@ -266,7 +266,7 @@ void bind_suffix_tree(nb::module_& module) {
           "count",
           [](const SuffixTree& self, const TokenView& pattern) {
             const std::span<const Token> ids = pattern.ids;
-            const nb::gil_scoped_release unlocked;
+            const draftwood::Unlocked unlocked;
             return self.count(ids);
           },
           "pattern"_a.noconvert(), "How many suffixes begin with a pattern (int32, contiguous).")
@@ -275,7 +275,7 @@ void bind_suffix_tree(nb::module_& module) {
           [](const SuffixTree& self) {
             std::vector<std::int64_t> flat;
             {
-              const nb::gil_scoped_release unlocked;
+              const draftwood::Unlocked unlocked;
               for (const auto& extent : self.extents()) {
                 flat.push_back(extent.sequence);
                 flat.push_back(extent.tokens);
@@ -289,13 +289,13 @@ void bind_suffix_tree(nb::module_& module) {
           [](const SuffixTree& self, SuffixTree::Sequence sequence, std::uint32_t most) {
             std::vector<Token> tokens;
             {
-              const nb::gil_scoped_release unlocked;
+              const draftwood::Unlocked unlocked;
               tokens = self.text(sequence, most);
             }
             return owned(std::move(tokens));
           },
           "sequence"_a, "most"_a, "The first tokens of a sequence, at most so many: int32 [n].")
-      .def("check", &SuffixTree::check, Unlocked(),
+      .def("check", &SuffixTree::check, NoGil(),
            "Walk the whole tree; empty where its invariants hold, else what does not.")
       .def_prop_ro("depth", &SuffixTree::depth)
       .def_prop_ro("tokens", &SuffixTree::tokens)

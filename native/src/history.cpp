@@ -134,8 +134,8 @@ class File {
 /// Checks one file and fills a view: first where things lie, then what stands there.
 class HistoryParser {
  public:
-  HistoryParser(std::span<const std::byte> file, HistoryCheck check)
-      : file_(file), check_(check), header_(read_header(file, file.size())) {}
+  HistoryParser(std::span<const std::byte> file, HistoryCheck check, Pause pause)
+      : file_(file), check_(check), pause_(pause), header_(read_header(file, file.size())) {}
 
   HistoryView parse() {
     place_sections();
@@ -221,7 +221,7 @@ class HistoryParser {
                                      " is required and not known to this reader; "
                                      "install a newer release");
     }
-    if (crc32c(bytes) != section.checksum) fail_checksum(name_of(section));
+    if (checksum(bytes) != section.checksum) fail_checksum(name_of(section));
     return section.offset + section.bytes;
   }
 
@@ -305,12 +305,18 @@ class HistoryParser {
   }
 
   void check_tokens() {
-    if (crc32c(std::as_bytes(view_.tokens_)) != token_checksum_) fail_checksum("section TOKN");
+    if (checksum(std::as_bytes(view_.tokens_)) != token_checksum_) fail_checksum("section TOKN");
     const auto limit = header_.token_limit;
     std::uint32_t greatest = 0;  // a separator, as unsigned, would be the greatest of all
+    std::size_t seen = 0;
     for (std::size_t i = 0; i < view_.size(); ++i) {
       for (const Token token : view_.sequence(i)) {
         greatest = std::max(greatest, static_cast<std::uint32_t>(token));
+      }
+      seen += view_.sequence(i).size();
+      if (seen * sizeof(Token) >= kSlice) {
+        seen = 0;
+        if (pause_ != nullptr) pause_();
       }
       if (view_.tokens_[view_.offsets_[i + 1] - 1] != kSeparator) {
         fail(HistoryFault::kLayout,
@@ -324,12 +330,27 @@ class HistoryParser {
     }
   }
 
+  /// The checksum of what may be gigabytes on a slow disk.
+  [[nodiscard]] std::uint32_t checksum(std::span<const std::byte> bytes) const {
+    std::uint32_t crc = 0;
+    while (!bytes.empty()) {
+      const auto part = bytes.first(std::min(bytes.size(), kSlice));
+      crc = crc32c(part, crc);
+      bytes = bytes.subspan(part.size());
+      if (pause_ != nullptr) pause_();
+    }
+    return crc;
+  }
+
   [[noreturn]] static void fail_checksum(const std::string& name) {
     fail(HistoryFault::kChecksum, name + " does not match its checksum; copy the file again");
   }
 
+  static constexpr std::size_t kSlice = std::size_t{1} << 23;
+
   std::span<const std::byte> file_;
   HistoryCheck check_;
+  Pause pause_;
   Header header_;
   std::array<bool, history::kKinds.size()> found_{};
   std::array<std::span<const std::byte>, history::kKinds.size()> sections_{};
@@ -337,8 +358,8 @@ class HistoryParser {
   HistoryView view_;
 };
 
-HistoryView HistoryView::parse(std::span<const std::byte> file, HistoryCheck check) {
-  return HistoryParser(file, check).parse();
+HistoryView HistoryView::parse(std::span<const std::byte> file, HistoryCheck check, Pause pause) {
+  return HistoryParser(file, check, pause).parse();
 }
 
 std::string_view HistoryView::namespace_name(std::size_t i) const noexcept {
@@ -352,12 +373,14 @@ std::string_view HistoryView::metadata(std::size_t i) const noexcept {
 }
 
 std::shared_ptr<const History> History::open(const std::string& path, HistoryCheck check,
-                                             const std::optional<Fingerprint>& expected) {
-  return naming(path, [&] { return map(path, check, expected); });
+                                             const std::optional<Fingerprint>& expected,
+                                             Pause pause) {
+  return naming(path, [&] { return map(path, check, expected, pause); });
 }
 
 std::shared_ptr<const History> History::map(const std::string& path, HistoryCheck check,
-                                            const std::optional<Fingerprint>& expected) {
+                                            const std::optional<Fingerprint>& expected,
+                                            Pause pause) {
   const File file(path);
   const std::shared_ptr<History> history(new History());
   std::span<const std::byte> bytes;
@@ -372,7 +395,7 @@ std::shared_ptr<const History> History::map(const std::string& path, HistoryChec
     const HistoryInfo info = history::info_of(read_header(bytes, bytes.size()));
     if (info.fingerprint != *expected) fail_fingerprint(info.fingerprint, *expected);
   }
-  history->view_ = HistoryView::parse(bytes, check);
+  history->view_ = HistoryView::parse(bytes, check, pause);
   return history;
 }
 

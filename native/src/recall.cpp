@@ -14,6 +14,8 @@ using recall::poke;
 namespace {
 
 constexpr Token kBlank = -1;
+constexpr const char* kReadOnly =
+    "this history is for reading only here: opened so, or by the parent of this process";
 constexpr std::uint32_t kMarks = 2;    ///< at the beginning of a part: the sequence's name
 constexpr std::uint32_t kOverlap = 8;  ///< tokens of context that are repeated before a part
 constexpr std::uint32_t kChunk = 64;   ///< slots that are claimed at a time
@@ -39,8 +41,7 @@ std::uint32_t salt_of(NamespaceKey name) noexcept {
 Recall::Recall(std::size_t max_tokens) : impl_(std::make_unique<Impl>()) {
   RecallHeader header{};
   begin_header(header, max_tokens, TokenizerPrint{});
-  impl_->memory.allocate(header.file_bytes);
-  *reinterpret_cast<RecallHeader*>(impl_->memory.data()) = header;
+  impl_->memory.allocate(header);
   impl_->place();
 }
 
@@ -52,9 +53,11 @@ std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::s
   impl->memory.map(path, write, max_tokens, print);
   impl->place();
   impl->writable = write;
+  impl->clean = peek(impl->header->clean) == 1;
   if (write) {
     // What a writer that died had claimed and not completed is not there.
     poke(impl->header->claimed, impl->header->written);
+    poke(impl->header->clean, std::uint64_t{0});
   }
   if (peek(impl->header->learned) == 1) impl->model.restore(impl->learned);
   return std::unique_ptr<Recall>(new Recall(std::move(impl)));
@@ -63,12 +66,18 @@ std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::s
 Recall::~Recall() {
   try {
     flush();
+    if (impl_->writable && impl_->memory.is_file()) {
+      poke(impl_->header->clean, std::uint64_t{1});  // on disk after all that it speaks of
+      impl_->memory.flush();
+    }
   } catch (const std::system_error&) {  // the disk's: what was not flushed is not promised
+  } catch (const RecallError&) {        // cut or replaced: there is nothing to end well
   }
 }
 
 Recall::Sequence Recall::begin() {
-  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  if (!impl_->writable) throw std::logic_error(kReadOnly);
+  impl_->memory.require_whole();
   const std::lock_guard lock(impl_->writer);
   const std::uint64_t next = impl_->header->sequences % kNames + 1;
   poke(impl_->header->sequences, next);
@@ -77,32 +86,38 @@ Recall::Sequence Recall::begin() {
 
 Recall::Span Recall::add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
                          std::span<const Token> tokens) {
-  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  if (!impl_->writable) throw std::logic_error(kReadOnly);
   if (std::ranges::any_of(tokens, [](Token token) { return token < 0; })) {
     throw std::invalid_argument("token ids are 0 or greater");
   }
+  impl_->memory.require_whole();
   const std::lock_guard lock(impl_->writer);
   return impl_->add(sequence, name, context, tokens);
 }
 
 std::size_t Recall::remove(Sequence sequence) {
-  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  if (!impl_->writable) throw std::logic_error(kReadOnly);
+  impl_->memory.require_whole();
   const std::lock_guard lock(impl_->writer);
   return impl_->remove(sequence);
 }
 
 std::size_t Recall::remove_namespace(NamespaceKey name) {
-  if (!impl_->writable) throw std::logic_error("this history is open for reading only");
+  if (!impl_->writable) throw std::logic_error(kReadOnly);
+  impl_->memory.require_whole();
   const std::lock_guard lock(impl_->writer);
   return impl_->remove_namespace(name);
 }
 
 void Recall::flush() {
   if (!impl_->writable) return;
-  const std::lock_guard lock(impl_->writer);
-  std::uint32_t* word = impl_->learned;
-  for (const std::uint32_t value : impl_->model.words()) poke(*word++, value);
-  poke(impl_->header->learned, std::uint64_t{1});
+  impl_->memory.require_whole();
+  {
+    const std::lock_guard lock(impl_->writer);
+    std::uint32_t* word = impl_->learned;
+    for (const std::uint32_t value : impl_->model.words()) poke(*word++, value);
+    poke(impl_->header->learned, std::uint64_t{1});
+  }
   impl_->memory.flush();
 }
 
@@ -115,14 +130,20 @@ std::uint64_t Recall::written() const noexcept {
 std::size_t Recall::nbytes() const noexcept {
   return impl_->memory.size();
 }
+std::size_t Recall::part() const noexcept {
+  return impl_->margin() - kMarks - kOverlap;
+}
 bool Recall::writable() const noexcept {
   return impl_->writable;
+}
+bool Recall::clean() const noexcept {
+  return impl_->clean;
 }
 
 void Recall::Impl::place() {
   header = reinterpret_cast<RecallHeader*>(memory.data());
-  const RecallLayout layout = RecallLayout::of(header->capacity);
-  ring.capacity = header->capacity;
+  ring.capacity = memory.capacity();
+  const RecallLayout layout = RecallLayout::of(ring.capacity);
   ring.bits = recall::Ring::head_bits(ring.capacity);
   ring.records = reinterpret_cast<recall::Record*>(memory.data() + layout.records);
   for (std::size_t k = 0; k < recall::kOrders; ++k) {

@@ -15,6 +15,7 @@
 #include <new>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "recall_impl.h"
 
@@ -37,14 +38,53 @@ std::size_t pages(std::size_t bytes) {
   throw std::system_error(errno, std::generic_category(), path);
 }
 
-/// Closes a file unless it is kept.
+/// A file that is closed unless it is kept, and removed then if it was made here.
 struct Handle {
-  int file;
+  const std::string& path;
+  int file = -1;
+  bool made = false;
+
   ~Handle() {
-    if (file >= 0) ::close(file);
+    if (file < 0) return;
+    if (made) ::unlink(path.c_str());
+    ::close(file);
   }
   int keep() { return std::exchange(file, -1); }
+
+  void open(bool write) {
+    // O_NONBLOCK: opening a pipe by mistake must not wait for somebody at its other end.
+    const int flags = O_CLOEXEC | O_NONBLOCK | (write ? O_RDWR : O_RDONLY);
+    file = ::open(path.c_str(), flags);
+    if (file < 0 && errno == ENOENT && write) {
+      file = ::open(path.c_str(), flags | O_CREAT | O_EXCL, 0600);
+      made = file >= 0;
+      if (file < 0 && errno == EEXIST) file = ::open(path.c_str(), flags);
+    }
+    if (file < 0) refuse(path);
+  }
 };
+
+/// Takes all of the disk that a file needs, so that no page of its mapping lacks it later. Returns
+/// an error number, or 0. fresh: nothing stands in the file yet.
+int take_disk(int file, std::uint64_t bytes, bool fresh) {
+  int error = EOPNOTSUPP;
+#if defined(__linux__)
+  do {
+    error = ::posix_fallocate(file, 0, static_cast<off_t>(bytes));
+  } while (error == EINTR);
+#endif
+  if (error != EOPNOTSUPP && error != EINVAL && error != ENOSYS) return error;
+  if (!fresh) return 0;  // its pages were written when it was made
+  const std::vector<std::byte> zeros(std::size_t{1} << 20);
+  for (std::uint64_t at = 0; at < bytes;) {
+    const std::size_t part = std::min<std::uint64_t>(zeros.size(), bytes - at);
+    const ssize_t count = ::pwrite(file, zeros.data(), part, static_cast<off_t>(at));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return count < 0 ? errno : ENOSPC;
+    at += static_cast<std::uint64_t>(count);
+  }
+  return 0;
+}
 
 void validate(const RecallHeader& header, std::uint64_t file_bytes, const std::string& path,
               const TokenizerPrint& print) {
@@ -125,7 +165,8 @@ RecallMemory::~RecallMemory() {
   if (file_ >= 0) ::close(file_);
 }
 
-void RecallMemory::allocate(std::size_t bytes) {
+void RecallMemory::allocate(const RecallHeader& header) {
+  const std::size_t bytes = header.file_bytes;
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
@@ -133,17 +174,26 @@ void RecallMemory::allocate(std::size_t bytes) {
 #endif
   data_ = static_cast<std::byte*>(memory);
   size_ = bytes;
+  capacity_ = header.capacity;
+  std::memcpy(data_, &header, sizeof header);
 }
 
 void RecallMemory::map(const std::string& path, bool write, std::size_t max_tokens,
                        const TokenizerPrint& print) {
-  Handle handle{::open(path.c_str(), (write ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC, 0600)};
-  if (handle.file < 0) refuse(path);
-  if (write && ::flock(handle.file, LOCK_EX | LOCK_NB) != 0) {
-    throw RecallError(RecallFault::kBusy, path + " is open for writing in another process");
-  }
+  Handle handle{path};
+  handle.open(write);
   struct stat status{};
   if (::fstat(handle.file, &status) != 0) refuse(path);
+  if (S_ISDIR(status.st_mode)) throw std::system_error(EISDIR, std::generic_category(), path);
+  if (!S_ISREG(status.st_mode)) {
+    throw RecallError(RecallFault::kNotARecall,
+                      path + " is not a regular file; pass the path of a Recall file");
+  }
+  if (write && ::flock(handle.file, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) refuse(path);  // no lock to be had, as on some network disks
+    handle.made = false;                     // another writer found it before we had the lock
+    throw RecallError(RecallFault::kBusy, path + " is open for writing in another process");
+  }
   RecallHeader header{};
   const ssize_t got = ::pread(handle.file, &header, sizeof header, 0);
   if (got < 0) refuse(path);
@@ -155,10 +205,11 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   if (write && zeros &&
       (got == 0 || static_cast<std::uint64_t>(status.st_size) == fresh.file_bytes)) {
     header = fresh;
-    if (::ftruncate(handle.file, static_cast<off_t>(header.file_bytes)) != 0 ||
-        ::pwrite(handle.file, &header, sizeof header, 0) != sizeof header) {
-      refuse(path);
+    if (const int error = take_disk(handle.file, header.file_bytes, true); error != 0) {
+      if (got == 0) static_cast<void>(::ftruncate(handle.file, 0) == 0);
+      throw std::system_error(error, std::generic_category(), path);
     }
+    if (::pwrite(handle.file, &header, sizeof header, 0) != sizeof header) refuse(path);
   } else {
     if (static_cast<std::size_t>(got) < sizeof header.magic || header.magic != kMagic) {
       throw RecallError(RecallFault::kNotARecall, path + " does not begin as a Recall file does");
@@ -167,19 +218,50 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
       throw RecallError(RecallFault::kTruncated, path + " ends within its header");
     }
     validate(header, static_cast<std::uint64_t>(status.st_size), path, print);
+    const int error = write ? take_disk(handle.file, header.file_bytes, false) : 0;
+    if (error != 0) throw std::system_error(error, std::generic_category(), path);
   }
   void* memory = ::mmap(nullptr, header.file_bytes, write ? PROT_READ | PROT_WRITE : PROT_READ,
                         MAP_SHARED, handle.file, 0);
   if (memory == MAP_FAILED) refuse(path);
   data_ = static_cast<std::byte*>(memory);
   size_ = header.file_bytes;
+  capacity_ = header.capacity;
   file_ = handle.keep();
+  path_ = path;
+}
+
+void RecallMemory::require_whole() const {
+  if (file_ < 0) return;
+  struct stat ours{};
+  if (::fstat(file_, &ours) != 0) refuse(path_);
+  if (static_cast<std::uint64_t>(ours.st_size) < size_) {
+    throw RecallError(RecallFault::kTruncated, path_ + " was cut to " +
+                                                   std::to_string(ours.st_size) + " of " +
+                                                   std::to_string(size_) +
+                                                   " bytes while it was open; open a new one");
+  }
+  struct stat named{};  // a relative path may mean another folder by now
+  const bool replaced = path_.front() == '/' && ::stat(path_.c_str(), &named) == 0 &&
+                        (named.st_ino != ours.st_ino || named.st_dev != ours.st_dev);
+  if (ours.st_nlink == 0 || replaced) {
+    throw RecallError(RecallFault::kReplaced,
+                      path_ + " was removed or replaced while it was open; open the new one");
+  }
+}
+
+void RecallMemory::leave() noexcept {
+  if (file_ < 0) return;
+  ::close(file_);  // the parent's lock stays: it is one open file for both
+  file_ = -1;
+  ::mprotect(data_, size_, PROT_READ);
 }
 
 void RecallMemory::flush() const {
   if (file_ < 0) return;
+  require_whole();
   if (::msync(data_, size_, MS_SYNC) != 0) {
-    throw std::system_error(errno, std::generic_category(), "cannot flush the Recall file");
+    refuse(path_);
   }
 }
 

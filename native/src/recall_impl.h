@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "draftwood/recall.h"
+#include "fork.h"
 #include "recall_model.h"
 #include "recall_ring.h"
 
@@ -32,6 +33,7 @@ struct RecallHeader {
   std::uint64_t written;              ///< slots that are complete
   std::uint64_t sequences;            ///< names given out
   std::uint64_t learned;              ///< 1 where the model's words are valid
+  std::uint64_t clean;                ///< 1 where the last writer ended well
 };
 
 /// Where everything lies in one piece of memory.
@@ -47,17 +49,28 @@ class RecallMemory {
   ~RecallMemory();
   RecallMemory(const RecallMemory&) = delete;
   RecallMemory& operator=(const RecallMemory&) = delete;
-  void allocate(std::size_t bytes);
+  void allocate(const RecallHeader& header);
   void map(const std::string& path, bool write, std::size_t max_tokens,
            const TokenizerPrint& print);
+  /// Hands all pages to the disk. Throws std::system_error, and RecallError as require_whole().
   void flush() const;
+  /// Throws RecallError where somebody cut the file, removed it or put another in its place since it
+  /// was mapped: what would be written to it is lost, or beyond its end.
+  void require_whole() const;
+  /// In a child of fork(): leaves the file and its lock to the parent. The mapping can be read on.
+  void leave() noexcept;
+  /// The header's fixed words as they were checked: a file may be changed while it is mapped.
+  [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] bool is_file() const noexcept { return !path_.empty(); }
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  std::uint32_t capacity_ = 0;
   int file_ = -1;
+  std::string path_;
 };
 
 /// Writes the fixed words of a header. Throws std::invalid_argument for a capacity out of range.
@@ -72,8 +85,10 @@ class Recall::Impl {
   std::uint64_t* owners = nullptr;  ///< [capacity / kBlock]: the namespace of each block
   std::uint32_t* learned = nullptr;
   bool writable = true;
-  std::mutex writer;
+  bool clean = true;  ///< whether the writer before this one ended well
+  ForkSafe<std::mutex> writer;
   recall::Model model;
+  ForkHook fork{ForkHook::Kind::kLock, this, [](void*) {}, leave_in_child};
 
   void place();
   /// Slots that a reader leaves alone because a writer may be about to overwrite them.
@@ -87,6 +102,13 @@ class Recall::Impl {
   std::size_t remove_namespace(NamespaceKey name);
 
  private:
+  /// A child may read a file on; writing it is the parent's. Memory is the child's own copy.
+  static void leave_in_child(void* object, ForkHook::Side side) {
+    auto& self = *static_cast<Impl*>(object);
+    if (side == ForkHook::Side::kParent || !self.memory.is_file()) return;
+    self.writable = false;
+    self.memory.leave();
+  }
   void claim(std::uint64_t upto) const noexcept;
   void add_part(Sequence sequence, NamespaceKey name, std::span<const Token> text,
                 std::size_t known);

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "draftwood/draft.h"
+#include "fork.h"
 #include "recall_ring.h"
 
 namespace draftwood::recall {
@@ -151,7 +152,7 @@ class Model {
   void learn_choice(const Trial& trial, bool right);
 
   /// Learners hold this.
-  std::mutex& mutex() noexcept { return mutex_; }
+  ForkSafe<std::mutex>& mutex() noexcept { return mutex_; }
 
   static constexpr std::size_t kCells = kInputs * 8 * 8 * 2;
   static constexpr std::size_t kSets = (kLevels + 1) * (kLevels + 1) * 4;
@@ -175,7 +176,7 @@ class Model {
   std::array<Cell, kSettled * kBins> settled_;
   std::array<Cell, kEchoes << kEchoBits> echoes_;
   std::array<std::atomic<std::int32_t>, (kLeanings << kLeaningBits) * kLeaning> leanings_{};
-  std::mutex mutex_;
+  ForkSafe<std::mutex> mutex_;
 };
 
 }  // namespace draftwood::recall

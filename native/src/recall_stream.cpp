@@ -98,7 +98,8 @@ void check(std::span<const Token> tokens) {
 /// Calls `work` for 0 to count - 1, each once, on up to `threads` threads of one pool.
 template <class Work>
 void spread(std::size_t count, std::uint32_t threads, const Work& work) {
-  static ThreadPool pool(std::max(1U, std::thread::hardware_concurrency()));
+  // Never destroyed: threads may use it until the process ends.
+  static ThreadPool& pool = *new ThreadPool(std::max(1U, std::thread::hardware_concurrency()));
   std::atomic<std::size_t> next{0};
   pool.run(std::min<std::size_t>(threads, count), [&](std::size_t) {
     for (std::size_t i = next++; i < count; i = next++) work(i);
@@ -313,6 +314,12 @@ void RecallStream::close() {
 
 const RecallDraft& RecallStream::last() const noexcept {
   return impl_->draft;
+}
+const Recall& RecallStream::history() const noexcept {
+  return *impl_->shared;
+}
+bool RecallStream::closed() const noexcept {
+  return impl_->closed;
 }
 Recall::Sequence RecallStream::sequence() const noexcept {
   return impl_->sequence;

@@ -26,6 +26,7 @@
 
 #include "arena.h"
 #include "children.h"
+#include "fork.h"
 #include "draftwood/suffix_tree.h"
 #include "token_store.h"
 
@@ -167,7 +168,7 @@ struct SuffixTree::Impl {
   }
 
   const std::uint32_t depth;
-  mutable std::shared_mutex mutex;
+  mutable ForkSafe<std::shared_mutex> mutex;
   TokenStore store;
   Arena<Record, kRecordBits> records;
   TokenMap first;  ///< the root's children, which need no order

@@ -3,31 +3,26 @@
 #include <algorithm>
 #include <functional>
 #include <stdexcept>
-#include <string>
 #include <utility>
 
 #include "draftwood/thread_pool.h"
 
 namespace draftwood {
-namespace {
-
-void refuse_negative(std::span<const Token> tokens) {
-  const auto negative = std::find_if(tokens.begin(), tokens.end(), [](Token t) { return t < 0; });
-  if (negative == tokens.end()) return;
-  throw std::invalid_argument("token id " + std::to_string(*negative) +
-                              " is negative; token ids start at 0");
-}
-
-}  // namespace
-
 SuffixStream::SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const Token> prompt,
-                           const SuffixPolicy& policy)
+                           const SuffixPolicy& policy, Pause pause)
     : shared_(std::move(shared)),
       own_(std::make_unique<SuffixTree>(shared_->depth())),
       policy_(policy),
       own_sequence_(own_->begin()),
       kept_(static_cast<std::size_t>(shared_->depth()) - 1) {
-  own_->extend(own_sequence_, prompt);
+  require_ids(prompt);
+  constexpr std::size_t kSlice = 1U << 14U;
+  for (std::span<const Token> rest = prompt; !rest.empty();) {
+    const auto part = rest.first(std::min(rest.size(), kSlice));
+    own_->extend(own_sequence_, part);
+    rest = rest.subspan(part.size());
+    if (pause != nullptr && !rest.empty()) pause();
+  }
   const std::span<const Token> end = prompt.last(std::min(prompt.size(), kept_));
   tail_.assign(end.begin(), end.end());
   sequence_ = shared_->begin();
@@ -119,7 +114,7 @@ void observe_all(std::span<SuffixStream* const> streams,
   std::vector<std::size_t> order(streams.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
     order[i] = i;
-    refuse_negative(tokens[i]);
+    require_ids(tokens[i]);
   }
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     const SuffixTree* const first = streams[a]->shared_.get();

@@ -11,6 +11,13 @@
 
 namespace draftwood {
 
+void require_ids(std::span<const Token> tokens) {
+  const auto negative = std::find_if(tokens.begin(), tokens.end(), [](Token t) { return t < 0; });
+  if (negative == tokens.end()) return;
+  throw std::invalid_argument("token id " + std::to_string(*negative) +
+                              " is negative; token ids start at 0");
+}
+
 SuffixTree::SuffixTree(std::int32_t depth) {
   if (depth < 2 || depth > kMaxDepth) {
     throw std::invalid_argument("depth " + std::to_string(depth) + " is outside [2, " +
@@ -59,11 +66,7 @@ SuffixTree::Sequence SuffixTree::begin() {
 }
 
 void SuffixTree::extend(Sequence sequence, std::span<const Token> tokens) {
-  const auto negative = std::find_if(tokens.begin(), tokens.end(), [](Token t) { return t < 0; });
-  if (negative != tokens.end()) {
-    throw std::invalid_argument("token id " + std::to_string(*negative) +
-                                " is negative; token ids start at 0");
-  }
+  require_ids(tokens);
   const std::unique_lock lock(impl_->mutex);
   Impl::Slot& slot = impl_->slot_of(sequence);
   const Impl::Charge charge(*impl_, slot);

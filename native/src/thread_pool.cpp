@@ -6,6 +6,8 @@
 #include <mutex>
 #include <thread>
 
+#include "fork.h"
+
 namespace draftwood {
 namespace {
 
@@ -60,9 +62,28 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(unsigned threads)
-    : threads_(threads), state_(std::make_shared<State>()) {}
+    : threads_(threads), state_(std::make_shared<State>()) {
+  const auto hold = [](void* object) {
+    State& state = *static_cast<ThreadPool*>(object)->state_;
+    state.turn.lock();
+    state.mutex.lock();
+  };
+  const auto give_back = [](void* object, ForkHook::Side side) {
+    auto& pool = *static_cast<ThreadPool*>(object);
+    if (side == ForkHook::Side::kParent) {
+      pool.state_->mutex.unlock();
+      pool.state_->turn.unlock();
+    } else {
+      // The threads that wait in the old one do not exist here; it cannot be destroyed.
+      static_cast<void>(new std::shared_ptr<State>(std::move(pool.state_)));
+      pool.state_ = std::make_shared<State>();
+    }
+  };
+  fork_ = std::make_unique<ForkHook>(ForkHook::Kind::kPool, this, hold, give_back);
+}
 
 ThreadPool::~ThreadPool() {
+  fork_.reset();
   const std::lock_guard lock(state_->mutex);
   state_->stop = true;
   state_->wake.notify_all();
@@ -79,7 +100,7 @@ void ThreadPool::run(std::size_t count, const std::function<void(std::size_t)>& 
       state_->job = &job;
       ++state_->calls;
       if (!state_->started) {
-        // Detached: after a fork the child has none of them, and nothing to join.
+        // Detached: a child of fork() has none of them, and nothing to join.
         for (unsigned i = 1; i < threads_; ++i) {
           std::thread([state = state_] { state->serve(); }).detach();
         }

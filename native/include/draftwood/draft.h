@@ -7,6 +7,9 @@
 
 namespace draftwood {
 
+/// Called now and then by what takes long, which ends with whatever it throws.
+using Pause = void (*)();
+
 using Token = std::int32_t;
 
 /// Parent of a first token: the committed context.

@@ -26,6 +26,8 @@
 
 namespace draftwood {
 
+class ForkHook;
+
 /// Stands behind the last token of every sequence; equal to no token id.
 inline constexpr Token kSeparator = -1;
 
@@ -84,7 +86,8 @@ class HistoryView {
   HistoryView() = default;
 
   /// `file` must be aligned to 8 bytes and outlive the view. Throws HistoryError.
-  static HistoryView parse(std::span<const std::byte> file, HistoryCheck check);
+  static HistoryView parse(std::span<const std::byte> file, HistoryCheck check,
+                           Pause pause = nullptr);
 
   [[nodiscard]] const HistoryInfo& info() const noexcept { return info_; }
   [[nodiscard]] std::size_t size() const noexcept { return times_.size(); }
@@ -131,7 +134,8 @@ class History {
   /// system refuses the file.
   static std::shared_ptr<const History> open(const std::string& path,
                                              HistoryCheck check = HistoryCheck::kAll,
-                                             const std::optional<Fingerprint>& expected = {});
+                                             const std::optional<Fingerprint>& expected = {},
+                                             Pause pause = nullptr);
   ~History();
   History(const History&) = delete;
   History& operator=(const History&) = delete;
@@ -141,7 +145,8 @@ class History {
  private:
   History() = default;
   static std::shared_ptr<const History> map(const std::string& path, HistoryCheck check,
-                                            const std::optional<Fingerprint>& expected);
+                                            const std::optional<Fingerprint>& expected,
+                                            Pause pause);
 
   void* address_ = nullptr;
   std::size_t bytes_ = 0;
@@ -153,11 +158,17 @@ HistoryInfo read_history_info(const std::string& path);
 
 /// Writes a history beside `path` and renames it there in finish(). One thread at a time.
 ///
+/// The new file has the mode of the one that it replaces; of a new one, 0600. Where `path` is a link,
+/// the file that it leads to is replaced. What earlier writers of the path left when they died is
+/// removed. A child of fork() has no part in the file: its calls throw std::invalid_argument, and its
+/// end removes nothing.
+///
 /// Tokens go to the file as they come; 28 bytes a sequence and the metadata stay in memory until
 /// finish(). Without finish() nothing appears at `path`, and the file beside it is removed.
 class HistoryWriter {
  public:
-  /// Throws std::system_error where nothing can be created beside `path`.
+  /// Throws std::system_error where nothing can be created beside `path`, and HistoryError where it is
+  /// something else than a file.
   explicit HistoryWriter(std::string path, const Fingerprint& fingerprint = {});
   ~HistoryWriter();
   HistoryWriter(const HistoryWriter&) = delete;
@@ -167,7 +178,7 @@ class HistoryWriter {
   /// metadata beyond their limits (nothing is added then); std::system_error from the disk, after
   /// which the writer refuses all but its destruction.
   void add(std::span<const Token> tokens, std::string_view name_space = {},
-           std::int64_t time = kNoTime, std::string_view metadata = {});
+           std::int64_t time = kNoTime, std::string_view metadata = {}, Pause pause = nullptr);
 
   /// Everything on disk, then the name: after a crash at any point `path` holds the old file or
   /// the new one. Throws std::system_error. Nothing can be added afterwards.
@@ -187,6 +198,8 @@ class HistoryWriter {
   std::string path_;
   std::string beside_;
   int file_ = -1;
+  bool left_ = false;  ///< this process is a child of the one that writes
+  std::unique_ptr<ForkHook> fork_;
   Fingerprint fingerprint_;
   std::vector<std::byte> buffer_;
   std::uint64_t written_ = 0;

@@ -30,7 +30,15 @@ using NamespaceKey = std::uint64_t;
 using TokenizerPrint = std::array<std::uint8_t, 32>;
 
 /// One way in which a Recall file can be wrong.
-enum class RecallFault { kNotARecall, kNewer, kTruncated, kMalformed, kFingerprint, kBusy };
+enum class RecallFault {
+  kNotARecall,
+  kNewer,
+  kTruncated,
+  kMalformed,
+  kFingerprint,
+  kBusy,      ///< another process writes it
+  kReplaced,  ///< no longer the file of that name
+};
 
 class RecallError : public std::runtime_error {
  public:
@@ -52,8 +60,9 @@ class Recall {
 
   /// An empty history of `max_tokens` slots in memory. Throws std::invalid_argument.
   explicit Recall(std::size_t max_tokens);
-  /// Maps the file at `path`; creates it with `max_tokens` slots where there is none and `write` is
-  /// set. One process at a time may open a file to write. `print`: the tokenizer's, all zero: any.
+  /// Maps the file at `path`; creates it with `max_tokens` slots, all of its disk taken at once, where
+  /// there is none and `write` is set. One process at a time may open a file to write; a child of
+  /// fork() reads what its parent opened, and neither writes to it nor holds its lock. `print`: the tokenizer's, all zero: any.
   /// Throws RecallError, std::system_error, std::invalid_argument.
   static std::unique_ptr<Recall> open(const std::string& path, bool write, std::size_t max_tokens,
                                       const TokenizerPrint& print);
@@ -80,14 +89,21 @@ class Recall {
   std::size_t remove(Sequence sequence);
   std::size_t remove_namespace(NamespaceKey name);
 
-  /// Hands what was written to the operating system's disk, what was learned included.
+  /// Hands what was written to the operating system's disk, what was learned included. Throws
+  /// std::system_error, and RecallError where the file was cut or replaced meanwhile; so do all
+  /// calls that write.
   void flush();
 
   [[nodiscard]] std::size_t capacity()
       const noexcept;  ///< slots; a sequence takes 18 beside its tokens
   [[nodiscard]] std::uint64_t written() const noexcept;  ///< slots ever written
   [[nodiscard]] std::size_t nbytes() const noexcept;     ///< fixed at creation
+  /// The most tokens that are written as one part; adding a text by slices of it, each behind the one
+  /// before, is the same as adding it at once.
+  [[nodiscard]] std::size_t part() const noexcept;
   [[nodiscard]] bool writable() const noexcept;
+  /// Whether the last writer before this object ended well: all that it wrote is on disk.
+  [[nodiscard]] bool clean() const noexcept;
 
   class Impl;
   [[nodiscard]] Impl& impl() const noexcept { return *impl_; }
@@ -135,6 +151,9 @@ class RecallStream {
   void close();
 
   [[nodiscard]] const RecallDraft& last() const noexcept;
+  /// The shared history that it drafts from.
+  [[nodiscard]] const Recall& history() const noexcept;
+  [[nodiscard]] bool closed() const noexcept;
   /// Bytes held: the ring of prompt and output, the last draft and what it was judged by.
   [[nodiscard]] std::size_t nbytes() const noexcept;
   /// The name under which the output is in shared history; 0 while none of it is.

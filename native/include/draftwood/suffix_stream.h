@@ -22,7 +22,7 @@ class SuffixStream {
   /// Stands behind `prompt`, which only the request's own tree learns; output goes to both. Throws
   /// std::invalid_argument for a negative token.
   SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const Token> prompt,
-               const SuffixPolicy& policy);
+               const SuffixPolicy& policy, Pause pause = nullptr);
 
   /// The draft of the higher score from the two trees; equal scores: the request's own. No node is
   /// less probable than `floor`, nor than the policy's.
@@ -38,6 +38,7 @@ class SuffixStream {
 
   [[nodiscard]] SuffixTree::Sequence sequence() const { return sequence_; }  ///< in the shared tree
   [[nodiscard]] std::size_t generated() const { return generated_; }         ///< tokens
+  [[nodiscard]] bool closed() const { return own_ == nullptr; }
   [[nodiscard]] std::size_t nbytes() const;  ///< of the own tree and the stream itself
 
  private:

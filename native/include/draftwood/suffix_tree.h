@@ -45,6 +45,9 @@ struct SuffixDraft : Draft {
   bool shared = false;  ///< of a stream: whether it is from the tree of all requests
 };
 
+/// Throws std::invalid_argument for a negative token.
+void require_ids(std::span<const Token> tokens);
+
 class SuffixTree {
  public:
   /// Names a sequence of this tree; never given out twice.

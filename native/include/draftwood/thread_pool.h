@@ -8,8 +8,11 @@
 
 namespace draftwood {
 
+class ForkHook;
+
 /// Threads that share the items of one call at a time; the caller works along, so that a call ends
-/// even where no other thread is free, or left (after a fork).
+/// even where no other thread is free. fork() waits for the call that has the pool; a child starts
+/// threads of its own.
 class ThreadPool {
  public:
   /// `threads`: at most so many work, the caller included. They start with the first call that has
@@ -30,6 +33,7 @@ class ThreadPool {
   struct State;
   unsigned threads_;
   std::shared_ptr<State> state_;  ///< of the threads too, which may outlive the pool by a moment
+  std::unique_ptr<ForkHook> fork_;
 };
 
 }  // namespace draftwood

@@ -1,0 +1,54 @@
+// What Python may hand over that is refused before anything is done with it.
+
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace draftwood {
+
+/// Raises draftwood.errors.InvalidOption.
+[[noreturn]] inline void refuse_option(const std::string& what) {
+  const nanobind::object type =
+      nanobind::module_::import_("draftwood.errors").attr("InvalidOption");
+  PyErr_SetString(type.ptr(), what.c_str());
+  throw nanobind::python_error();
+}
+
+/// A path as os.fsencode() made it, since a name need not be UTF-8.
+inline std::string path_of(const nanobind::bytes& path) {
+  std::string text{path.c_str(), path.size()};
+  if (text.empty()) refuse_option("the path is empty; name a file");
+  if (text.find('\0') != std::string::npos) {
+    refuse_option("the path holds a zero byte, which no file's name does; name a file");
+  }
+  return text;
+}
+
+/// The streams of a batch call, which must be different ones of one kind.
+template <class Stream>
+std::vector<Stream*> streams_of(const nanobind::list& streams) {
+  std::vector<Stream*> all;
+  all.reserve(streams.size());
+  for (const nanobind::handle each : streams) {
+    Stream* stream = nullptr;
+    if (each.is_none() || !nanobind::try_cast<Stream*>(each, stream) || stream == nullptr ||
+        stream->closed()) {
+      refuse_option("entry " + std::to_string(all.size()) +
+                    " of the batch is no open stream of this index; pass what open() gave");
+    }
+    all.push_back(stream);
+  }
+  std::vector<Stream*> sorted = all;
+  std::sort(sorted.begin(), sorted.end(), std::less<>());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
+    refuse_option("a stream stands twice in the batch; name each once");
+  }
+  return all;
+}
+
+}  // namespace draftwood
