@@ -28,6 +28,7 @@ using draftwood::HistoryFault;
 using draftwood::HistoryInfo;
 using draftwood::HistoryWriter;
 using draftwood::path_of;
+using draftwood::Replacement;
 using draftwood::Token;
 
 template <typename T>
@@ -216,6 +217,21 @@ void bind_history(nb::module_& module) {
       .def("abandon", &HistoryWriter::abandon, nb::call_guard<draftwood::Unlocked>())
       .def_prop_ro("sequences", &HistoryWriter::sequences)
       .def_prop_ro("tokens", &HistoryWriter::tokens);
+
+  nb::class_<Replacement>(module, "Replacement", "A file that takes another's place when complete.")
+      .def(
+          "__init__",
+          [](Replacement* self, const nb::bytes& path) {
+            const std::string name = path_of(path);
+            const draftwood::Unlocked unlocked;
+            new (self) Replacement(name);
+          },
+          "path"_a)
+      .def("fileno", &Replacement::file, "To write to; -1 when it is not open.")
+      .def("commit", &Replacement::commit, nb::call_guard<draftwood::Unlocked>(),
+           "Put everything on disk, then give the file its name.")
+      .def("abandon", &Replacement::abandon, nb::call_guard<draftwood::Unlocked>(),
+           "Remove the file; nothing happens after commit.");
 
   module.attr("NO_TIME") = draftwood::kNoTime;
 }

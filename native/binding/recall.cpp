@@ -224,7 +224,7 @@ void bind_recall(nb::module_& module) {
          const Each<float>& floor, std::uint32_t threads) {
         const std::vector<RecallStream*> all = streams_of(streams);
         if (nodes.size() != all.size() || reach.size() != all.size() || floor.size() != all.size())
-          throw std::invalid_argument("nodes, reach and floor: one a stream");
+          draftwood::refuse_option("nodes, reach and floor: one a stream");
         std::vector<RecallBudget> budgets;
         budgets.reserve(all.size());
         for (std::size_t i = 0; i < all.size(); ++i) {
@@ -246,12 +246,12 @@ void bind_recall(nb::module_& module) {
         const auto ids = view(tokens);
         std::vector<std::span<const Token>> parts;
         if (offsets.size() != all.size() + 1)
-          throw std::invalid_argument("offsets: one a stream, and the end");
+          draftwood::refuse_option("offsets: one a stream, and the end");
         for (std::size_t i = 0; i < all.size(); ++i) {
           const auto first = static_cast<std::size_t>(offsets.data()[i]);
           const auto last = static_cast<std::size_t>(offsets.data()[i + 1]);
           if (first > last || last > ids.size())
-            throw std::invalid_argument("offsets do not ascend");
+            draftwood::refuse_option("offsets do not ascend");
           parts.push_back(ids.subspan(first, last - first));
         }
         const draftwood::Unlocked unlocked;

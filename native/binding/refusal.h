@@ -36,10 +36,9 @@ std::vector<Stream*> streams_of(const nanobind::list& streams) {
   all.reserve(streams.size());
   for (const nanobind::handle each : streams) {
     Stream* stream = nullptr;
-    if (each.is_none() || !nanobind::try_cast<Stream*>(each, stream) || stream == nullptr ||
-        stream->closed()) {
+    if (each.is_none() || !nanobind::try_cast<Stream*>(each, stream) || stream == nullptr) {
       refuse_option("entry " + std::to_string(all.size()) +
-                    " of the batch is no open stream of this index; pass what open() gave");
+                    " of the batch is no stream of this index; pass what open() gave");
     }
     all.push_back(stream);
   }

@@ -68,7 +68,7 @@ using Flat = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 template <class T>
 std::span<const T> view_all(const Flat<T>& array, std::size_t size, const char* what) {
-  if (array.size() != size) throw std::invalid_argument(what);
+  if (array.size() != size) draftwood::refuse_option(what);
   return {array.data(), array.size()};
 }
 
@@ -180,7 +180,7 @@ void bind_stream(nb::module_& module) {
         parts.reserve(all.size());
         for (std::size_t i = 0; i < all.size(); ++i) {
           if (at[i] < 0 || at[i] > at[i + 1] || static_cast<std::size_t>(at[i + 1]) > ids.size()) {
-            throw std::invalid_argument("offsets do not ascend from 0 to the number of tokens");
+            draftwood::refuse_option("offsets do not ascend from 0 to the number of tokens");
           }
           parts.push_back(ids.subspan(static_cast<std::size_t>(at[i]),
                                       static_cast<std::size_t>(at[i + 1] - at[i])));

@@ -27,6 +27,9 @@ bool must_not_return() {
 /// Runs in the main thread before the interpreter begins to end. Threads that are on their way back
 /// come through; all others find out that they must not.
 void before_end() {
+  // Threads that never come back keep what they hold; nanobind would complain of leaks.
+  const nb::object threads = nb::module_::import_("threading").attr("active_count")();
+  if (nb::cast<int>(threads) > 1) nb::set_leak_warnings(false);
   ender.store(std::this_thread::get_id());
   ending.store(true);
   while (returning.load() != 0) {

@@ -221,8 +221,17 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
     const int error = write ? take_disk(handle.file, header.file_bytes, false) : 0;
     if (error != 0) throw std::system_error(error, std::generic_category(), path);
   }
+  // Mapped through another open file than the locked one: a mapping keeps its file open, and with it
+  // a lock, also in a child of fork() that has closed the file.
+  Handle mapped{path};
+  mapped.open(write);
+  struct stat again{};
+  if (::fstat(mapped.file, &again) != 0) refuse(path);
+  if (again.st_ino != status.st_ino || again.st_dev != status.st_dev) {
+    throw RecallError(RecallFault::kReplaced, path + " was replaced while it was opened; try again");
+  }
   void* memory = ::mmap(nullptr, header.file_bytes, write ? PROT_READ | PROT_WRITE : PROT_READ,
-                        MAP_SHARED, handle.file, 0);
+                        MAP_SHARED, mapped.file, 0);
   if (memory == MAP_FAILED) refuse(path);
   data_ = static_cast<std::byte*>(memory);
   size_ = header.file_bytes;

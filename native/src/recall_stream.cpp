@@ -318,9 +318,6 @@ const RecallDraft& RecallStream::last() const noexcept {
 const Recall& RecallStream::history() const noexcept {
   return *impl_->shared;
 }
-bool RecallStream::closed() const noexcept {
-  return impl_->closed;
-}
 Recall::Sequence RecallStream::sequence() const noexcept {
   return impl_->sequence;
 }

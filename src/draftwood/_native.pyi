@@ -86,6 +86,20 @@ class HistoryWriter:
     @property
     def tokens(self) -> int: ...
 
+class Replacement:
+    """A file that takes another's place when complete."""
+
+    def __init__(self, path: bytes) -> None: ...
+
+    def fileno(self) -> int:
+        """To write to; -1 when it is not open."""
+
+    def commit(self) -> None:
+        """Put everything on disk, then give the file its name."""
+
+    def abandon(self) -> None:
+        """Remove the file; nothing happens after commit."""
+
 NO_TIME: int = -9223372036854775808
 
 class Draft:
@@ -255,7 +269,7 @@ class Recall:
     def __init__(self, max_tokens: int) -> None: ...
 
     @staticmethod
-    def open(path: str, write: bool, max_tokens: int, fingerprint: object | None) -> Recall: ...
+    def open(path: bytes, write: bool, max_tokens: int, fingerprint: object | None) -> Recall: ...
 
     def begin(self) -> int:
         """A name for a sequence that is to be added."""
@@ -283,6 +297,9 @@ class Recall:
 
     @property
     def writable(self) -> bool: ...
+
+    @property
+    def clean(self) -> bool: ...
 
 class RecallStream:
     """One request: its own ring and its drafts."""

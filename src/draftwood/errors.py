@@ -102,6 +102,10 @@ class HistoryBusy(HistoryError):
     """A history file that another process has open for writing."""
 
 
+class HistoryReplaced(HistoryError):
+    """A history file that was removed, or replaced by another one, while it was open."""
+
+
 class TokenizerMismatch(HistoryError):
     """A history file written with another tokenizer than the one it is to be used with."""
 

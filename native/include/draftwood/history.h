@@ -23,10 +23,9 @@
 #include <vector>
 
 #include "draftwood/draft.h"
+#include "draftwood/replacement.h"
 
 namespace draftwood {
-
-class ForkHook;
 
 /// Stands behind the last token of every sequence; equal to no token id.
 inline constexpr Token kSeparator = -1;
@@ -156,19 +155,14 @@ class History {
 /// Reads and checks the header only: 128 bytes, however long the file. Throws as History::open().
 HistoryInfo read_history_info(const std::string& path);
 
-/// Writes a history beside `path` and renames it there in finish(). One thread at a time.
-///
-/// The new file has the mode of the one that it replaces; of a new one, 0600. Where `path` is a link,
-/// the file that it leads to is replaced. What earlier writers of the path left when they died is
-/// removed. A child of fork() has no part in the file: its calls throw std::invalid_argument, and its
-/// end removes nothing.
+/// Writes a history as a Replacement of `path`, whose place it takes in finish(). One thread at a
+/// time; in a child of fork(), calls throw std::invalid_argument.
 ///
 /// Tokens go to the file as they come; 28 bytes a sequence and the metadata stay in memory until
 /// finish(). Without finish() nothing appears at `path`, and the file beside it is removed.
 class HistoryWriter {
  public:
-  /// Throws std::system_error where nothing can be created beside `path`, and HistoryError where it is
-  /// something else than a file.
+  /// Throws as Replacement does.
   explicit HistoryWriter(std::string path, const Fingerprint& fingerprint = {});
   ~HistoryWriter();
   HistoryWriter(const HistoryWriter&) = delete;
@@ -195,11 +189,7 @@ class HistoryWriter {
   void flush();
   void require_open() const;
 
-  std::string path_;
-  std::string beside_;
-  int file_ = -1;
-  bool left_ = false;  ///< this process is a child of the one that writes
-  std::unique_ptr<ForkHook> fork_;
+  Replacement out_;
   Fingerprint fingerprint_;
   std::vector<std::byte> buffer_;
   std::uint64_t written_ = 0;

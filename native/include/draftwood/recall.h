@@ -153,7 +153,6 @@ class RecallStream {
   [[nodiscard]] const RecallDraft& last() const noexcept;
   /// The shared history that it drafts from.
   [[nodiscard]] const Recall& history() const noexcept;
-  [[nodiscard]] bool closed() const noexcept;
   /// Bytes held: the ring of prompt and output, the last draft and what it was judged by.
   [[nodiscard]] std::size_t nbytes() const noexcept;
   /// The name under which the output is in shared history; 0 while none of it is.

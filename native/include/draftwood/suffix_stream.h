@@ -38,7 +38,6 @@ class SuffixStream {
 
   [[nodiscard]] SuffixTree::Sequence sequence() const { return sequence_; }  ///< in the shared tree
   [[nodiscard]] std::size_t generated() const { return generated_; }         ///< tokens
-  [[nodiscard]] bool closed() const { return own_ == nullptr; }
   [[nodiscard]] std::size_t nbytes() const;  ///< of the own tree and the stream itself
 
  private:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from draftwood.errors import HistoryError
+from draftwood.errors import HistoryError, InvalidOption, SourceError
 
 if TYPE_CHECKING:
     from draftwood.index.store import HistoryInfo, HistoryWriter
@@ -34,7 +34,7 @@ def build(
         list[Path],
         typer.Argument(
             help="Traces or exported histories (.jsonl, also .gz or .zst), token ids (.tokens: a "
-            "sequence a line; .npy), or texts (anything else: a sequence a file)."
+            "sequence a line; .npy), or texts (.txt, .sql: a sequence a file)."
         ),
     ],
     output: Output,
@@ -46,13 +46,24 @@ def build(
         str | None,
         typer.Option(help="Where the history is to be used; default: as the source says, or none."),
     ] = None,
+    text: Annotated[bool, typer.Option(help="Take files of other names for texts too.")] = False,
+    partial: Annotated[
+        bool, typer.Option(help="Replace a history even if parts of the sources are unreadable.")
+    ] = False,
 ) -> None:
-    """Build a history from recorded responses, ids or texts."""
+    """Build a history from recorded responses, ids or texts.
+
+    A history that stands at the output is replaced only by a new one that lacks nothing of its
+    sources, unless --partial is given, and never by an empty one.
+    """
     from draftwood.cli.terminal import complain, messages, progress_bar
     from draftwood.index.fingerprint import tokenizer_fingerprint
+    from draftwood.index.output import require_apart, require_history_or_nothing
     from draftwood.index.store import HistoryWriter
     from draftwood.replay.tokenizer import TraceTokenizer
 
+    require_apart(output, sources)
+    kept = require_history_or_nothing(output)
     encoder = None if tokenizer is None else TraceTokenizer.load(tokenizer)
     fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
     console = messages()
@@ -70,11 +81,18 @@ def build(
         for source in sources:
             task = bar.add_task(source.name, total=1.0)
             before = out.sequences
-            for fraction in _add(source, out, encoder, namespace, problem):
+            for fraction in _add(source, out, encoder, namespace, text, problem):
                 bar.update(task, completed=fraction)
             bar.remove_task(task)
             if out.sequences == before:
                 problem(f"{source} holds no sequence; nothing of it is kept")
+        if not out.tokens:
+            raise SourceError(f"no source holds a token; {output} is left as it was")
+        if problems and kept and not partial:
+            raise SourceError(
+                f"{len(problems)} problems in the sources; {output} is left as it was: mend them, "
+                "write to another path, or pass --partial"
+            )
         written = out.finish()
     complain(console, f"{output}: {_counts(written)}")
     if problems:
@@ -114,11 +132,17 @@ def merge_(
 ) -> None:
     """Write the sequences of several histories, in that order, to one."""
     from draftwood.cli.terminal import complain, messages, progress_bar
+    from draftwood.index.output import require_apart, require_history_or_nothing
     from draftwood.index.store import HistoryInfo, merge
 
+    require_apart(output, paths)
+    kept = require_history_or_nothing(output)
     console = messages()
     with _files_told(), progress_bar(console) as bar:
-        task = bar.add_task("merge", total=sum(HistoryInfo.read(path).sequences for path in paths))
+        found = [HistoryInfo.read(path) for path in paths]
+        if kept and not any(each.tokens for each in found):
+            raise SourceError(f"no file holds a token; {output} is left as it was")
+        task = bar.add_task("merge", total=sum(each.sequences for each in found))
         written = merge(paths, output, progress=lambda done: bar.update(task, completed=done))
     complain(console, f"{output}: {_counts(written)}")
 
@@ -132,8 +156,14 @@ def export_(
 ) -> None:
     """Write a history as JSON: one object with tokens and what is known of them a line."""
     from draftwood.cli.terminal import messages, progress_bar
-    from draftwood.index.store import History, export
+    from draftwood.index.output import replacing, require_apart
+    from draftwood.index.store import History, HistoryInfo, export
 
+    if output is not None:
+        require_apart(output, [path])
+        with suppress(HistoryError, OSError):
+            HistoryInfo.read(output)
+            raise InvalidOption(f"{output} is a history file; write the export to another path")
     with _files_told(), progress_bar(messages()) as bar:
         history = History.open(path)
         task = bar.add_task(path.name, total=len(history))
@@ -141,7 +171,7 @@ def export_(
         if output is None:
             export(history, sys.stdout, progress=advance)
         else:
-            with output.open("w", encoding="utf-8") as file:
+            with replacing(output) as file:
                 export(history, file, progress=advance)
 
 
@@ -150,6 +180,7 @@ def _add(
     out: HistoryWriter,
     encoder: TraceTokenizer | None,
     namespace: str | None,
+    text: bool,
     problem: Callable[[str], None],
 ) -> Iterator[float]:
     """Add all of one source; yields how much of it is done, 0 to 1, now and then."""
@@ -159,6 +190,7 @@ def _add(
     vocab_size = None if encoder is None else encoder.vocab_size
     about = {"source": source.name}
     kind = _kind(source)
+    read.require_file(source)
     if kind == ".jsonl" and read.is_export(source):
         for entry in read.exported(source, vocab_size=vocab_size):
             where = entry.namespace if namespace is None else namespace
@@ -172,12 +204,13 @@ def _add(
     elif kind == ".tokens":
         for tokens in read.token_lines(source, vocab_size=vocab_size):
             out.add(tokens, namespace=namespace or "", metadata=about)
+    elif kind == ".npy":
+        tokens = read.array_file(source, vocab_size=vocab_size)
+        out.add(tokens, namespace=namespace or "", metadata=about)
     else:
-        tokens = (
-            read.array_file(source, vocab_size=vocab_size)
-            if kind == ".npy"
-            else read.text_file(source, None if encoder is None else encoder.encode)
-        )
+        if not text:
+            read.require_text(source, kind)
+        tokens = read.text_file(source, None if encoder is None else encoder.encode)
         out.add(tokens, namespace=namespace or "", metadata=about)
     yield 1.0
 

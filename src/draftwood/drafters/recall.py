@@ -161,7 +161,7 @@ class RecallDrafter:
         """
         nodes = [min(budget.nodes, self.nodes) for budget in budgets]
         drafts = propose_all(
-            [each.stream for each in streams],
+            self._streams(streams),
             nodes,
             reach=[min(budget.reach, most) for budget, most in zip(budgets, nodes, strict=True)],
             floor=[budget.floor for budget in budgets],
@@ -186,10 +186,21 @@ class RecallDrafter:
     ) -> None:
         """What `observe` does for each of this drafter's streams, which must be different ones."""
         observe_all(
-            [each.stream for each in streams],
+            self._streams(streams),
             [each.tokens for each in feedback],
             threads=self.threads,
         )
+
+    def _streams(self, streams: Sequence[RecallDraftStream]) -> list[RecallStream]:
+        found = []
+        for each in streams:
+            if not isinstance(each, RecallDraftStream) or each.stream.recall is not self.recall:
+                raise InvalidOption(
+                    f"a batch call got {each!r}, which is no stream of this drafter's history; "
+                    "pass what its open() gave"
+                )
+            found.append(each.stream)
+        return found
 
     @property
     def nbytes(self) -> int:

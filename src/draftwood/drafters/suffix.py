@@ -113,7 +113,7 @@ class SuffixDrafter:
         budgets: one for all, or one a stream.
         """
         found = _native.suffix_propose_all(
-            [stream.native for stream in streams],
+            self._natives(streams),
             *self._limits(budgets, len(streams)),
             self._threads,
         )
@@ -146,10 +146,21 @@ class SuffixDrafter:
         offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
         np.cumsum([len(each) for each in tokens], out=offsets[1:])
         flat = np.concatenate(tokens) if tokens else np.empty(0, dtype=np.int32)
-        natives = [stream.native for stream in streams]
+        natives = self._natives(streams)
         _native.suffix_observe_all(natives, as_tokens(flat), offsets, self._threads)
         if self.history.limits.any:
             self.history.grow(len(flat))
+
+    def _natives(self, streams: Sequence[SuffixStream]) -> list[_native.SuffixStream]:
+        found = []
+        for each in streams:
+            if not isinstance(each, SuffixStream) or each._history is not self.history:
+                raise InvalidOption(
+                    f"a batch call got {each!r}, which is no stream of this drafter; "
+                    "pass what its open() gave"
+                )
+            found.append(each.native)
+        return found
 
     def remove(self, sequence: int) -> None:
         """Forget what a request said, running or finished; `SuffixStream.sequence` names it.

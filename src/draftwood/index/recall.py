@@ -104,6 +104,9 @@ class Recall:
     ) -> Recall:
         """Map the file at `path`; where there is none and `write` is set, create it.
 
+        A file that is created takes all of its disk at once, so that a full disk is an error here
+        and not later. In a child of fork() what the parent opened can be read, and is not written.
+
         One process writes a file, any number read it meanwhile (write=False) and see what is
         written. max_tokens: slots of a file that is created. fingerprint: 32 bytes of the tokenizer
         (`tokenizer_fingerprint`); a file of another one is refused. None: take any.
@@ -111,11 +114,12 @@ class Recall:
         Raises:
             NotAHistory, HistoryTooNew, HistoryTruncated, HistoryMalformed, TokenizerMismatch,
             HistoryBusy (another process writes it): all of them HistoryError.
-            OSError: a file that cannot be opened.
+            InvalidOption: a path that no file can have.
+            OSError: a file that cannot be opened or locked, or a disk without room for it.
         """
         recall = cls.__new__(cls)
         recall._handle = _native.Recall.open(
-            os.fspath(path), write, _check_tokens(max_tokens), fingerprint
+            os.fsencode(path), write, _check_tokens(max_tokens), fingerprint
         )
         return recall
 
@@ -127,6 +131,8 @@ class Recall:
         Raises:
             InvalidTokens: for anything but token ids; nothing is added then.
             InvalidOption: where the file is open for reading only.
+            HistoryTruncated, HistoryReplaced: somebody cut the file, removed it or put another in
+                its place while it was open.
         """
         self._check_writable()
         ids, before = as_tokens(tokens), as_tokens(context)
@@ -187,9 +193,21 @@ class Recall:
         """Whether sequences can be added; False for a file opened with write=False."""
         return self._native.writable
 
+    @property
+    def clean(self) -> bool:
+        """Whether the last writer before this object ended well, so that all of it is on disk.
+
+        True for a history that is new. False after a crash, of the process or of the machine: the
+        file serves all the same, and a loss of power may have mixed old tokens with new ones.
+        """
+        return self._native.clean
+
     def _check_writable(self) -> None:
         if not self._native.writable:
-            raise InvalidOption("this history is open with write=False; open it for writing")
+            raise InvalidOption(
+                "this history is for reading only here: opened with write=False, or by the parent "
+                "of this process; open it for writing"
+            )
 
 
 class RecallStream:
@@ -198,7 +216,7 @@ class RecallStream:
     Used by one thread at a time. Raises InvalidTokens for a prompt of anything but token ids.
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_native", "recall")
 
     def __init__(
         self,
@@ -209,6 +227,7 @@ class RecallStream:
         policy: RecallPolicy | None = None,
     ) -> None:
         chosen = policy or RecallPolicy()
+        self.recall = recall
         self._native = _native.RecallStream(
             recall._native,
             as_tokens(prompt),
@@ -271,11 +290,15 @@ def propose_all(
     """Drafts of many different streams in one native call, on up to `threads` threads.
 
     nodes, reach, floor: as in `RecallStream.propose`; one for all, or one a stream.
+
+    Raises:
+        InvalidOption: what is no stream, a stream that stands there twice, streams of several
+            histories.
     """
     n = len(streams)
     return Drafts(
         *_native.propose_all(
-            [stream._native for stream in streams],
+            _natives(streams),
             _each(nodes, n, np.uint32),
             _each(nodes if reach is None else reach, n, np.uint32),
             _each(floor, n, np.float32),
@@ -296,11 +319,24 @@ def observe_all(
     """Move many different streams, each past its own tokens, in one native call.
 
     What is learned and shared is what it would be if they moved one after the other.
+
+    Raises:
+        InvalidOption: as `propose_all`; nothing moves then.
+        InvalidTokens: for anything but token ids; nothing moves then.
     """
     offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in tokens], out=offsets[1:])
     joined = np.concatenate(tokens) if len(tokens) else NO_TOKENS
-    _native.observe_all([stream._native for stream in streams], as_tokens(joined), offsets, threads)
+    _native.observe_all(_natives(streams), as_tokens(joined), offsets, threads)
+
+
+def _natives(streams: Sequence[RecallStream]) -> list[_native.RecallStream]:
+    for each in streams:
+        if not isinstance(each, RecallStream):
+            raise InvalidOption(
+                f"a batch call got {each!r}, which is no stream; pass RecallStreams"
+            )
+    return [each._native for each in streams]
 
 
 def _check_tokens(max_tokens: int) -> int:

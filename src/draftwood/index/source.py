@@ -1,8 +1,9 @@
-"""Token sequences from files that are no traces: exported histories, lists of ids, plain text."""
+"""Token sequences from files that are no traces: exported histories, lists of ids, texts."""
 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,36 @@ from draftwood.index.store import Entry
 
 Encode = Callable[[Sequence[str]], Sequence[TokenIds]]
 """Text to token ids, as `TraceTokenizer.encode`."""
+
+
+TEXTS = frozenset({".txt", ".sql"})
+"""Endings of files that are taken for texts without being told so."""
+
+
+def require_file(path: Path) -> None:
+    """Refuse what can be read no second time, or not at all.
+
+    Raises:
+        SourceError: a folder, a pipe or a device.
+        OSError: nothing there.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise SourceError(f"{path} is {kind}; pass the files themselves")
+
+
+def require_text(path: Path, ending: str) -> None:
+    """Refuse a file whose name does not say that it is to be taken as text.
+
+    Raises:
+        SourceError: what is expected instead.
+    """
+    if ending not in TEXTS:
+        raise SourceError(
+            f"{path} is neither a trace or an exported history (.jsonl, .json), nor token ids "
+            "(.tokens, .npy), nor a text (.txt, .sql); rename it, or pass --text"
+        )
 
 
 def is_export(path: Path) -> bool:

@@ -110,6 +110,7 @@ class History:
         Raises:
             NotAHistory, HistoryTruncated, HistoryTooNew, HistoryCorrupt, HistoryMalformed,
             TokenizerMismatch: all of them HistoryError.
+            InvalidOption: a path that no file can have.
             OSError: a file that cannot be read.
         """
         return cls(_native.History.open(os.fsencode(path), check_tokens, fingerprint))
@@ -176,10 +177,16 @@ class HistoryWriter:
     Tokens go to a file beside `path` as they come; `finish` completes and renames it. As a context
     manager it finishes at the end of the block, and leaves nothing behind if the block raises.
 
+    The file has the mode of the one that it replaces, 0600 where there was none. Where `path` is a
+    link, the file that it leads to is replaced. What writers of this path left behind when they
+    were killed is removed. A child of fork() has no part in the file: its calls raise ValueError,
+    and its end removes nothing.
+
     fingerprint: of the tokenizer the ids belong to (`tokenizer_fingerprint`); None: not known.
 
     Raises:
-        OSError: where nothing can be written beside `path`.
+        InvalidOption: a path that no file can have.
+        OSError: where nothing can be written beside `path`, or something else than a file is there.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, fingerprint: bytes | None = None) -> None:

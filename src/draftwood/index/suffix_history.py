@@ -10,8 +10,10 @@ whole of a long one.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +102,7 @@ class SuffixHistory:
         self._unlooked = 0  # tokens generated since the limit of bytes was looked at
         self._lock = threading.Lock()
         self._eviction = threading.Lock()  # held by who takes evicted ones out
+        _histories.add(self)
 
     def tree(self, namespace: str) -> SuffixTree:
         """The tree over the outputs of a namespace; an empty one at first."""
@@ -341,6 +344,37 @@ class SuffixHistory:
             return tree.text(sequence, most=size)
         except UnknownSequence:
             return np.empty(0, dtype=np.int32)
+
+
+# A child of fork() has none of the other threads, and would wait for ever for a lock that one of
+# them held. So fork() waits for the locks, and the child begins with new ones.
+_histories: weakref.WeakSet[SuffixHistory] = weakref.WeakSet()
+_held: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    for history in list(_histories):
+        # Not for ever: the forking thread may hold one itself.
+        locks = (history._eviction, history._lock)
+        _held.extend(lock for lock in locks if lock.acquire(timeout=10))
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _held.clear()
+    for history in list(_histories):
+        history._lock, history._eviction = threading.Lock(), threading.Lock()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
 
 
 def _evict(tree: SuffixTree, sequence: int, tokens: int = EVICT_TOKENS) -> bool:
