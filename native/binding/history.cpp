@@ -92,9 +92,7 @@ void translate(const std::exception_ptr& pointer, void* /*payload*/) {
   try {
     std::rethrow_exception(pointer);
   } catch (const HistoryError& error) {
-    const nb::object type =
-        nb::module_::import_("draftwood.errors").attr(error_name(error.fault()));
-    PyErr_SetString(type.ptr(), error.what());
+    draftwood::set_error(error_name(error.fault()), error.what());
   } catch (const std::system_error& error) {
     // what() is "path: message"; OSError takes them apart and picks its subclass by number.
     const std::string message = error.code().message();

@@ -132,9 +132,7 @@ void bind_recall(nb::module_& module) {
     try {
       std::rethrow_exception(p);
     } catch (const RecallError& error) {
-      const nb::object kind =
-          nb::module_::import_("draftwood.errors").attr(error_name(error.fault()));
-      PyErr_SetString(kind.ptr(), error.what());
+      draftwood::set_error(error_name(error.fault()), error.what());
     }
   });
 

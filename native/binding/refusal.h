@@ -11,11 +11,17 @@
 
 namespace draftwood {
 
+/// Sets an error of draftwood.errors by its name. `what` may hold a path that is not UTF-8.
+inline void set_error(const char* name, const std::string& what) {
+  const nanobind::object type = nanobind::module_::import_("draftwood.errors").attr(name);
+  const nanobind::object text = nanobind::steal(PyUnicode_DecodeUTF8(
+      what.data(), static_cast<Py_ssize_t>(what.size()), "backslashreplace"));
+  if (text.is_valid()) PyErr_SetObject(type.ptr(), text.ptr());
+}
+
 /// Raises draftwood.errors.InvalidOption.
 [[noreturn]] inline void refuse_option(const std::string& what) {
-  const nanobind::object type =
-      nanobind::module_::import_("draftwood.errors").attr("InvalidOption");
-  PyErr_SetString(type.ptr(), what.c_str());
+  set_error("InvalidOption", what);
   throw nanobind::python_error();
 }
 
