@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +15,7 @@ from draftwood.budget.spender import Spender, Spent, spender_of
 from draftwood.decode import reach, vocab_size_of
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption, InvalidTokens
+from draftwood.fork import fork_lock
 from draftwood.guarded import Guarded, GuardedBatch
 from draftwood.protocols import (
     Batch,
@@ -109,8 +109,8 @@ class BatchDecoder:
         self._aborted: set[int] = set()
         self._submitted = 0
         self._closed = False
-        self._lock = Lock()  # held for moments: who waits, runs and was aborted
-        self._turn = Lock()  # held by whoever touches seats and streams
+        self._lock = fork_lock()  # held for moments: who waits, runs and was aborted
+        self._turn = fork_lock()  # held by whoever touches seats and streams
 
     def submit(self, request: Request) -> int:
         """Queue a request; returns its id: 0, 1, 2, ..

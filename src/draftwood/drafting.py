@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Final, Literal
 
 from draftwood.budget.limited import Limited
@@ -14,6 +13,7 @@ from draftwood.budget.spending import Spending
 from draftwood.draft import Budget
 from draftwood.drafters.catalog import Service, make_service, spendable
 from draftwood.drafters.seeded import Foresight
+from draftwood.fork import fork_lock
 from draftwood.options import Cost
 from draftwood.protocols import Drafter, Paired, Partner
 
@@ -71,7 +71,7 @@ class Drafters:
         self._cost = cost
         self._budget = budget
         self._foresight = foresight
-        self._lock = Lock()
+        self._lock = fork_lock()
         self._named: dict[str, _Kept] = {}
         self._given: dict[int, _Kept] = {}
         self._own = self._kept(default)

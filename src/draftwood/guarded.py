@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from weakref import WeakValueDictionary
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidDraft
+from draftwood.fork import fork_lock
 from draftwood.protocols import BatchDrafter, Drafter, Feedback, Stream
 
 log = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ class GuardedBatch:
         self._terms = Terms(vocab_size, sampled)
         self._own = Standing(drafter)
         self._others: WeakValueDictionary[object, Standing] = WeakValueDictionary()
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     @property
     def failures(self) -> int:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from threading import Event, Lock
+from threading import Event
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, overload
 
 import numpy as np
@@ -18,6 +18,7 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.drafting import Drafters, Drafting
 from draftwood.errors import DraftwoodError, GenerationFailed, InvalidOption, InvalidTokens
+from draftwood.fork import fork_lock
 from draftwood.generation import Generation, Run, refused
 from draftwood.options import BatchOptions, Cost, Options, Settings, takes
 from draftwood.progress import progress_bar
@@ -92,7 +93,7 @@ class LanguageModel:
             end_tokens = self.own.end_tokens
         self.end_tokens = _end_tokens(tokenizer) if end_tokens is None else end_tokens
         self.own.check(self.end_tokens)
-        self._stats_lock = Lock()
+        self._stats_lock = fork_lock()
 
     @property
     def drafter(self) -> Drafter:

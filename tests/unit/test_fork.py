@@ -17,6 +17,7 @@ from draftwood.draft import Budget, Draft
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import HistoryBusy, InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.index.recall import Recall, RecallStream
 from draftwood.index.store import History, HistoryWriter
 from draftwood.protocols import Feedback
@@ -130,7 +131,32 @@ def test_a_child_does_not_hold_the_lock_of_its_parents_file(tmp_path: Path) -> N
     first.close()
 
 
-@pytest.mark.parametrize("make", [SuffixDrafter, RecallDrafter])
+def test_a_lock_that_another_thread_holds_is_free_in_a_child() -> None:
+    lock, held, done = fork_lock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+
+    def work() -> None:
+        assert lock.acquire(timeout=5)
+
+    assert in_child(work) == ""
+    assert lock.locked()
+    done.set()
+    thread.join()
+
+
+def limited(threads: int) -> SuffixDrafter:
+    return SuffixDrafter(threads=threads, max_tokens=2000, max_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("make", [SuffixDrafter, RecallDrafter, limited])
 def test_a_child_made_while_threads_draft_drafts_on(
     make: Callable[..., SuffixDrafter | RecallDrafter],
 ) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.budget.isotonic import isotonic
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.fork import fork_lock
 from draftwood.guarded import ask_all, open_stream, tell_all
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Stream
 
@@ -47,7 +47,7 @@ class Calibrator:
     def __init__(self) -> None:
         self._tried = np.zeros(_SHAPE)
         self._right = np.zeros(_SHAPE)
-        self._lock = Lock()
+        self._lock = fork_lock()
         self._steps, self._refresh_at = 0, 1
         self._table = self._estimates()
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from math import exp, log
 from statistics import median
-from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +17,7 @@ from draftwood.budget.cost import Times
 from draftwood.budget.isotonic import isotonic
 from draftwood.draft import Draft, as_tokens
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.protocols import Batch, BatchTarget, Target
 
 _BOUNDS = (0, 1, 2, 3, 4, *(b for k in range(2, 20) for b in (3 << (k - 1), 2 << k)))
@@ -59,7 +59,7 @@ class MeasuredCost:
         self._speed = 0.0  # log of how much longer passes take now than the curves say
         self._plane = _Plane()
         self._curves: dict[tuple[int, int], _Curve] = {}
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def seconds(self, drafted: int, *, batch: int = 1, context: int = 0) -> float:
         """A pass over `batch` sequences with `drafted` tokens in all."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from threading import Lock
 from typing import Literal
 
 from draftwood.budget.account import Account
@@ -14,6 +13,7 @@ from draftwood.budget.measured import MeasuredCost
 from draftwood.budget.price import Price
 from draftwood.budget.spender import Spent
 from draftwood.draft import Budget, Draft
+from draftwood.fork import fork_lock
 
 _PACE_STEPS = 2048
 """Steps over which the pace is averaged."""
@@ -53,7 +53,7 @@ class Spending:
         self._share = share
         self._learned = cost if isinstance(cost, LearnedCost) else None
         self._timed = False
-        self._lock = Lock()
+        self._lock = fork_lock()
         self._regimes: dict[int, _Regime] = {}
         self._levels = _Levels()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Draft
+from draftwood.fork import fork_lock
 
 SHARPNESS: Final = 2.0
 """How far confidence is trusted to be the law: the weight of a lead of log c + g."""
@@ -38,7 +38,7 @@ class Trust:
 
     def __init__(self) -> None:
         self._weights = np.ones((_CLASSES, len(SHARES)))
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def mix(self, chances: NDArray[np.float64], classes: NDArray[np.intp]) -> NDArray[np.float64]:
         """float64 [n]: the mixture of chances [answers, n]; classes: of each node's parent."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from threading import Lock
 from typing import Literal
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
 from draftwood.index.recall import (
     Recall,
@@ -80,7 +80,7 @@ class RecallDrafter:
         self._path = None if path is None else os.path.expanduser(path)
         self._history = None if history is None else os.path.expanduser(history)
         self._fingerprint: bytes | None = None
-        self._lock = Lock()
+        self._lock = fork_lock()
         if self._path is None or os.path.exists(self._path):
             self._opened()  # what is there is opened now, so that errors come at once
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
-from draftwood.index.fingerprint import require_tokenizer
+from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
 from draftwood.index.store import History, HistoryInfo
 from draftwood.index.suffix_history import Evict, Limits, SuffixHistory
 from draftwood.index.suffix_tree import (
@@ -98,9 +98,14 @@ class SuffixDrafter:
         return SuffixStream(self, prompt, namespace)
 
     def pair(self, partner: Partner) -> None:
-        """Raise TokenizerMismatch where the history file is of another tokenizer."""
+        """Raise TokenizerMismatch where the history file is of another tokenizer.
+
+        What `save` writes from now on names the target's tokenizer.
+        """
         if self._opened is not None:
             require_tokenizer(*self._opened, partner.vocab)
+        if self.history.fingerprint is None and partner.vocab is not None:
+            self.history.fingerprint = vocab_fingerprint(partner.vocab)
 
     def close(self) -> None:
         """Nothing to give back: the history lives in memory."""

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from math import sqrt
-from threading import Lock
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback
 
 Followers = dict[int, int]
@@ -45,7 +45,7 @@ class TrigramTable:
                 raise InvalidOption(f"{name} is {limit}; use 1 or more")
         self._max_pairs, self._most = max_pairs, followers
         self._pairs: OrderedDict[tuple[str, int, int], Followers] = OrderedDict()
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def __len__(self) -> int:
         """Pairs that are kept."""

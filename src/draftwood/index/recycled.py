@@ -9,7 +9,6 @@ token; this table also keeps those of the last two, and averages what it is told
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 
 _WORD: Final = (1 << 64) - 1
 _STEP: Final = 0x9E3779B97F4A7C15
@@ -51,7 +51,7 @@ class RecycledTable:
         self._pairs = np.zeros(slots, dtype=np.uint64)
         self._tokens = np.zeros((slots, k), dtype=np.int32)
         self._shares = np.zeros((slots, k), dtype=np.float32)  # an empty slot's first share is 0
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     @property
     def nbytes(self) -> int:

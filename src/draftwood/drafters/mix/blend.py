@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from heapq import heappop, heappush
-from threading import Lock
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy as np
 from draftwood.budget.calibration import Calibrated
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.guarded import Guarded, GuardedBatch
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Widening
 
@@ -126,7 +126,7 @@ class Agreement:
 
     def __init__(self) -> None:
         self._counts: dict[Opinion, tuple[float, float]] = {}
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def confidence(self, opinion: Opinion, highest: float) -> float:
         """The estimate for a node of which `highest` is the most confident drafter's word."""

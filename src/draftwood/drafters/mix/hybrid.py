@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from threading import Lock
 
 import numpy as np
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.guarded import ask_all, open_stream, tell_all
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Stream, Verdict
 
@@ -42,7 +42,7 @@ class Hybrid:
             self._tau = -1.0
         if not self._tau >= 0.0:
             raise InvalidOption(f"tau is {tau!r}; give a number >= 0, or 'auto' to learn it")
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     @property
     def tau(self) -> float:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from threading import Lock
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.guarded import open_stream
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Rows, Stream, Verdict
 
@@ -47,7 +47,7 @@ class PhraseTable:
         self.length = length
         self._each, self._max_heads = each, max_heads
         self._heads: OrderedDict[tuple[str, int], list[tuple[int, ...]]] = OrderedDict()
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def __len__(self) -> int:
         """Tokens that phrases are kept behind."""
@@ -101,7 +101,7 @@ class Ouroboros:
         self.drafter, self.tips = drafter, tips
         self.phrases = PhraseTable(length, each=each, max_heads=max_heads)
         self._confidence = 0.5
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     @property
     def confidence(self) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
-from threading import Lock
 from time import perf_counter
 
 import numpy as np
@@ -21,6 +20,7 @@ from draftwood.drafters.small.token_graph import TokenGraph
 from draftwood.drafters.small.widen import Widening
 from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.protocols import DraftModel, Feedback, Partner, Top
 
 _NO_GRAPH = TokenGraph()
@@ -97,7 +97,7 @@ class GraphDrafter:
         self.gain = Gain(gain)
         self.ends = ends_of(model)
         self.counts = GraphCounts()
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()

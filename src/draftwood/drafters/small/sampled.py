@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from threading import Lock
 from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,6 +27,7 @@ from draftwood.drafters.small.seat import ends_of, pair_models
 from draftwood.drafters.small.tree import Expansion
 from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 from draftwood.protocols import DraftModel, Feedback, Partner
 from draftwood.sampling.chance import Chance, SeededChance, Weights
 from draftwood.sampling.law import Law, Sampling
@@ -225,7 +225,7 @@ class Ranks:
     def __init__(self, most: int) -> None:
         self._tried: list[float] = [1.0] * most
         self._kept: list[float] = [0.6 / 3**rank for rank in range(most)]
-        self._lock = Lock()
+        self._lock = fork_lock()
 
     def accepted(self, rank: int) -> float:
         """P(accepted | parent accepted) of a sibling."""

@@ -12,11 +12,11 @@ largest where every pass earns at least what the average second does, so the rul
 
 from __future__ import annotations
 
-from threading import Lock
 from time import perf_counter
 from typing import Final
 
 from draftwood.errors import InvalidOption
+from draftwood.fork import fork_lock
 
 _FORGET: Final = 0.98
 """Weight of the past: about the last fifty steps count."""
@@ -47,7 +47,7 @@ class Gain:
             self._gain = -1.0
         if not self._gain >= 0.0:
             raise InvalidOption(f"gain is {gain!r}; give accepted tokens >= 0, or 'auto'")
-        self._lock = Lock()
+        self._lock = fork_lock()
         self._promised = _FIRST_PROMISED
         self._came = _FIRST_PROMISED * _FIRST_RATE
         self._passes = self._pass_seconds = self._tokens = self._seconds = 0.0
