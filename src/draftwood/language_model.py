@@ -28,6 +28,7 @@ from draftwood.sampling.processors import LogitBias, LogitsProcessor
 from draftwood.stats import Stats
 from draftwood.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.targets.transformers.generation_config import GenerationSettings
+from draftwood.text.decoding import Decoding
 from draftwood.text.stop import Stop
 from draftwood.text.stream import TextStream
 from draftwood.verify.greedy import Greedy
@@ -82,6 +83,7 @@ class LanguageModel:
     ) -> None:
         self.target = target
         self.tokenizer = tokenizer
+        self.decoding = Decoding.of(tokenizer)
         self.name = type(target.model).__name__ if name is None else name
         if not isinstance(drafter, Drafters):
             drafter = Drafters(drafter, cost=cost, budget=budget, foresight=foresight)
@@ -232,10 +234,7 @@ class LanguageModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
-        text: str = self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        return self.decoding.decode(list(ids))
 
     def sampling(
         self, settings: Settings, prompt: TokenIds | None = None, max_tokens: int | None = 256
@@ -433,7 +432,7 @@ class LanguageModel:
             shared = batched and isinstance(drafting.drafter, BatchDrafter)
             if drafting.foresight is not None and not shared:
                 drafter = drafting.foresight.under(noise)
-        text = TextStream(self.decode, (*settings.stops, *self.own.stop_strings))
+        text = TextStream(self.decoding, (*settings.stops, *self.own.stop_strings))
         return Run(
             prompt,
             verifier,

@@ -22,6 +22,21 @@ def verify(rule, draft, *weights):
     return rule.verify(draft, rows.score(draft))
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        TypicalAcceptance(SeededChance(0), same),
+        RelaxedAcceptance(SeededChance(0), same),
+        TopBeta(best=4, gap=9.0),
+    ],
+)
+def test_ids_beyond_the_vocabulary_are_never_accepted(rule):
+    draft = Draft.tree([4, 70_000, 1, 5], [ROOT, ROOT, ROOT, 2])
+    verdict = verify(rule, draft, [0.2, 0.4, 0.2, 0.2], [0.25] * 4)
+    assert verdict.path.tolist() == [2]
+    assert 0 <= verdict.next_token < 4
+
+
 def test_lossy_rules_say_so():
     assert not any(rule.lossless for rule in (TypicalAcceptance, RelaxedAcceptance, TopBeta))
 

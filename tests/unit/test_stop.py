@@ -60,6 +60,25 @@ def test_further_rules_see_each_steps_tokens_and_may_keep_fewer():
     assert_array_equal(seen, [[4, 5, 6, 7]])
 
 
+def test_a_stop_token_of_the_caller_ends_the_text_as_an_end_token_does():
+    assert clipped(Stop(end_tokens={6}, stop_token_ids=[5])) == ([4, 5], "stop")
+    assert clipped(Stop(end_tokens={5}, stop_token_ids=[6])) == ([4, 5], "stop")
+    assert clipped(Stop(stop_token_ids=np.array([7]))) == ([4, 5, 6, 7], "stop")
+    assert clipped(Stop(stop_token_ids=[8])) == ([4, 5, 6, 7], None)
+
+
+@pytest.mark.parametrize("limit", [1.5, "3", True, -1])
+def test_a_limit_that_is_no_count_is_refused(limit):
+    with pytest.raises(InvalidOption, match="max_tokens is"):
+        Stop(max_tokens=limit)
+
+
+@pytest.mark.parametrize("ids", ["END", 5, ["a"], [-1], [1.5], [True], [None]])
+def test_stop_tokens_that_are_no_ids_are_refused(ids):
+    with pytest.raises(InvalidOption, match="stop_token_ids"):
+        Stop(stop_token_ids=ids)
+
+
 def test_refuses_to_generate_nothing():
     with pytest.raises(InvalidOption, match="max_tokens is 0"):
         Stop(max_tokens=0)

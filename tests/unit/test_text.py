@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from draftwood.draft import as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.testing import ByteTokenizer
+from draftwood.text.decoding import Decoding
 from draftwood.text.detokenizer import Detokenizer
 from draftwood.text.stream import TextStream
 
 BYTES = ByteTokenizer()
+AS_BYTES = Decoding(BYTES.decode)
 SPACES = {0: "▁the", 1: "▁cat", 2: "s", 3: "▁", 4: ".", 5: "", 6: "▁\ufffd"}
 
 
@@ -21,7 +23,7 @@ def decode_with_spaces(ids):
 
 
 def pieces_of(decode, ids, sizes):
-    detokenizer, pieces, at = Detokenizer(decode), [], 0
+    detokenizer, pieces, at = Detokenizer(Decoding(decode)), [], 0
     for size in sizes:
         pieces.append(detokenizer.push(ids[at : at + size]))
         at += size
@@ -51,12 +53,12 @@ def test_spaces_between_words_survive_where_a_tokenizer_drops_the_first(ids, siz
 
 
 def test_a_character_of_four_bytes_comes_with_its_last_byte():
-    detokenizer = Detokenizer(BYTES.decode)
+    detokenizer = Detokenizer(AS_BYTES)
     assert [detokenizer.push([byte]) for byte in "a🌲b".encode()] == ["a", "", "", "", "🌲", "b"]
 
 
 def test_a_character_that_never_ends_is_shown_at_the_end():
-    detokenizer = Detokenizer(BYTES.decode)
+    detokenizer = Detokenizer(AS_BYTES)
     assert detokenizer.push(list(b"ok\xf0\x9f")) == "ok"
     assert detokenizer.finish() == "\ufffd"
 
@@ -69,7 +71,7 @@ def test_a_long_text_is_not_decoded_again_and_again():
         longest = max(longest, len(ids))
         return BYTES.decode(ids)
 
-    detokenizer = Detokenizer(decode)
+    detokenizer = Detokenizer(Decoding(decode))
     text = "a tree, in code: 木\n" * 50
     assert "".join(detokenizer.push([byte]) for byte in text.encode()) == text
     assert longest < 80
@@ -107,28 +109,31 @@ def run(stream, steps):
 
 
 def test_text_ends_before_a_stop_string_within_a_step():
-    assert run(TextStream(BYTES.decode, ["END"]), ["one", " END two"]) == (["one", " ", ""], 4)
+    assert run(TextStream(AS_BYTES, ["END"]), ["one", " END two"]) == (
+        ["one", " ", ""],
+        4,
+    )
 
 
 def test_a_stop_string_across_steps_is_never_shown():
-    stream = TextStream(BYTES.decode, ["</s>"])
+    stream = TextStream(AS_BYTES, ["</s>"])
     assert run(stream, ["a<", "/", "s", "> b"]) == (["a", "", "", "", ""], 1)
 
 
 def test_what_only_began_like_a_stop_string_is_shown_in_the_end():
-    stream = TextStream(BYTES.decode, ["</s>"])
+    stream = TextStream(AS_BYTES, ["</s>"])
     assert run(stream, ["a<", "/", "b", "</"]) == (["a", "", "</b", "", "</"], None)
 
 
 def test_the_earliest_of_several_stop_strings_cuts_the_text():
-    stream = TextStream(BYTES.decode, ["cat", "at sees"])
+    stream = TextStream(AS_BYTES, ["cat", "at sees"])
     assert run(stream, ["the cat sees"]) == (["the ", ""], 7)
-    stream = TextStream(BYTES.decode, ["at", "cat"])
+    stream = TextStream(AS_BYTES, ["at", "cat"])
     assert run(stream, ["the cat sees"]) == (["the ", ""], 7)
 
 
 def test_a_stop_string_that_ends_in_an_unfinished_character_is_found_at_the_end():
-    stream = TextStream(BYTES.decode, ["b\ufffd"])
+    stream = TextStream(AS_BYTES, ["b\ufffd"])
     assert stream(as_tokens(list(b"ab\xf0\x9f"))) is None
     assert stream.take() + stream.finish() == "a"
 
@@ -137,7 +142,7 @@ def test_a_stop_string_that_ends_in_an_unfinished_character_is_found_at_the_end(
     st.text("ab", max_size=40), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), steps
 )
 def test_text_is_cut_where_the_first_stop_string_is_complete(text, stops, sizes):
-    stream, at, shown, kept = TextStream(BYTES.decode, stops), 0, "", None
+    stream, at, shown, kept = TextStream(AS_BYTES, stops), 0, "", None
     for size in [*sizes, *([1] * len(text))]:
         step = text[at : at + size]
         if not step:
@@ -158,4 +163,59 @@ def test_text_is_cut_where_the_first_stop_string_is_complete(text, stops, sizes)
 
 def test_an_empty_stop_string_is_refused():
     with pytest.raises(InvalidOption, match="stop string is empty"):
-        TextStream(BYTES.decode, ["x", ""])
+        TextStream(AS_BYTES, ["x", ""])
+    with pytest.raises(InvalidOption, match="stop string is empty"):
+        TextStream(AS_BYTES, "")
+
+
+@pytest.mark.parametrize("stops", [5, None, [b"x"], ["x", 3]])
+def test_stop_strings_that_are_none_are_refused(stops):
+    with pytest.raises(InvalidOption, match="stop"):
+        TextStream(AS_BYTES, stops)
+
+
+def test_a_bare_string_is_one_stop_string():
+    assert run(TextStream(AS_BYTES, "END"), ["an END"]) == (["an ", ""], 6)
+
+
+def decode_byte_by_byte(ids):
+    """As SentencePiece does: every byte that belongs to no character is a U+FFFD of its own."""
+    return (
+        bytes(ids)
+        .decode(errors="surrogateescape")
+        .translate(dict.fromkeys(range(56448, 56576), "�"))
+    )
+
+
+def test_three_marks_of_an_unfinished_character_are_held_back():
+    detokenizer = Detokenizer(Decoding(decode_byte_by_byte))
+    assert [detokenizer.push([byte]) for byte in "a🌲".encode()] == ["a", "", "", "", "🌲"]
+
+
+def test_a_special_token_is_found_though_the_text_leaves_it_out():
+    special = Decoding(lambda ids: BYTES.decode([i for i in ids if i < 256]), {300: "<|im_end|>"})
+    for stop, kept, text in (
+        ("<|im_end|>", 3, "ab"),
+        ("b<|im_end|>", 3, "a"),
+        ("b<|im", 3, "a"),
+        ("end|>cd", 5, "ab"),
+        ("im_", 3, "ab"),
+        ("abcd", 5, ""),
+        ("ab<|im_end|>x", None, "abcde"),
+    ):
+        stream, shown, found = TextStream(special, [stop]), "", None
+        for count, token in enumerate([97, 98, 300, 99, 100, 101], start=1):
+            if stream(as_tokens([token])) is not None:
+                found = count
+                break
+            shown += stream.take()
+        shown += stream.finish()
+        assert (shown, found) == (text, kept), stop
+
+
+def test_many_special_tokens_are_not_remembered_for_ever():
+    special = Decoding(lambda ids: "", {0: "<s>"})
+    stream = TextStream(special, ["<s>x"])
+    for _ in range(50):
+        stream(as_tokens([0]))
+    assert len(stream._held._marks) <= 1

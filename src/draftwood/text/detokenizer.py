@@ -1,61 +1,117 @@
-"""From tokens to text while they come: whole characters only."""
+"""From tokens to text while they come: only what no further token can change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-Decode: TypeAlias = Callable[[list[int]], str]
-"""A tokenizer's own way from ids to text; bytes that are no character (yet) become U+FFFD."""
+from draftwood.text.decoding import BYTE, NOTHING, OTHER, Decoding
 
 UNKNOWN: Final = "\ufffd"
 LONGEST_HALF: Final = 3
 """The most U+FFFD that the bytes of one unfinished character can decode to."""
 
 WINDOW: Final = 32
-"""Tokens decoded again with each new one, at most about so many: long texts stay cheap."""
+"""Tokens that are kept and decoded again with each new one, about: long texts stay cheap."""
 
 
 class Detokenizer:
-    """The text of a growing list of tokens, in pieces that hold whole characters.
+    """The text of a growing list of tokens, in pieces that are certain.
 
-    The pieces, put together, are the tokenizer's text of all tokens. That needs a tokenizer which
-    does not take back what it has said: `clean_up_tokenization_spaces` must be off, and one that
-    falls back to single bytes spoils the valid characters of a byte run which turns out to be no
-    UTF-8, where the pieces keep them.
+    The pieces and the last one, `finish`, put together are the text that the tokenizer gives all
+    tokens at once, however they come. A piece is given out when no continuation can change it.
+    Used by one thread, for one sequence.
     """
 
-    def __init__(self, decode: Decode) -> None:
-        self._decode = decode
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
         self._window: list[int] = []
+        self._settled = 0  # tokens of the window whose text no longer changes
         self._shown = 0  # characters of the window's text that were given out
-        self._whole = 0  # tokens of the window whose text was all given out
+        self._border = 0  # where a later window may begin
+        self._attempt = WINDOW  # the length at which to try that
+        self._run: int | None = None  # where a run of bytes begins that reaches to the end
+        self._text = ""  # of the settled tokens
 
     def push(self, tokens: Sequence[int]) -> str:
-        """Append tokens; the characters that are whole now."""
-        self._window.extend(tokens)
-        text = self._decode(self._window)
-        whole = len(text)
-        while whole and len(text) - whole < LONGEST_HALF and text[whole - 1] == UNKNOWN:
+        """Append tokens; the text that is certain now and was not given out."""
+        settled = self._append(tokens)
+        if settled == self._settled or self._decoding.held is None:
+            return ""
+        self._settled = settled
+        text = self._text = self._decoding.decode(self._window[:settled])
+        end = len(text)
+        if self._decoding.last_token:
+            end = _common(text, self._decoding.decode(self._window))
+        end -= self._decoding.held
+        whole = end
+        while 0 < whole > end - LONGEST_HALF and text[whole - 1] == UNKNOWN:
             whole -= 1
-        piece = text[self._shown : whole]
+        piece = text[self._shown : max(whole, 0)]
         self._shown = max(self._shown, whole)
-        if piece and whole == len(text):
+        if not text.endswith(UNKNOWN):
             self._move_window()
         return piece
 
+    def _append(self, tokens: Sequence[int]) -> int:
+        """Append tokens; how many of the window have a text that no longer changes."""
+        kind_of = self._decoding.kind
+        if kind_of is None:
+            self._window.extend(tokens)
+            return len(self._window)
+        for token in tokens:
+            kind = kind_of(token)
+            if kind == OTHER:
+                self._run = None
+            elif kind == BYTE and self._run is None:
+                self._run = len(self._window)
+            if kind != NOTHING:
+                self._window.append(token)
+        settled = len(self._window) if self._run is None else self._run
+        if self._decoding.last_token:
+            settled = min(settled, max(0, len(self._window) - 1))
+        return settled
+
+    @property
+    def tail(self) -> str:
+        """What would follow the pieces if no token came any more."""
+        if self._settled < len(self._window) or self._decoding.held is None:
+            return self._decoding.decode(self._window)[self._shown :]
+        return self._text[self._shown :]
+
     def finish(self) -> str:
-        """The rest: what is no whole character, as U+FFFD."""
-        text = self._decode(self._window)
-        piece = text[self._shown :]
-        self._shown = len(text)
+        """The rest of the text; no token comes any more."""
+        piece = self.tail
+        self._shown += len(piece)
         return piece
 
     def _move_window(self) -> None:
-        """Forget tokens before the last ones with text, whose spaces the next ones depend on."""
-        if len(self._window) > WINDOW and self._whole:
-            rest = self._window[self._whole :]
-            text = self._decode(rest)
-            if text:
-                self._window, self._shown = rest, len(text)
-        self._whole = len(self._window)
+        """Forget tokens whose text cannot matter any more.
+
+        A window that begins later gives the same text from the first character on that no
+        replacement reaches across; where that has been given out, it takes the place of this one.
+        """
+        if len(self._window) > self._attempt:
+            left = self._decoding.decode(self._window[self._border : self._settled])
+            touched = self._decoding.touched
+            first = next((at for at, c in enumerate(left) if c not in touched), len(left))
+            removed = len(self._text) - len(left)
+            if self._shown > removed + first >= 0 and self._text.endswith(left[first:]):
+                self._shown -= removed
+                self._settled -= self._border
+                if self._run is not None:
+                    self._run -= self._border
+                del self._window[: self._border]
+                self._text = left
+                self._attempt = WINDOW
+            else:
+                self._attempt = len(self._window) + WINDOW
+            self._border = 0
+        if not self._border and self._settled > WINDOW // 2:
+            self._border = self._settled
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    length = min(len(one), len(other))
+    return next((at for at in range(length) if one[at] != other[at]), length)

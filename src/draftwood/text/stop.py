@@ -1,9 +1,11 @@
-"""When to stop: end tokens, a token limit, the context's end, stop strings."""
+"""When to stop: end tokens, stop tokens, a token limit, the context's end, stop strings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from draftwood.draft import Draft, TokenIds
 from draftwood.errors import InvalidOption
@@ -17,17 +19,29 @@ Ends = Callable[[TokenIds], int | None]
 class Stop:
     """Limits of one generation.
 
-    max_tokens: generated tokens in all; None: until the model ends. end_tokens: ids that end the
-    text (they are generated, and nothing after them). ends: further rules, as stop strings.
+    max_tokens: generated tokens in all; None: until the model ends. end_tokens: the model's ids
+    that end the text (they are generated, and nothing after them). ends: further rules, such as
+    stop strings. stop_token_ids: the caller's ids that end the text as end tokens do.
+
+    Raises:
+        InvalidOption: for a limit that is no integer >= 1, or ids that are no integers >= 0.
     """
 
     max_tokens: int | None = None
     end_tokens: Collection[int] = ()
     ends: tuple[Ends, ...] = ()
+    stop_token_ids: Collection[int] = ()
 
     def __post_init__(self) -> None:
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise InvalidOption(f"max_tokens is {self.max_tokens}; ask for at least 1 token")
+        limit: Any = self.max_tokens
+        if limit is not None and (not _is_integer(limit) or limit < 1):
+            raise InvalidOption(f"max_tokens is {limit!r}; ask for 1 token or more, or None")
+        ids: Any = self.stop_token_ids
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+            raise InvalidOption(f"stop_token_ids is {ids!r}; give a list of token ids")
+        for token in ids:
+            if not _is_integer(token) or token < 0:
+                raise InvalidOption(f"stop_token_ids holds {token!r}; use token ids from 0 up")
 
     def clip(
         self, draft: Draft, verdict: Verdict, *, generated: int, room: int | None = None
@@ -43,7 +57,7 @@ class Stop:
         if self.max_tokens is not None and generated + keep >= self.max_tokens:
             keep, finish = self.max_tokens - generated, "length"
         for at, token in enumerate(tokens[:keep].tolist()):
-            if token in self.end_tokens:
+            if token in self.end_tokens or token in self.stop_token_ids:
                 keep, finish = at + 1, "stop"
                 break
         for rule in self.ends:
@@ -53,3 +67,7 @@ class Stop:
         if keep == len(tokens):
             return verdict, finish
         return Verdict(verdict.path[:keep], None), finish
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

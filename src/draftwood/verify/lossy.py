@@ -1,7 +1,8 @@
 """Rules that change what is generated. None of them is lossless, and none is ever a default.
 
 They accept drafted tokens that the target finds good enough, sampled or chosen alike, and follow
-the longest accepted path (of equal ones, the one whose last node stands first).
+the longest accepted path (of equally long ones, the one whose last node stands first). Ids beyond
+the target's vocabulary are never accepted.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class RelaxedAcceptance:
         self._strictness = strictness
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
-        """The longest path of tokens that all had luck, and a token drawn after it."""
+        """The longest path of accepted tokens, and a token drawn after it."""
 
         def accepts(p: Probabilities, token: int) -> bool:
             return self._chance.accept(p[token] / (self._strictness * p.max()))
@@ -80,7 +81,7 @@ class RelaxedAcceptance:
 
 
 class TopBeta:
-    """Accept what stands among the target's best and not far behind its first; not lossless.
+    """Accept tokens among the target's likeliest and close to the very likeliest; not lossless.
 
     A token stays where fewer than `best` tokens are likelier, and its log-probability is at most
     `gap` below the highest; the token after the path is the likeliest one. best=1 is `Greedy`, but
@@ -105,8 +106,10 @@ class TopBeta:
 
         def accepts(row: int, token: int) -> bool:
             logits = rows.logits(row)
-            behind = logits.max() - logits[token]
-            return bool(behind <= self._gap and (logits > logits[token]).sum() < self._best)
+            if not 0 <= token < len(logits):
+                return False
+            below = logits.max() - logits[token]
+            return bool(below <= self._gap and (logits > logits[token]).sum() < self._best)
 
         node = _deepest(draft, accepts)
         return Verdict(draft.path(node), int(np.argmax(rows.logits(node + 1))))
@@ -138,7 +141,11 @@ def _sampled_after(
             known[row] = target_law(law, rows, row, accepted)
         return known[row]
 
-    node = _deepest(draft, lambda row, token: accepts(p_at(row), token))
+    def stands(row: int, token: int) -> bool:
+        p = p_at(row)
+        return 0 <= token < len(p) and accepts(p, token)
+
+    node = _deepest(draft, stands)
     return Verdict(draft.path(node), chance.pick(p_at(node + 1)))
 
 
