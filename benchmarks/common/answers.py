@@ -60,7 +60,9 @@ def run(
 
 def drafter_for(model: LanguageModel, spec: str) -> Drafter:
     """A new drafter that suits the model."""
-    return LanguageModel(model.target, model.tokenizer, make_drafter(spec), foresight=False).drafter
+    return LanguageModel(
+        model.target, model.tokenizer, make_drafter(spec), noise_lookahead=False
+    ).drafter
 
 
 def rule(temperature: float) -> Callable[[int], Verifier]:

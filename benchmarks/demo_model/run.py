@@ -73,7 +73,7 @@ def greedy(folder: Path, *, batch: int = 32, max_tokens: int = 96) -> Generate:
     return generate
 
 
-def play(generate: Generate, requests: Sequence[AgentRequest]) -> list[list[str]]:
+def answers_to(generate: Generate, requests: Sequence[AgentRequest]) -> list[list[str]]:
     """All requests side by side, call by call, each on its own earlier answers."""
     answers: list[list[str]] = [[] for _ in requests]
     for step in range(max(len(request.calls) for request in requests)):
@@ -107,7 +107,7 @@ def end_to_end(generate: Generate, made: Sequence[Episode], seed: int) -> list[P
             fillings.append(connections)
     played = []
     for request, answers, connections in zip(
-        requests, play(generate, requests), fillings, strict=True
+        requests, answers_to(generate, requests), fillings, strict=True
     ):
         draft = stages.read_candidates(answers[2])[0]
         judged = [

@@ -4,7 +4,7 @@
         [--levels 8] [--requests 6] [--seed 11] [--json]
         [--out benchmarks/graphs/results.json]
 
-All sides draft with `GraphDrafter`, so that nothing differs but the shape of the draft: `chain`
+All sides draft with `Shape.gsd`, so that nothing differs but the shape of the draft: `chain`
 has one candidate a node, `tree` never merges, `graph R` merges where a token and the R before it
 are equal. `bold` sides keep unlikely candidates, where runs repeat more often. All may take the
 same number of small-model passes; every call of the demo's agent traffic is answered greedily
@@ -27,7 +27,8 @@ from draftwood.demo.model import drafter_path, target_path
 from draftwood.demo.workload import workload
 from draftwood.draft import Budget
 from draftwood.drafters.none import NoDraft
-from draftwood.drafters.small.graph import GraphCounts, GraphDrafter
+from draftwood.drafters.small.grow import DraftCounts, ModelDrafter
+from draftwood.drafters.small.shapes import Shape
 from draftwood.language_model import LanguageModel
 from draftwood.load import load
 from draftwood.protocols import Drafter
@@ -57,7 +58,7 @@ class Row:
     """Means over the steps of a side; times in milliseconds of wall clock.
 
     drafted: nodes that the target verified. graph_nodes, merged, passes, model_rows: see
-    `GraphCounts`. own_ms: of drafting outside the small model. speedup, cpu_speedup: whole calls
+    `DraftCounts`. own_ms: of drafting outside the small model. speedup, cpu_speedup: whole calls
     against plain decoding, by wall clock and by the time that the processors worked.
     """
 
@@ -99,7 +100,7 @@ class Side:
     def row(self, name: str, plain: Side) -> Row:
         """The figures so far."""
         stats, steps = self.stats, self.stats.steps
-        counts = getattr(self.drafter, "counts", GraphCounts())
+        counts = self.drafter.counts if isinstance(self.drafter, ModelDrafter) else DraftCounts()
         return Row(
             name,
             stats.tokens_per_step,
@@ -120,7 +121,7 @@ class Side:
 def measure(model: LanguageModel, small: Any, levels: int, requests: int, seed: int) -> list[Row]:
     sides = {PLAIN: Side(NoDraft())}
     for name, options in SIDES.items():
-        sides[name] = Side(GraphDrafter(small, levels=levels, gain=0, **options))
+        sides[name] = Side(ModelDrafter(small, Shape.gsd(levels=levels, **options), gain=0))
     end = model.tokenizer.eos_token_id
     stop = Stop(max_tokens=96, end_tokens=() if end is None else (end,))
     order = list(sides)

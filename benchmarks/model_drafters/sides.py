@@ -14,13 +14,12 @@ from draftwood.draft import TokenIds
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.blend import Blend
 from draftwood.drafters.mix.ouroboros import Ouroboros
-from draftwood.drafters.small.graph import GraphDrafter
-from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.grow import ModelDrafter
 from draftwood.drafters.small.overlapped import Overlapped
 from draftwood.drafters.small.sampled import Drawing, MultiCandidate
-from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
-from draftwood.drafters.small.widen import Widening
-from draftwood.protocols import Drafter, DraftModel, Top, Verifier
+from draftwood.drafters.small.seat import DraftModel
+from draftwood.drafters.small.shapes import Shape
+from draftwood.protocols import Drafter, Top, Verifier
 from draftwood.sampling.chance import SeededChance
 from draftwood.sampling.law import Sampling
 from draftwood.verify.block import BlockVerification
@@ -41,7 +40,7 @@ class Counted:
     def __init__(self, model: DraftModel) -> None:
         self.model = model
         self.vocab_size = model.vocab_size
-        self.end_tokens: frozenset[int] = getattr(model, "end_tokens", frozenset())
+        self.end_tokens = model.end_tokens
         self.passes = self.tokens = 0
         self.seconds = 0.0
 
@@ -137,40 +136,33 @@ def spec(text: str) -> MakeDrafter:
 
 def graph(overlap: int | None) -> MakeDrafter:
     """GSD, or without merging the best-first tree of the same thresholds."""
-    return lambda model: GraphDrafter(model, overlap=overlap)
+    return lambda model: ModelDrafter(model, Shape.gsd(overlap=overlap))
 
 
 CHOSEN: dict[str, MakeDrafter] = {
     "plain": spec("none"),
     **{
-        f"chain {gamma}": lambda model, gamma=gamma: ModelChain(model, gamma=gamma, gain=0.0)  # type: ignore[misc]
+        f"chain {gamma}": lambda model, gamma=gamma: ModelDrafter(  # type: ignore[misc]
+            model, Shape.chain(gamma), gain=0.0
+        )
         for gamma in (2, 4, 6, 8, 12, 16)
     },
-    "chain": ModelChain,
-    "specinfer 4x2x1x1": lambda model: SpecInferTree(model, widths=(4, 2, 1, 1), gain=0.0),
-    "specinfer 2x1x1x1x1x1": lambda model: SpecInferTree(
-        model, widths=(2, 1, 1, 1, 1, 1), gain=0.0
+    "chain": lambda model: ModelDrafter(model, Shape.chain()),
+    "specinfer 4x2x1x1": lambda model: ModelDrafter(model, Shape.expansion((4, 2, 1, 1)), gain=0.0),
+    "specinfer 2x1x1x1x1x1": lambda model: ModelDrafter(
+        model, Shape.expansion((2, 1, 1, 1, 1, 1)), gain=0.0
     ),
-    "specinfer": SpecInferTree,
-    "bestfirst": BestFirstTree,
+    "specinfer": lambda model: ModelDrafter(model, Shape.expansion()),
+    "bestfirst": lambda model: ModelDrafter(model, Shape.best_first()),
     "gsd": graph(1),
     "gsd, no merging": graph(None),
-    "cape": lambda model: GraphDrafter(
-        model,
-        top_k=Widening(),
-        siblings=0.0,
-        probability=0.0,
-        overlap=None,
-        width=1,
-        levels=16,
-        gain="auto",
-    ),
-    "ouroboros": lambda model: Ouroboros(ModelChain(model, gamma=8)),
+    "cape": lambda model: ModelDrafter(model, Shape.cape()),
+    "ouroboros": lambda model: Ouroboros(ModelDrafter(model, Shape.chain(8))),
     "overlapped": lambda model: Overlapped(model),
     "trigram": spec("trigram"),
     "suffix": spec("suffix:mode=tree,alpha=4,floor=0,nodes=32"),
     "recall": spec("recall"),
-    "blend": lambda model: Blend([make_drafter("recall"), BestFirstTree(model)]),
+    "blend": lambda model: Blend([make_drafter("recall"), ModelDrafter(model, Shape.best_first())]),
 }
 """Drafters that choose their tokens, by name."""
 

@@ -30,7 +30,7 @@ from benchmarks.common.answers import (
 )
 from benchmarks.common.command import require
 from benchmarks.common.provenance import shortened
-from draftwood.drafters.seeded import Foresight
+from draftwood.drafters.seeded import NoiseLookahead
 from draftwood.protocols import Verifier
 from draftwood.sampling.chance import SeededChance
 from draftwood.sampling.law import Sampling
@@ -48,21 +48,21 @@ def main() -> None:
         prompts = prompts_of(model, options, temperature)
         for spec in options.drafters:
             texts = {}
-            foresight = Foresight(drafter_for(model, spec))
+            lookahead = NoiseLookahead(drafter_for(model, spec))
             for way, drafter, verifier in (
                 ("sample and match", drafter_for(model, spec), matching(temperature)),
                 ("seeded", drafter_for(model, spec), rule(temperature)),
-                ("seeded, foresight", by_seed(foresight), rule(temperature)),
+                ("seeded, lookahead", by_seed(lookahead), rule(temperature)),
             ):
                 steps = run(model, drafter, prompts, options.max_tokens, verifier)
                 texts[way] = [token for step in steps for token in step.tokens.tolist()]
                 row = {"drafter": shortened(spec), "way": way, "temperature": temperature}
                 rows.append(row | figures(steps))
                 print_row(rows[-1], f"{spec}, {way}")
-            rows[-1]["equal_text"] = texts["seeded"] == texts["seeded, foresight"]
+            rows[-1]["equal_text"] = texts["seeded"] == texts["seeded, lookahead"]
     equal = [row["equal_text"] for row in rows if "equal_text" in row]
     if options.target is None:
-        require(bool(equal) and all(equal), "one seed gives one text, with foresight or without")
+        require(bool(equal) and all(equal), "one seed gives one text, with lookahead or without")
     publish(rows, options)
 
 
@@ -71,8 +71,8 @@ def matching(temperature: float) -> Callable[[int], Verifier]:
     return lambda seed: SampleAndMatch(SeededChance(seed), law)
 
 
-def by_seed(foresight: Foresight) -> Callable[[int], Any]:
-    return lambda seed: foresight.under(GumbelNoise(seed))
+def by_seed(lookahead: NoiseLookahead) -> Callable[[int], Any]:
+    return lambda seed: lookahead.under(GumbelNoise(seed))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ Candidate pop(std::vector<Candidate>& heap) {
 }
 
 /// A draft in the making.
-struct Sketch {
+struct Outline {
   std::vector<Candidate> nodes;
   std::vector<float> scores;  ///< [n]: of the first i + 1 nodes
   std::size_t certain = 0;    ///< nodes of a chain before the first choice among equals
@@ -109,15 +109,15 @@ class Drawing {
   void group(std::uint32_t longest, std::uint32_t shortest, const Place& place);
   [[nodiscard]] bool settled(std::uint32_t match, std::size_t count) const;
   [[nodiscard]] bool touches_end(std::uint32_t match, std::size_t count) const;
-  void consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
+  void consider(std::uint32_t match, float score, const Outline& outline, std::size_t count,
                 bool redraw);
   SuffixDraft finish();
 
   void expand(const Place& place, std::uint32_t match, std::uint32_t longest, std::uint32_t count,
-              Sketch& sketch);
+              Outline& outline);
   void chain(const Candidate& first, std::uint32_t count, std::uint32_t longest,
-             Sketch& sketch) const;
-  void tree(const Candidate& first, std::uint32_t count, Sketch& sketch);
+             Outline& outline) const;
+  void tree(const Candidate& first, std::uint32_t count, Outline& outline);
   [[nodiscard]] bool start(const Place& place, std::uint32_t match, Candidate& out) const;
   [[nodiscard]] bool follow(const Candidate& last, std::int32_t node, Candidate& out) const;
   [[nodiscard]] Candidate child(RecordId id, std::uint32_t rank, float above, std::int32_t parent,
@@ -132,16 +132,16 @@ class Drawing {
   /// Kept from draft to draft: most drafts then allocate what they return, and nothing else.
   struct Scratch {
     std::vector<Candidate> heap;
-    Sketch sketch, other, chosen;
+    Outline outline, other, chosen;
   };
   static Scratch& scratch() {
     static thread_local Scratch scratch;
     return scratch;
   }
   std::vector<Candidate>& heap_ = scratch().heap;
-  Sketch& sketch_ = scratch().sketch;
-  Sketch& other_ = scratch().other;
-  Sketch& chosen_ = scratch().chosen;
+  Outline& outline_ = scratch().outline;
+  Outline& other_ = scratch().other;
+  Outline& chosen_ = scratch().chosen;
   float score_;
   std::uint32_t match_;
   bool found_ = false;
@@ -249,14 +249,14 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
   // No node is more probable than the first, and sums may round up by a hair.
   const float margin = first.probability == 1.0F ? 1.0F : 1.0001F;
   if (!wins(static_cast<float>(count) * first.probability * margin, longest)) return;
-  expand(place, shortest, longest, count, sketch_);
+  expand(place, shortest, longest, count, outline_);
   for (std::uint32_t match = longest; match >= shortest; --match) {
-    const std::size_t nodes = std::min<std::size_t>(most(match), sketch_.nodes.size());
-    const float score = sketch_.score(nodes);
+    const std::size_t nodes = std::min<std::size_t>(most(match), outline_.nodes.size());
+    const float score = outline_.score(nodes);
     if (match == shortest || settled(match, nodes)) {
       const bool redraw =
           match != shortest && !linear() && (tree_.removals || touches_end(match, nodes));
-      consider(match, score, sketch_, nodes, redraw);
+      consider(match, score, outline_, nodes, redraw);
     } else if (wins(linear() ? static_cast<float>(most(match)) * first.probability * margin : score,
                     match)) {
       Place own;
@@ -267,36 +267,36 @@ void Drawing::group(std::uint32_t longest, std::uint32_t shortest, const Place& 
   }
 }
 
-/// Whether the first `count` nodes of the group's sketch are what this longer match would score.
+/// Whether the first `count` nodes of the group's outline are what this longer match would score.
 /// It sees less deep, and where a sequence was removed it may order equals otherwise.
 bool Drawing::settled(std::uint32_t match, std::size_t count) const {
-  if (linear()) return !tree_.removals || count <= sketch_.certain;
-  const std::uint32_t shortest = sketch_.nodes.empty() ? match : sketch_.nodes[0].depth - 1;
+  if (linear()) return !tree_.removals || count <= outline_.certain;
+  const std::uint32_t shortest = outline_.nodes.empty() ? match : outline_.nodes[0].depth - 1;
   const std::uint32_t deepest = tree_.depth - (match - shortest);
-  return std::all_of(sketch_.nodes.begin(),
-                     sketch_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
+  return std::all_of(outline_.nodes.begin(),
+                     outline_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
                      [&](const Candidate& node) { return node.depth <= deepest; });
 }
 
-/// Whether one of the first `count` nodes of the group's sketch is the last that this longer match
-/// sees: behind it the sketch goes on, and that may put equals in another order.
+/// Whether one of the first `count` nodes of the group's outline is the last that this longer match
+/// sees: behind it the outline goes on, and that may put equals in another order.
 bool Drawing::touches_end(std::uint32_t match, std::size_t count) const {
-  const std::uint32_t shortest = sketch_.nodes.empty() ? match : sketch_.nodes[0].depth - 1;
+  const std::uint32_t shortest = outline_.nodes.empty() ? match : outline_.nodes[0].depth - 1;
   const std::uint32_t deepest = tree_.depth - (match - shortest);
-  return std::any_of(sketch_.nodes.begin(),
-                     sketch_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
+  return std::any_of(outline_.nodes.begin(),
+                     outline_.nodes.begin() + static_cast<std::ptrdiff_t>(count),
                      [&](const Candidate& node) { return node.depth >= deepest; });
 }
 
-void Drawing::consider(std::uint32_t match, float score, const Sketch& sketch, std::size_t count,
+void Drawing::consider(std::uint32_t match, float score, const Outline& outline, std::size_t count,
                        bool redraw) {
   if (!wins(score, match)) return;
   found_ = true;
   score_ = score;
   match_ = match;
   redraw_ = redraw;
-  chosen_.nodes.assign(sketch.nodes.begin(),
-                       sketch.nodes.begin() + static_cast<std::ptrdiff_t>(count));
+  chosen_.nodes.assign(outline.nodes.begin(),
+                       outline.nodes.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 SuffixDraft Drawing::finish() {
@@ -332,19 +332,19 @@ SuffixDraft Drawing::finish() {
 
 /// Draws what follows a match, for it and all up to `longest`; or nothing, if none of them can win.
 void Drawing::expand(const Place& place, std::uint32_t match, std::uint32_t longest,
-                     std::uint32_t count, Sketch& sketch) {
-  sketch.clear();
+                     std::uint32_t count, Outline& outline) {
+  outline.clear();
   Candidate first;
   if (!start(place, match, first)) return;
   if (linear()) {
-    chain(first, count, longest, sketch);
+    chain(first, count, longest, outline);
   } else {
-    tree(first, count, sketch);
+    tree(first, count, outline);
   }
 }
 
 void Drawing::chain(const Candidate& first, std::uint32_t count, std::uint32_t longest,
-                    Sketch& sketch) const {
+                    Outline& outline) const {
   Candidate next = first;
   bool certain = true;
   const float margin = 1.0F + 2e-7F * static_cast<float>(count);  // for what sums round up
@@ -353,19 +353,19 @@ void Drawing::chain(const Candidate& first, std::uint32_t count, std::uint32_t l
       const Children& children = tree_.records[next.siblings].children;
       certain = children.size() < 2 || children[0].count > children[1].count;
     }
-    sketch.certain += certain ? 1 : 0;
-    sketch.add(next);
+    outline.certain += certain ? 1 : 0;
+    outline.add(next);
     const Candidate last = next;
     if (!follow(last, static_cast<std::int32_t>(node), next)) return;
     if (next.probability < last.probability && (certain || !tree_.removals)) {
       // No node from here on is more probable than the next.
       const float rest = static_cast<float>(count - node - 1) * next.probability;
-      if (!wins((sketch.scores.back() + rest) * margin, longest)) return sketch.clear();
+      if (!wins((outline.scores.back() + rest) * margin, longest)) return outline.clear();
     }
   }
 }
 
-void Drawing::tree(const Candidate& first, std::uint32_t count, Sketch& sketch) {
+void Drawing::tree(const Candidate& first, std::uint32_t count, Outline& outline) {
   // What waits in the heap, and in which order it goes in and out, is as in the released code, since
   // that decides among equals: the tokens of a label one by one, then the label's end (no token),
   // then all children at once.
@@ -388,11 +388,11 @@ void Drawing::tree(const Candidate& first, std::uint32_t count, Sketch& sketch) 
     end.depth = first.depth - 1;
     push(end);
   }
-  while (!heap_.empty() && sketch.nodes.size() < count) {
+  while (!heap_.empty() && outline.nodes.size() < count) {
     const Candidate best = pop(heap_);
     if (best.token >= 0) {
-      const auto node = static_cast<std::int32_t>(sketch.nodes.size());
-      sketch.add(best);
+      const auto node = static_cast<std::int32_t>(outline.nodes.size());
+      outline.add(best);
       Candidate next = best;
       next.parent = node;
       const bool inside = is_leaf(best.ref) || best.inside + 1 < tree_.records[best.ref].length;

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
+from draftwood.drafters.small.seat import DraftModel, DraftSeat
 from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens, UnsupportedModel
-from draftwood.protocols import Cursor, DraftModel, DraftSeat, Rows, Target, Verdict
+from draftwood.protocols import Cursor, Rows, Target, Verdict
 from draftwood.sampling.chance import Chance
 from draftwood.sampling.law import Law
 from draftwood.verify.laws import Probabilities, normalized, target_law

@@ -11,8 +11,8 @@ from draftwood.budget.measured import MeasuredCost
 from draftwood.budget.spender import Spender
 from draftwood.budget.spending import Spending
 from draftwood.draft import Budget
-from draftwood.drafters.catalog import Service, make_service, spendable
-from draftwood.drafters.seeded import Foresight
+from draftwood.drafters.catalog import PricedDrafter, make_priced_drafter, spendable
+from draftwood.drafters.seeded import NoiseLookahead
 from draftwood.fork import fork_lock
 from draftwood.options import Cost
 from draftwood.protocols import Drafter, Paired, Partner
@@ -29,12 +29,12 @@ class Drafting:
     """What one call drafts with.
 
     budget: the most that a draft may hold, or the spender that cuts drafts to what pays.
-    foresight: for text at temperature > 0, drafts that look up the noise of the seed; None: off.
+    lookahead: for text at temperature > 0, drafts that look up the noise of the seed; None: off.
     """
 
     drafter: Drafter
     budget: Budget | Spender | None
-    foresight: Foresight | None
+    lookahead: NoiseLookahead | None
 
     def plain_seconds(self, batch: int = 1) -> float | None:
         """A sequence's share of a plain step of so many, in seconds; None: never measured."""
@@ -47,10 +47,11 @@ class Drafting:
 class Drafters:
     """The drafters that the calls of one model ask for; what they learn outlasts the call.
 
-    default: a spec or a drafter, for calls that name none. cost: see `make_service`, for drafters
-    whose spec says nothing about it. budget: the largest draft, or a spender of your own, which
-    then holds for all drafters. foresight: whether drafts look up the noise of a seed. measured:
-    the cost of the target's passes where it is "auto", shared by all drafters. Thread-safe.
+    default: a spec or a drafter, for calls that name none. cost: see `make_priced_drafter`, for
+    drafters whose spec says nothing about it. budget: the largest draft, or a spender of your own,
+    which then holds for all drafters. noise_lookahead: whether drafts look up the noise of a seed.
+    measured: the cost of the target's passes where it is "auto", shared by all drafters.
+    Thread-safe.
 
     Raises:
         InvalidSpec, InvalidOption: for a spec that names nothing, or a value outside its range.
@@ -63,14 +64,14 @@ class Drafters:
         *,
         cost: Cost = None,
         budget: Budget | Spender | None = None,
-        foresight: bool = True,
+        noise_lookahead: bool = True,
     ) -> None:
         self.measured = MeasuredCost()
         self._partner: Partner | None = None
         self._default = default
         self._cost = cost
         self._budget = budget
-        self._foresight = foresight
+        self._lookahead = noise_lookahead
         self._lock = fork_lock()
         self._named: dict[str, _Kept] = {}
         self._given: dict[int, _Kept] = {}
@@ -79,7 +80,7 @@ class Drafters:
     @property
     def default(self) -> Drafter:
         """The default drafter: the one given, or the one that its spec names."""
-        return self._own.service.drafter if isinstance(self._default, str) else self._default
+        return self._own.priced.drafter if isinstance(self._default, str) else self._default
 
     @property
     def name(self) -> str:
@@ -90,7 +91,7 @@ class Drafters:
     @property
     def default_cost(self) -> Cost:
         """What a drafted token of the default drafter costs."""
-        return self._own.service.cost
+        return self._own.priced.cost
 
     def pair(self, partner: Partner) -> None:
         """Make the drafters, those made later as well, ready for a target.
@@ -100,7 +101,7 @@ class Drafters:
         """
         self._partner = partner
         for kept in (self._own, *self._named.values()):
-            _pair(kept.service.drafter, partner)
+            _pair(kept.priced.drafter, partner)
 
     def choose(
         self,
@@ -117,11 +118,11 @@ class Drafters:
         """
         with self._lock:
             kept = self._own if drafter is None else self._kept(drafter)
-            wanted = kept.service.cost if cost == "loaded" else cost
-            if kept.foresight is None and self._foresight:
-                kept.foresight = Foresight(kept.service.drafter)
+            wanted = kept.priced.cost if cost == "loaded" else cost
+            if kept.lookahead is None and self._lookahead:
+                kept.lookahead = NoiseLookahead(kept.priced.drafter)
             return Drafting(
-                kept.service.drafter, self._budget_of(kept, wanted, nodes), kept.foresight
+                kept.priced.drafter, self._budget_of(kept, wanted, nodes), kept.lookahead
             )
 
     def close(self) -> None:
@@ -131,37 +132,37 @@ class Drafters:
             kept.append(self._own)
         with ExitStack() as stack:  # all are closed, whatever one of them raises
             for each in kept:
-                stack.callback(each.service.drafter.close)
+                stack.callback(each.priced.drafter.close)
 
     def _kept(self, drafter: str | Drafter) -> _Kept:
         if isinstance(drafter, str):
             kept = self._named.get(drafter)
             if kept is None:
-                service = make_service(drafter, cost=self._cost)
-                kept = self._named[drafter] = self._new(service)
+                priced = make_priced_drafter(drafter, cost=self._cost)
+                kept = self._named[drafter] = self._new(priced)
             return kept
         kept = self._given.pop(id(drafter), None)
         if kept is None:
-            service = Service(drafter)
+            priced = PricedDrafter(drafter)
             if self._cost is not None:
-                service = Service(spendable(drafter), self._cost)
-            kept = self._new(service)
+                priced = PricedDrafter(spendable(drafter), self._cost)
+            kept = self._new(priced)
             if len(self._given) >= _KEPT:
                 del self._given[next(iter(self._given))]
         self._given[id(drafter)] = kept  # the drafter lives as long, so its id is no other's
         return kept
 
-    def _new(self, service: Service) -> _Kept:
+    def _new(self, priced: PricedDrafter) -> _Kept:
         if self._partner is not None:
-            _pair(service.drafter, self._partner)
-        return _Kept(service)
+            _pair(priced.drafter, self._partner)
+        return _Kept(priced)
 
     def _budget_of(self, kept: _Kept, cost: Cost, nodes: int | None) -> Budget | Spender | None:
         given = self._budget
         if given is not None and not isinstance(given, Budget):
             return given if nodes is None else Limited(given, nodes)
         if cost is None:
-            limit = given if kept.service.cost is None else _within(_UNPRICED, given)
+            limit = given if kept.priced.cost is None else _within(_UNPRICED, given)
             return limit if nodes is None else Budget(nodes)
         limit = given if nodes is None else Budget(nodes)
         spender = kept.spenders.get((cost, limit))
@@ -175,8 +176,8 @@ class Drafters:
 class _Kept:
     """A drafter and what was made for it so far."""
 
-    service: Service
-    foresight: Foresight | None = None
+    priced: PricedDrafter
+    lookahead: NoiseLookahead | None = None
     spenders: dict[tuple[Cost, Budget | None], Spending] = field(default_factory=dict)
 
 

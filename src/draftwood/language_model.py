@@ -60,13 +60,13 @@ class LanguageModel:
     `with` block, gives the drafter's files and the model back.
 
     tokenizer: of the transformers library, or like one. drafter: a spec, a drafter of your own, or
-    `Drafters`, which have cost, budget and foresight of their own. cost: what a drafted token costs
-    where the spec does not say: "auto" (measured), a part of a plain step, or None: drafts are not
-    cut to what pays. budget: the most a draft may hold (None: 64 nodes), or a spender of your own,
-    such as `Spending`. end_tokens: ids that end a text; None: those that the model's generation
-    config names, else the tokenizer's. foresight: at temperature > 0, let drafts look up the noise
-    of the seed while that pays (`Foresight`); in batches only where the drafter has no call for
-    all. name: what `repr` calls the model.
+    `Drafters`, which have cost, budget and noise lookahead of their own. cost: what a drafted token
+    costs where the spec does not say: "auto" (measured), a part of a plain step, or None: drafts
+    are not cut to what pays. budget: the most a draft may hold (None: 64 nodes), or a spender of
+    your own, such as `Spending`. end_tokens: ids that end a text; None: those that the model's
+    generation config names, else the tokenizer's. noise_lookahead: at temperature > 0, let drafts
+    look up the noise of the seed while that pays (`NoiseLookahead`); in batches only where the
+    drafter has no call for all. name: what `repr` calls the model.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LanguageModel:
         cost: Cost = None,
         budget: Budget | Spender | None = None,
         end_tokens: Collection[int] | None = None,
-        foresight: bool = True,
+        noise_lookahead: bool = True,
         name: str | None = None,
     ) -> None:
         self.target = target
@@ -86,7 +86,7 @@ class LanguageModel:
         self.decoding = Decoding.of(tokenizer)
         self.name = type(target.model).__name__ if name is None else name
         if not isinstance(drafter, Drafters):
-            drafter = Drafters(drafter, cost=cost, budget=budget, foresight=foresight)
+            drafter = Drafters(drafter, cost=cost, budget=budget, noise_lookahead=noise_lookahead)
         self.drafters = drafter
         self.drafters.pair(_partner(target, tokenizer))
         self.stats = Stats()
@@ -430,8 +430,8 @@ class LanguageModel:
             noise = GumbelNoise(seed)
             verifier = SharedGumbel(noise, sampling)
             shared = batched and isinstance(drafting.drafter, BatchDrafter)
-            if drafting.foresight is not None and not shared:
-                drafter = drafting.foresight.under(noise)
+            if drafting.lookahead is not None and not shared:
+                drafter = drafting.lookahead.under(noise)
         text = TextStream(self.decoding, (*settings.stops, *self.own.stop_strings))
         return Run(
             prompt,

@@ -196,6 +196,9 @@ class Paired(Protocol):
 class Widening(Protocol):
     """What a `Drafter` may offer as well: to propose more, for one that chooses among it."""
 
+    nodes: int
+    """The largest draft."""
+
     def wider(self, nodes: int) -> Drafter:
         """The same knowledge, shared from now on, with drafts of up to so many nodes."""
 
@@ -212,70 +215,6 @@ class BatchDrafter(Protocol):
 
     def observe_all(self, streams: Sequence[Any], feedback: Sequence[Feedback]) -> None:
         """Move each stream past what it is told."""
-
-
-class DraftSeat(Protocol):
-    """One sequence in a small model: the cache behind its context, and nodes drafted below it.
-
-    Nodes are numbered from 0 in the order in which they were added since the last `keep`. Used by
-    one thread at a time.
-    """
-
-    @property
-    def room(self) -> int | None:
-        """Tokens that still fit behind the context; None: no limit."""
-
-    @property
-    def passes(self) -> int:
-        """Passes of the model so far, the prompt's included."""
-
-    def root(self) -> NDArray[np.float32]:
-        """float32 [V]: log-probabilities after the context; one pass over what is not cached."""
-
-    def expand(self, tokens: TokenIds, parents: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Add m nodes in one pass; float32 [m, V]: log-probabilities after each of them.
-
-        parents: int32 [m], ROOT or a node added in an earlier call. A node sees the context and its
-        ancestors only. Call `root` first: it brings the cache up to the context.
-        """
-
-    def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
-        """Put `tokens` behind the context and forget all nodes but those on `path`.
-
-        path: int32 [k], nodes from the context down that hold the first k of `tokens`, so that
-        nothing accepted is computed again; it may be shorter than what was accepted.
-        """
-
-    def close(self) -> None:
-        """Give the cache back; the seat is not used again."""
-
-
-@runtime_checkable
-class RankedSeat(DraftSeat, Protocol):
-    """A seat that names the likeliest tokens where its rows are, and brings over only those.
-
-    Both verbs are those of the seat; what they return is the `Top` of the rows, [1, k] and [m, k].
-    """
-
-    def root_top(self, k: int) -> Top:
-        """The k likeliest tokens after the context."""
-
-    def expand_top(self, tokens: TokenIds, parents: NDArray[np.int32], k: int) -> Top:
-        """Add m nodes in one pass; the k likeliest tokens after each."""
-
-
-class DraftModel(Protocol):
-    """A small language model that drafts. Shared by all sequences; seats may live side by side.
-
-    It may have `end_tokens`, ids behind which drafters ask it for nothing, and be `Paired`.
-    """
-
-    @property
-    def vocab_size(self) -> int:
-        """V, of its rows."""
-
-    def open(self, prompt: TokenIds) -> DraftSeat:
-        """A seat behind `prompt`."""
 
 
 class Seat(Protocol):

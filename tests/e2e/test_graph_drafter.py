@@ -7,8 +7,8 @@ import torch
 from draftwood.draft import ROOT, Budget, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.ouroboros import Ouroboros
-from draftwood.drafters.small.graph import GraphDrafter
-from draftwood.drafters.small.widen import Widening
+from draftwood.drafters.small.grow import ModelDrafter
+from draftwood.drafters.small.shapes import Shape
 from draftwood.load import load
 from draftwood.protocols import Feedback, Verdict
 from draftwood.targets.transformers.draft_model import TransformersDraftModel
@@ -30,13 +30,13 @@ def drafted(draft):
 def test_drafts_are_those_of_a_model_that_never_drafted_before(family, overlap):
     model = TransformersDraftModel(tiny_model(family, vocab_size=VOCAB))
     options = {"overlap": overlap, "top_k": 6, "siblings": 0.0, "probability": 0.0}
-    drafter = GraphDrafter(model, levels=5, gain=0, **options)
+    drafter = ModelDrafter(model, Shape.gsd(levels=5, **options), gain=0)
     random = np.random.default_rng(3)
     text = random.integers(0, VOCAB, 20)
     stream, over_merges = drafter.open(as_tokens(text)), 0
     for _ in range(25):
         draft = stream.propose(Budget(24))
-        fresh = GraphDrafter(model, levels=5, gain=0, **options).open(as_tokens(text))
+        fresh = ModelDrafter(model, drafter.shape, gain=0).open(as_tokens(text))
         expected = drafted(fresh.propose(Budget(24)))
         assert drafted(draft).keys() == expected.keys()
         assert list(drafted(draft).values()) == pytest.approx(list(expected.values()), abs=1e-4)
@@ -59,10 +59,11 @@ def folder(tmp_path_factory):
 
 def test_specs_name_the_model_and_the_options(folder):
     gsd = make_drafter(f"gsd:model={folder},overlap=none,probability=0.2,gain=0.5")
-    assert isinstance(gsd, GraphDrafter)
-    assert (gsd.overlap, gsd.probability, gsd.gain.gain) == (None, 0.2, 0.5)
+    assert isinstance(gsd, ModelDrafter)
+    assert gsd.shape == Shape.gsd(overlap=None, probability=0.2)
+    assert gsd.gain.gain == 0.5
     cape = make_drafter(f"cape:model={folder},levels=5")
-    assert (cape.top_k, cape.width, cape.levels) == (Widening(), 1, 5)
+    assert cape.shape == Shape.cape(levels=5)
     ouroboros = make_drafter(f"ouroboros:model={folder},length=6,tips=2")
     assert isinstance(ouroboros, Ouroboros)
     assert (ouroboros.phrases.length, ouroboros.tips) == (6, 2)

@@ -12,9 +12,9 @@ from draftwood.draft import Budget, as_tokens
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.none import NoDraft
-from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
-from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.shapes import Shape
 from draftwood.load import load
 from draftwood.sampling.chance import SeededChance
 from draftwood.sampling.law import Sampling
@@ -37,13 +37,15 @@ from draftwood.targets.transformers.target import TransformersTarget  # noqa: E4
 PROMPT = as_tokens([3, 10, 31, 5, 12])
 COUNT = 40
 DRAFTERS = {
-    "chain": lambda *small: ModelChain(small[0]),
-    "fixed chain": lambda *small: ModelChain(small[0], gamma=4, gain=0),
-    "specinfer": lambda *small: SpecInferTree(small[0], widths=(3, 2, 1), gain=0),
-    "two models": lambda *small: SpecInferTree(small, widths=(2, 2), gain=0),
-    "best first": lambda *small: BestFirstTree(small[0], gain=0),
+    "chain": lambda *small: ModelDrafter(small[0], Shape.chain()),
+    "fixed chain": lambda *small: ModelDrafter(small[0], Shape.chain(4), gain=0),
+    "specinfer": lambda *small: ModelDrafter(small[0], Shape.expansion((3, 2, 1)), gain=0),
+    "two models": lambda *small: MergedDrafter(
+        [ModelDrafter(each, Shape.expansion((2, 2)), gain=0) for each in small]
+    ),
+    "best first": lambda *small: ModelDrafter(small[0], Shape.best_first(), gain=0),
     "sampled": lambda *small: MultiCandidate(small[0], widths=(2, 1, 1)),
-    "hybrid": lambda *small: Hybrid(PromptLookup(), ModelChain(small[0])),
+    "hybrid": lambda *small: Hybrid(PromptLookup(), ModelDrafter(small[0], Shape.chain())),
 }
 
 
@@ -181,13 +183,13 @@ def test_accepted_text_is_not_computed_again():
     small = near()
 
     class Watched:
-        vocab_size = small.vocab_size
+        vocab_size, end_tokens = small.vocab_size, small.end_tokens
 
         def open(self, prompt):
             seats.append(small.open(prompt))
             return seats[-1]
 
-    drafter = ModelChain(Watched(), gamma=4, gain=0)
+    drafter = ModelDrafter(Watched(), Shape.chain(4), gain=0)
     _, steps = run(drafter, Greedy())
     # a chain of g tokens passes g - 1 of them; the last, where accepted, is passed with the next
     passed = sum(max(0, len(step.draft) - 1) for step in steps)

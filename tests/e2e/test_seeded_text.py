@@ -10,7 +10,7 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.none import NoDraft
-from draftwood.drafters.seeded import Foresight
+from draftwood.drafters.seeded import NoiseLookahead
 from draftwood.language_model import LanguageModel
 from draftwood.sampling.law import Sampling
 from draftwood.testing import ByteTokenizer, oracle, raising, random_trees, tiny_model
@@ -88,8 +88,8 @@ def test_one_seed_makes_one_text_whatever_is_drafted(family, attention, law):
         for name, drafter in drafters([*PROMPT, *expected]).items():
             tokens, steps = run(target, drafter, law, seed, budget=Budget(16))
             assert tokens == expected, name
-            foresight = Foresight(drafter).under(GumbelNoise(seed))
-            assert run(target, foresight, law, seed, budget=Budget(16))[0] == expected, name
+            lookahead = NoiseLookahead(drafter).under(GumbelNoise(seed))
+            assert run(target, lookahead, law, seed, budget=Budget(16))[0] == expected, name
             if name == "right chains":
                 assert len(steps) <= 1 + COUNT // 16
     assert len(set(texts)) == 2
@@ -102,19 +102,19 @@ def test_a_target_without_trees_gives_the_same_text():
     chains.trees = False
     for name, drafter in drafters([*PROMPT, *expected]).items():
         assert run(chains, drafter, law, 4)[0] == expected, name
-        foresight = Foresight(drafter).under(GumbelNoise(4))
-        assert run(chains, foresight, law, 4)[0] == expected, name
+        lookahead = NoiseLookahead(drafter).under(GumbelNoise(4))
+        assert run(chains, lookahead, law, 4)[0] == expected, name
 
 
 @pytest.mark.parametrize("spec", ["none", "recall", "suffix", "lookup", "recycled", "blend"])
-def test_a_model_gives_one_text_alone_in_a_batch_and_with_or_without_foresight(spec):
+def test_a_model_gives_one_text_alone_in_a_batch_and_with_or_without_lookahead(spec):
     target = target_of("llama")
     prompts = [np.array([*PROMPT, token], dtype=np.int32) for token in (5, 6, 7, 8)]
     options = {"temperature": 1.0, "seed": 11, "max_tokens": COUNT, "chat": False}
     given = {}
-    for foresight in (True, False):
+    for lookahead in (True, False):
         model = LanguageModel(
-            target, Tokenizer(), make_drafter(spec), end_tokens=(), foresight=foresight
+            target, Tokenizer(), make_drafter(spec), end_tokens=(), noise_lookahead=lookahead
         )
         alone = [
             model.generate(prompt, **{**options, "seed": 11 + number}).tokens.tolist()
@@ -123,19 +123,19 @@ def test_a_model_gives_one_text_alone_in_a_batch_and_with_or_without_foresight(s
         for max_batch in (1, 3):
             batch = model.generate(prompts, max_batch=max_batch, **options)
             assert [each.tokens.tolist() for each in batch] == alone, max_batch
-        given[foresight] = alone
+        given[lookahead] = alone
     assert given[True] == given[False]
 
 
 def test_a_request_may_bring_its_own_drafter_into_a_batch():
     target, law, recall = target_of("llama"), LAWS["warm"], make_drafter("recall")
-    foresight = Foresight(recall)
+    lookahead = NoiseLookahead(recall)
     requests = [
         Request(
             PROMPT,
             SharedGumbel(GumbelNoise(seed), law),
             Stop(COUNT),
-            drafter=foresight.under(GumbelNoise(seed)) if seed % 2 else None,
+            drafter=lookahead.under(GumbelNoise(seed)) if seed % 2 else None,
         )
         for seed in range(4)
     ]

@@ -3,25 +3,29 @@
     python tests/golden/pair_ratchet.py            what holds now, beside what is expected
     python tests/golden/pair_ratchet.py --write    expect from now on what holds now
 
-Both models run: prompts of the golden traces, text sampled at temperature 1 (greedy for the small
-model's chosen trees), chance by seed. Another processor may round a probability otherwise and so
-take another branch here and there: SLACK of the tokens a step is left for that.
+Both models run: prompts of the golden traces, text sampled at temperature 1 (greedy for drafters
+that choose their tokens), chance by seed. Another processor may round a probability otherwise and
+so take another branch here and there: SLACK of the tokens a step is left for that.
 """
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from draftwood.decode import decode
 from draftwood.demo.model import drafter_path, target_path
-from draftwood.drafters.small.graph import GraphDrafter
-from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.catalog import make_drafter
+from draftwood.drafters.small.grow import ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
-from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.shapes import Shape
 from draftwood.load import load
+from draftwood.protocols import Drafter, Verifier
 from draftwood.sampling.chance import SeededChance
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
@@ -43,6 +47,14 @@ TOKENS = 96
 LAW = Sampling(temperature=1.0)
 
 
+@dataclass(frozen=True)
+class Side:
+    """A drafter and a rule. spec: the drafter's name in the catalog. make: both, for one prompt."""
+
+    spec: str
+    make: Callable[[Any, int], tuple[Drafter, Verifier]]
+
+
 def sampled(widths, draw, rule):
     """A tree drawn from q, and the rule that verifies it."""
 
@@ -50,12 +62,24 @@ def sampled(widths, draw, rule):
         drafter = MultiCandidate(model, widths=widths, draw=draw, law=LAW, chance=seed)
         return drafter, rule(SeededChance(seed + 1), LAW)
 
-    return make
+    return Side("sampled", make)
 
 
-def chosen(drafter):
+def chosen(spec, shape):
     """A tree of likeliest tokens, verified greedily."""
-    return lambda model, seed: (drafter(model), Greedy())
+    return Side(spec, lambda model, seed: (ModelDrafter(model, shape, gain=0.0), Greedy()))
+
+
+def shared(spec):
+    """One drafter for all prompts, from its spec, verified greedily."""
+    name = spec.partition(":")[0]
+    return Side(name, lambda model, seed: (made(spec), Greedy()))
+
+
+@cache
+def made(spec):
+    """The drafter of a spec, `SMALL` being the demo's small model."""
+    return make_drafter(spec.replace("SMALL", str(drafter_path())))
 
 
 CHAIN, TREE = (1, 1, 1, 1), (3, 1, 1, 1)
@@ -68,10 +92,15 @@ SIDES = {
     "MSS": sampled(TREE, "independent", MultiRound),
     "K-SEQ": sampled(TREE, "independent", KSeq),
     "SpecHub": sampled((2, 2), "hub", SpecHub),
-    "chain": chosen(lambda model: ModelChain(model, gamma=6, gain=0.0)),
-    "specinfer": chosen(lambda model: SpecInferTree(model, widths=(4, 2, 1, 1), gain=0.0)),
-    "bestfirst": chosen(lambda model: BestFirstTree(model, gain=0.0)),
-    "gsd": chosen(lambda model: GraphDrafter(model, gain=0.0)),
+    "chain": chosen("chain", Shape.chain(6)),
+    "specinfer": chosen("specinfer", Shape.expansion((4, 2, 1, 1))),
+    "bestfirst": chosen("bestfirst", Shape.best_first()),
+    "gsd": chosen("gsd", Shape.gsd()),
+    "cape": shared("cape:model=SMALL,levels=6,gain=0"),
+    "ouroboros": shared("ouroboros:model=SMALL,gamma=4,gain=0"),
+    "overlapped": shared("overlapped:model=SMALL,ahead=4,least=4"),
+    "recycled": shared("recycled"),
+    "blend": shared("blend"),
 }
 
 
@@ -92,7 +121,7 @@ def measure(side):
     llm, small = pair()
     stats = Stats()
     for number, line in enumerate(prompts()):
-        drafter, verifier = SIDES[side](small, 1000 * number)
+        drafter, verifier = SIDES[side].make(small, 1000 * number)
         prompt = np.array(json.loads(line)["prompt_tokens"], dtype=np.int32)
         stop = Stop(TOKENS, llm.end_tokens)
         for step in decode(llm.target, drafter, verifier, prompt, stop=stop):

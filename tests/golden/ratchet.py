@@ -11,7 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from draftwood.drafters.catalog import make_drafter
+from draftwood.budget.cost import LinearCost
+from draftwood.drafters.catalog import make_priced_drafter
+from draftwood.replay.cost import spender_for
 from draftwood.replay.run import replay
 from draftwood.replay.trace import Trace
 
@@ -25,14 +27,25 @@ DRAFTERS = (
     "suffix:alpha=4,floor=0,mode=tree,nodes=32",
     "recall",
     "recall:mode=chain",
+    "recall:cost=0.01",
+    "suffix:mode=tree,cost=0.01",
+    "trigram",
+    "hybrid",
+    "hybrid:first=recall,other=trigram,tau=1.5",
+    "blend:first=recall,other=lookup,third=trigram",
 )
+"""Drafters that need no model; those that learn from a model's rows are in pair_ratchet.py."""
 
 
 def measure(path: Path) -> dict[str, dict[str, int]]:
     """Accepted tokens, drafted tokens and steps of every drafter on one trace."""
     problems: list[str] = []
+    priced = {spec: make_priced_drafter(spec) for spec in DRAFTERS}
     figures = replay(
-        Trace(path, problem=problems.append), {spec: make_drafter(spec) for spec in DRAFTERS}
+        Trace(path, problem=problems.append),
+        {spec: each.drafter for spec, each in priced.items()},
+        spenders={spec: spender_for(each, None) for spec, each in priced.items()},
+        cost=LinearCost(0.01),  # passes take simulated time, so that spending is reproducible
     )
     if problems:
         raise ValueError(f"{path.name} has lines that cannot be read: {problems}")

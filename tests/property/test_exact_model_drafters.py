@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from draftwood.decode import decode
 from draftwood.draft import Budget
+from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
-from draftwood.drafters.small.tree import SpecInferTree
+from draftwood.drafters.small.shapes import Shape
 from draftwood.sampling.law import same
 from draftwood.testing import ToyDraftModel, ToyDraftSeat, ToyTarget, law_of
 from draftwood.text.stop import Stop
@@ -161,7 +162,9 @@ def test_chosen_trees_of_two_models_keep_the_law(models):
 
     def program(chance):
         small = [ToyDraftModel(logs(q), 3), ToyDraftModel(logs(p), 3)]
-        stream = SpecInferTree(small, widths=(2, 1), gain=0).open(PROMPT)
+        stream = MergedDrafter(
+            [ModelDrafter(each, Shape.expansion((2, 1)), gain=0) for each in small]
+        ).open(PROMPT)
         return verified(chance, rule(SampleAndMatch), p, stream.propose(Budget(16)))
 
     assert is_exact(law_of(program), p)

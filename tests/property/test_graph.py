@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draftwood.draft import ROOT, Budget
-from draftwood.drafters.small.token_graph import TokenGraph
+from draftwood.drafters.small.graph import TokenGraph
 
 SHARES = st.sampled_from([0.9, 0.5, 0.5, 0.3, 0.1, 0.01])
 OVERLAPS = st.sampled_from([None, 0, 0, 1, 2])

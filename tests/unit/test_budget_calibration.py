@@ -6,7 +6,7 @@ import pytest
 from draftwood.budget.calibration import Calibrated, Calibrator, cells_of
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
-from draftwood.drafters.catalog import make_drafter, make_service
+from draftwood.drafters.catalog import make_drafter, make_priced_drafter
 from draftwood.errors import InvalidSpec
 from draftwood.protocols import Feedback, Verdict
 from draftwood.testing import DraftFrom
@@ -153,31 +153,31 @@ def test_a_drafter_that_takes_a_call_for_all_is_asked_once():
 @pytest.mark.parametrize("spec", ["lookup:max_ngram=4", "suffix:mode=tree,alpha=4", "recall"])
 def test_any_spec_may_name_a_cost(spec):
     comma = "," if ":" in spec else ":"
-    plain = make_service(spec)
+    plain = make_priced_drafter(spec)
     assert plain.cost is None
     assert type(plain.drafter) is type(make_drafter(spec))
     for written, cost in (("auto", "auto"), ("0.01", 0.01)):
-        service = make_service(f"{spec}{comma}cost={written}")
-        assert service.cost == cost
-        assert isinstance(service.drafter, Calibrated) == (spec != "recall")
-    assert Spending.of(make_service(f"{spec}{comma}cost=0.5").cost).cost.per_token == 0.5
+        priced = make_priced_drafter(f"{spec}{comma}cost={written}")
+        assert priced.cost == cost
+        assert isinstance(priced.drafter, Calibrated) == (spec != "recall")
+    assert Spending.of(make_priced_drafter(f"{spec}{comma}cost=0.5").cost).cost.per_token == 0.5
 
 
 def test_the_options_of_a_hybrid_keep_their_place():
-    service = make_service("hybrid:first=suffix:mode=tree;nodes=16,other=lookup,cost=0.02")
-    assert service.cost == 0.02
-    assert isinstance(service.drafter, Calibrated)
+    priced = make_priced_drafter("hybrid:first=suffix:mode=tree;nodes=16,other=lookup,cost=0.02")
+    assert priced.cost == 0.02
+    assert isinstance(priced.drafter, Calibrated)
 
 
 @pytest.mark.parametrize("spec", ["recall:cost=cheap", "recall:cost=-1", "suffix:cost=inf"])
 def test_a_cost_that_is_none_is_refused(spec):
     with pytest.raises(InvalidSpec, match=r"use auto, none, or 0\.01 of a step"):
-        make_service(spec)
+        make_priced_drafter(spec)
 
 
 def test_with_a_cost_recall_drafts_wide_unless_told_otherwise():
     def limits(spec):
-        drafter = make_service(spec).drafter
+        drafter = make_priced_drafter(spec).drafter
         return drafter.nodes, drafter.policy.floor
 
     assert limits("recall:cost=auto") == (64, 0.001)

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from draftwood.draft import Budget, as_tokens
-from draftwood.drafters.catalog import make_drafter, make_service
+from draftwood.drafters.catalog import make_drafter, make_priced_drafter
 from draftwood.errors import HistoryBusy, NotAHistory, TokenizerMismatch
 from draftwood.index.fingerprint import UNKNOWN, vocab_fingerprint
 from draftwood.index.recall import fingerprint_of
@@ -37,7 +37,7 @@ def drafted(drafter, prompt, namespace=""):
     "spec", ["recall:history={}", "suffix:history={}", "recall:history={},cost=auto"]
 )
 def test_a_history_warms_a_drafter_each_text_in_its_namespace(history, spec):
-    drafter = make_service(spec.format(history)).drafter
+    drafter = make_priced_drafter(spec.format(history)).drafter
     drafter.pair(OURS)
     assert drafted(drafter, [1, 5, 6, 7])[:3] == [8, 9, 10]
     assert drafted(drafter, [50, 51, 52]) == []

@@ -8,7 +8,7 @@ context(9) --- 1 --- 3 --- 5      overlap 0: `3` behind `2` is the `3` that stan
 import pytest
 
 from draftwood.draft import ROOT, Budget
-from draftwood.drafters.small.token_graph import TokenGraph
+from draftwood.drafters.small.graph import TokenGraph
 from draftwood.errors import InvalidDraft, InvalidOption
 
 AMPLE = Budget(64)

@@ -7,8 +7,8 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, as_tokens
-from draftwood.drafters.small.graph import GraphDrafter
-from draftwood.drafters.small.widen import Widening
+from draftwood.drafters.small.grow import ModelDrafter
+from draftwood.drafters.small.shapes import ConfidenceWidths, Shape
 from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
@@ -18,7 +18,11 @@ from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 
 PROMPT = as_tokens([1, 2, 3])
-BOLD = {"siblings": 0.02, "probability": 0.01, "gain": 0}
+BOLD = {"siblings": 0.02, "probability": 0.01}
+
+
+def gsd(model, *, gain=0, **options):
+    return ModelDrafter(model, Shape.gsd(**options), gain=gain)
 
 
 def text_of(drafter, row, count=60, **options):
@@ -53,7 +57,7 @@ def test_the_text_is_the_targets_own_and_only_right_rows_are_kept(overlap, order
     row = hash_model(order=order)
     small = hash_model(order=order, seed=0 if overlap else 1)
     model = Watched(small)
-    text, _ = text_of(GraphDrafter(model, overlap=overlap, **BOLD), row)
+    text, _ = text_of(gsd(model, overlap=overlap, **BOLD), row)
     assert text == greedy_text(row, PROMPT.tolist(), 60)
     # ToyDraftSeat.keep raises on a path of other tokens, and decode would log and go on:
     assert sum(tokens for _, tokens in model.seat.kept) == 60
@@ -69,7 +73,7 @@ def test_a_path_over_a_merged_edge_is_kept_up_to_the_merge_only():
 
     for token, kept in ((2, 3), (3, 1)):
         model = Watched(row)
-        drafter = GraphDrafter(model, overlap=0, siblings=0.5, levels=5, gain=0)
+        drafter = ModelDrafter(model, Shape.gsd(overlap=0, siblings=0.5, levels=5), gain=0)
         stream = drafter.open(as_tokens([0, 1]))
         draft = stream.propose(Budget(32))
         accepted = (token, 4, 5)
@@ -101,8 +105,10 @@ def test_the_example_of_the_docs():
 
     drafts = {}
     for overlap, nodes, merged, rows in ((None, 12, 0, 6), (0, 6, 3, 4)):
-        drafter = GraphDrafter(
-            ToyDraftModel(row), overlap=overlap, siblings=0.01, probability=0, levels=3, gain=0
+        drafter = ModelDrafter(
+            ToyDraftModel(row),
+            Shape.gsd(overlap=overlap, siblings=0.01, probability=0, levels=3),
+            gain=0,
         )
         draft = drafter.open(as_tokens([WORDS.index(".")])).propose(Budget(64))
         counts = drafter.counts
@@ -130,7 +136,7 @@ def test_the_example_of_the_docs():
 
 def test_the_targets_own_token_is_kept_too_where_the_graph_held_it():
     model = Watched(hash_model(order=1))
-    stream = GraphDrafter(model, overlap=None, **BOLD).open(PROMPT)
+    stream = gsd(model, overlap=None, **BOLD).open(PROMPT)
     draft = stream.propose(Budget(8))
     first = int(draft.tokens[0])
     # the step accepts nothing, but its token is one that the small model saw
@@ -141,15 +147,11 @@ def test_the_targets_own_token_is_kept_too_where_the_graph_held_it():
 
 def test_without_merging_it_drafts_the_likeliest_paths_of_the_small_model():
     small = hash_model(vocab_size=5, order=2)
-    drafter = GraphDrafter(
+    drafter = ModelDrafter(
         ToyDraftModel(small, 5),
-        overlap=None,
-        siblings=0.0,
-        probability=0.0,
-        top_k=5,
-        levels=3,
-        width=99,
-        nodes=12,
+        Shape.gsd(
+            overlap=None, siblings=0.0, probability=0.0, top_k=5, levels=3, width=99, nodes=12
+        ),
         gain=0,
     )
     draft = drafter.open(PROMPT).propose(Budget(64, depth=3))
@@ -177,7 +179,9 @@ def test_what_cannot_join_the_draft_is_not_passed_through_the_model():
         logits[(prefix[-1] + 1) % 12] = 8.0
         return logits
 
-    drafter = GraphDrafter(ToyDraftModel(row), siblings=0, probability=0, overlap=None, gain=0)
+    drafter = ModelDrafter(
+        ToyDraftModel(row), Shape.gsd(siblings=0, probability=0, overlap=None), gain=0
+    )
     draft = drafter.open(PROMPT).propose(Budget(4))
     assert paths(draft) == {(4,), (4, 5), (4, 5, 6), (4, 5, 6, 7)}
     assert drafter.counts.nodes == 16
@@ -190,7 +194,7 @@ def test_merged_nodes_are_not_drafted_again():
     rows, drafts = {}, {}
     for overlap in (None, 0):
         model = Watched(row)
-        drafter = GraphDrafter(model, overlap=overlap, levels=6, **BOLD)
+        drafter = gsd(model, overlap=overlap, levels=6, **BOLD)
         stream = drafter.open(PROMPT)
         drafts[overlap] = stream.propose(Budget(32))
         rows[overlap] = drafter.counts.rows
@@ -209,7 +213,7 @@ def test_nothing_is_drafted_behind_an_end_token():
 
     model = ToyDraftModel(row)
     model.end_tokens = frozenset([6])
-    drafter = GraphDrafter(model, gain=0)
+    drafter = ModelDrafter(model, Shape.gsd(), gain=0)
     assert drafter.open(PROMPT).propose(Budget(8)).tokens.tolist() == [4, 5, 6]
     assert drafter.counts.passes == 3
 
@@ -221,7 +225,7 @@ def test_passes_must_promise_their_gain():
     draft = {}
     for gain in (0, 0.9, 1.1):
         options = {"siblings": 0, "probability": 0, "levels": 3, "overlap": None}
-        drafter = GraphDrafter(ToyDraftModel(row), gain=gain, **options)
+        drafter = gsd(ToyDraftModel(row), gain=gain, **options)
         drafter.gain._came = drafter.gain._promised  # what is promised comes true
         draft[gain] = drafter.open(PROMPT).propose(Budget(64))
     assert [draft[gain].height for gain in (0, 0.9, 1.1)] == [3, 3, 1]
@@ -245,7 +249,7 @@ def test_the_gain_is_told_what_was_promised_and_what_came():
         logits[(prefix[-1] + 1) % 12] = 0.0
         return logits
 
-    drafter = GraphDrafter(ToyDraftModel(row), levels=4)
+    drafter = ModelDrafter(ToyDraftModel(row), Shape.gsd(levels=4))
     drafter.gain = Recorded(0)
     stream = drafter.open(PROMPT)
     for accepted in (4, 1, 0):
@@ -256,8 +260,8 @@ def test_the_gain_is_told_what_was_promised_and_what_came():
 
 
 def test_counts_add_up_over_threads():
-    drafter = GraphDrafter(ToyDraftModel(hash_model()), **BOLD)
-    alone = GraphDrafter(ToyDraftModel(hash_model()), **BOLD)
+    drafter = gsd(ToyDraftModel(hash_model()), **BOLD)
+    alone = gsd(ToyDraftModel(hash_model()), **BOLD)
     text_of(alone, hash_model(), 30)
 
     def run(_):
@@ -272,7 +276,9 @@ def test_counts_add_up_over_threads():
 
 
 def test_budget_levels_width_and_room_bound_a_draft():
-    drafter = GraphDrafter(ToyDraftModel(hash_model()), levels=3, width=2, probability=0, gain=0)
+    drafter = ModelDrafter(
+        ToyDraftModel(hash_model()), Shape.gsd(levels=3, width=2, probability=0), gain=0
+    )
     draft = drafter.open(PROMPT).propose(Budget(64))
     assert draft.height == 3
     assert drafter.counts.passes == 3
@@ -288,7 +294,7 @@ def test_budget_levels_width_and_room_bound_a_draft():
 
 
 def test_a_second_proposal_is_the_first_again():
-    stream = GraphDrafter(Watched(hash_model()), **BOLD).open(PROMPT)
+    stream = gsd(Watched(hash_model()), **BOLD).open(PROMPT)
     one, two = stream.propose(Budget(16)), stream.propose(Budget(16))
     assert one.tokens.tolist() == two.tokens.tolist()
     verdict = Verdict(two.path(len(two) - 1), 0)
@@ -296,7 +302,7 @@ def test_a_second_proposal_is_the_first_again():
 
 
 def test_the_budgets_floor_prunes_before_passes_are_spent():
-    drafter = GraphDrafter(ToyDraftModel(hash_model()), **BOLD)
+    drafter = gsd(ToyDraftModel(hash_model()), **BOLD)
     stream = drafter.open(PROMPT)
     stream.propose(Budget(32))
     before = drafter.counts.rows
@@ -306,33 +312,23 @@ def test_the_budgets_floor_prunes_before_passes_are_spent():
 
 
 def test_widening_follows_the_confidence_of_the_likeliest():
-    rule = Widening(bounds=(0.3, 0.6), widths=(4, 2, 1))
+    rule = ConfidenceWidths(bounds=(0.3, 0.6), widths=(4, 2, 1))
     assert [rule.width(q) for q in (0.1, 0.3, 0.31, 0.6, 0.61, 1.0)] == [4, 4, 2, 2, 1, 1]
     rows = np.log(np.array([[0.7, 0.1, 0.1, 0.1], [0.5, 0.3, 0.1, 0.1], [0.25] * 4], np.float32))
-    drafter = GraphDrafter(ToyDraftModel(hash_model()), top_k=rule)
-    tokens, shares = drafter.candidates(k_likeliest(rows, rule.most))
+    tokens, shares = Shape.cape(rule).candidates(k_likeliest(rows, 4))
     assert tokens == [[0], [0, 1], [0, 1, 2, 3]]
     assert shares[1] == pytest.approx([0.5, 0.3])
 
 
 def test_a_widened_chain_is_a_chain_with_siblings():
-    drafter = GraphDrafter(
-        ToyDraftModel(hash_model()),
-        top_k=Widening(),
-        siblings=0.0,
-        probability=0.0,
-        overlap=None,
-        width=1,
-        levels=4,
-        gain=0,
-    )
+    drafter = ModelDrafter(ToyDraftModel(hash_model()), Shape.cape(levels=4), gain=0)
     draft = drafter.open(PROMPT).propose(Budget(64))
     assert draft.height == 4
     inner = set(draft.parents.tolist()) - {ROOT}
     assert len(inner) == 3  # one node a level has children
     for node in [ROOT, *inner]:
         below = draft.confidence[draft.children(node)]
-        assert len(below) == Widening().width(float(below.max()))
+        assert len(below) == ConfidenceWidths().width(float(below.max()))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +345,7 @@ def test_a_widened_chain_is_a_chain_with_siblings():
 )
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(InvalidOption, match=next(iter(options))):
-        GraphDrafter(ToyDraftModel(hash_model()), **options)
+        gsd(ToyDraftModel(hash_model()), **options)
 
 
 @pytest.mark.parametrize(
@@ -358,4 +354,4 @@ def test_options_outside_their_range_are_refused(options):
 )
 def test_widenings_that_make_no_sense_are_refused(options):
     with pytest.raises(InvalidOption):
-        Widening(**options)
+        ConfidenceWidths(**options)

@@ -14,12 +14,11 @@ from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.mix.ouroboros import Ouroboros
 from draftwood.drafters.none import NoDraft
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.drafters.seeded import Foresight
-from draftwood.drafters.small.graph import GraphDrafter
-from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.seeded import NoiseLookahead
+from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.overlapped import Overlapped
 from draftwood.drafters.small.sampled import MultiCandidate
-from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.shapes import Shape
 from draftwood.errors import HistoryError
 from draftwood.index.recall import Recall
 from draftwood.targets.replay import ReplayTarget
@@ -82,7 +81,7 @@ def test_a_wrapper_closes_what_it_wraps_and_passes_predictions_on(wrap):
 
 def test_drafts_that_look_up_the_noise_pass_predictions_on():
     inner = Watched()
-    drafter = Foresight(inner).under(GumbelNoise(1))
+    drafter = NoiseLookahead(inner).under(GumbelNoise(1))
     list(decode(ToyTarget(ROW), drafter, Greedy(), PROMPT, stop=Stop(3), prediction=[PROMPT]))
     assert inner.predictions == [[[1, 2, 3]]]
     assert inner.open_streams == 0
@@ -105,15 +104,17 @@ SMALL = ToyDraftModel(ROW)
     [
         *map(make_drafter, ("recall", "suffix", "lookup", "trigram", "recycled", "none")),
         *map(make_drafter, ("blend", "hybrid")),
-        ModelChain(SMALL),
-        BestFirstTree(SMALL),
-        SpecInferTree(SMALL),
-        SpecInferTree([SMALL, SMALL]),
-        GraphDrafter(SMALL),
+        ModelDrafter(SMALL, Shape.chain()),
+        ModelDrafter(SMALL, Shape.best_first()),
+        ModelDrafter(SMALL, Shape.expansion()),
+        MergedDrafter(
+            [ModelDrafter(SMALL, Shape.expansion()), ModelDrafter(SMALL, Shape.expansion())]
+        ),
+        ModelDrafter(SMALL, Shape.gsd()),
         MultiCandidate(SMALL),
         Overlapped(SMALL),
-        Ouroboros(ModelChain(SMALL)),
-        Foresight(PromptLookup()).under(GumbelNoise(1)),
+        Ouroboros(ModelDrafter(SMALL, Shape.chain())),
+        NoiseLookahead(PromptLookup()).under(GumbelNoise(1)),
         random_trees(12),
     ],
     ids=lambda drafter: type(drafter).__name__,

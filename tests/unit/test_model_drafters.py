@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from draftwood.decode import decode
-from draftwood.draft import NO_TOKENS, ROOT, Budget, Draft, as_tokens
+from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.small import worth as gain_module
-from draftwood.drafters.small.growth import Growth
-from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
-from draftwood.drafters.small.tree import BestFirstTree, SpecInferTree
+from draftwood.drafters.small.seat import DraftSeat
+from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
-from draftwood.protocols import Feedback, RankedSeat, Top, Verdict
+from draftwood.protocols import Feedback, Verdict
 from draftwood.sampling.ranking import k_likeliest
 from draftwood.testing import ToyDraftModel, ToyTarget, greedy_text, hash_model
 from draftwood.text.stop import Stop
@@ -31,9 +31,9 @@ def log_row(model, prefix):
 
 
 def plain_seats(model):
-    """A model whose seats do not rank."""
+    """A model whose seats leave ranking to `DraftSeat`."""
 
-    class Seat:
+    class Seat(DraftSeat):
         def __init__(self, seat):
             self.seat = seat
 
@@ -53,7 +53,7 @@ def plain_seats(model):
             self.seat.close()
 
     class Model:
-        vocab_size = V
+        vocab_size, end_tokens = V, ()
 
         def open(self, prompt):
             return Seat(ToyDraftModel(model, V).open(prompt))
@@ -108,7 +108,7 @@ def test_the_likeliest_come_first_and_equals_by_the_lower_id(k):
 
 def test_a_chain_holds_the_models_greedy_text_with_its_probabilities():
     model = Watched(MODEL)
-    stream = ModelChain(model, gamma=5, gain=0).open(PROMPT)
+    stream = ModelDrafter(model, Shape.chain(5), gain=0).open(PROMPT)
     draft = stream.propose(Budget(32))
     text = greedy_text(MODEL, PROMPT.tolist(), 5)
     assert draft.tokens.tolist() == text
@@ -123,7 +123,7 @@ def test_a_chain_holds_the_models_greedy_text_with_its_probabilities():
 
 def test_a_chain_goes_on_behind_what_was_accepted_without_passing_it_again():
     model = Watched(MODEL)
-    stream = ModelChain(model, gamma=4, gain=0).open(PROMPT)
+    stream = ModelDrafter(model, Shape.chain(4), gain=0).open(PROMPT)
     context, rows = PROMPT.tolist(), 0
     for accepted in (4, 2, 0):
         draft = stream.propose(Budget(32))
@@ -137,10 +137,15 @@ def test_a_chain_goes_on_behind_what_was_accepted_without_passing_it_again():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda model: ModelChain(model, gain=0),
-        lambda model: SpecInferTree(model, widths=(3, 2, 2), gain=0),
-        lambda model: BestFirstTree(model, gain=0),
-        lambda model: SpecInferTree([model, ToyDraftModel(OTHER, V)], widths=(2, 2), gain=0),
+        lambda model: ModelDrafter(model, Shape.chain(), gain=0),
+        lambda model: ModelDrafter(model, Shape.expansion((3, 2, 2)), gain=0),
+        lambda model: ModelDrafter(model, Shape.best_first(), gain=0),
+        lambda model: MergedDrafter(
+            [
+                ModelDrafter(model, Shape.expansion((2, 2)), gain=0),
+                ModelDrafter(ToyDraftModel(OTHER, V), Shape.expansion((2, 2)), gain=0),
+            ]
+        ),
         lambda model: MultiCandidate(model, widths=(2, 2, 1)),
     ],
 )
@@ -154,9 +159,11 @@ def test_drafts_stay_within_their_budget(make, budget):
 
 def test_nodes_below_the_floor_are_neither_drafted_nor_passed():
     model = Watched(MODEL)
-    free = BestFirstTree(model, floor=0, gain=0).open(PROMPT).propose(Budget(32))
+    free = ModelDrafter(model, Shape.best_first(floor=0), gain=0).open(PROMPT).propose(Budget(32))
     assert worth(free).min() < 0.1
-    draft = BestFirstTree(model, gain=0).open(PROMPT).propose(Budget(32, None, 0.1))
+    draft = (
+        ModelDrafter(model, Shape.best_first(), gain=0).open(PROMPT).propose(Budget(32, None, 0.1))
+    )
     assert worth(draft).min() >= 0.1
     assert model.seats[1].rows < model.seats[0].rows
 
@@ -169,9 +176,9 @@ def worth(draft):
 @pytest.mark.parametrize("room", [0, 1, 3])
 def test_drafts_end_with_the_small_models_context(room):
     for make in (
-        lambda model: ModelChain(model, gamma=8, gain=0),
-        lambda model: SpecInferTree(model, widths=(2,) * 6, gain=0),
-        lambda model: BestFirstTree(model, gain=0),
+        lambda model: ModelDrafter(model, Shape.chain(8), gain=0),
+        lambda model: ModelDrafter(model, Shape.expansion((2,) * 6), gain=0),
+        lambda model: ModelDrafter(model, Shape.best_first(), gain=0),
         lambda model: MultiCandidate(model, widths=(2, 1, 1, 1, 1, 1)),
     ):
         draft = make(Watched(MODEL, room)).open(PROMPT).propose(Budget(500))
@@ -182,9 +189,9 @@ def test_drafts_end_with_the_small_models_context(room):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda model: ModelChain(model, gain=0),
-        lambda model: SpecInferTree(model, widths=(4, 4, 4), gain=0),
-        lambda model: BestFirstTree(model, floor=0, gain=0),
+        lambda model: ModelDrafter(model, Shape.chain(), gain=0),
+        lambda model: ModelDrafter(model, Shape.expansion((4, 4, 4)), gain=0),
+        lambda model: ModelDrafter(model, Shape.best_first(floor=0), gain=0),
         lambda model: MultiCandidate(model, widths=(6, 2, 2)),
     ],
 )
@@ -212,7 +219,7 @@ def test_a_pass_is_made_while_it_promises_enough():
         return logits
 
     for least, length in ((0.0, 8), (0.3, 5), (0.5, 3), (0.65, 1)):
-        drafter = ModelChain(ToyDraftModel(row, V), gamma=8, gain=least)
+        drafter = ModelDrafter(ToyDraftModel(row, V), Shape.chain(8), gain=least)
         draft = drafter.open(PROMPT).propose(Budget(32))
         # rate begins at 0.8: 0.8 * 0.8^d >= least
         assert len(draft) == length, least
@@ -276,7 +283,7 @@ def paths_of(draft):
 
 def test_specinfer_expands_each_node_of_a_level_to_its_likeliest_tokens():
     model = Watched(MODEL)
-    draft = SpecInferTree(model, widths=(3, 2, 1), gain=0).open(PROMPT).propose(Budget(64))
+    draft = ModelDrafter(model, Shape.expansion((3, 2, 1)), gain=0).open(PROMPT).propose(Budget(64))
     expected, level = set(), [()]
     for width in (3, 2, 1):
         level = [
@@ -297,7 +304,7 @@ def test_specinfer_expands_each_node_of_a_level_to_its_likeliest_tokens():
 
 def test_a_small_budget_keeps_the_likeliest_paths_and_passes_no_others():
     model = Watched(MODEL)
-    drafter = SpecInferTree(model, widths=(4, 4, 4), gain=0)
+    drafter = ModelDrafter(model, Shape.expansion((4, 4, 4)), gain=0)
     whole = drafter.open(PROMPT).propose(Budget(500))
     small = drafter.open(PROMPT).propose(Budget(6))
     assert paths_of(small) == paths_of(whole.cut(nodes=6))
@@ -307,10 +314,15 @@ def test_a_small_budget_keeps_the_likeliest_paths_and_passes_no_others():
 def test_trees_of_several_models_are_merged_by_their_paths():
     one, other = Watched(MODEL), Watched(OTHER)
     trees = [
-        SpecInferTree(model, widths=(3, 2), gain=0).open(PROMPT).propose(Budget(64))
+        ModelDrafter(model, Shape.expansion((3, 2)), gain=0).open(PROMPT).propose(Budget(64))
         for model in (one, other)
     ]
-    drafter = SpecInferTree([one, other], widths=(3, 2), gain=0)
+    drafter = MergedDrafter(
+        [
+            ModelDrafter(one, Shape.expansion((3, 2)), gain=0),
+            ModelDrafter(other, Shape.expansion((3, 2)), gain=0),
+        ]
+    )
     stream = drafter.open(PROMPT)
     draft = stream.propose(Budget(64))
     assert paths_of(draft) == paths_of(trees[0]) | paths_of(trees[1])
@@ -329,13 +341,15 @@ def test_trees_of_several_models_are_merged_by_their_paths():
     for model in (one, other):
         assert model.seats[-1].context == (*PROMPT.tolist(), int(draft.tokens[0]), 7)
     assert drafter.counts.passes == 4
-    assert drafter.counts.nodes == len(draft)
+    assert drafter.counts.nodes == sum(map(len, trees))
 
 
 def test_best_first_finds_the_likeliest_paths_of_all():
     """Against all paths of four tokens: 12 candidates, all nodes of a level in a pass."""
-    drafter = BestFirstTree(
-        ToyDraftModel(MODEL, V), nodes=20, top_k=V, width=10_000, passes=4, floor=0, gain=0
+    drafter = ModelDrafter(
+        ToyDraftModel(MODEL, V),
+        Shape.best_first(nodes=20, top_k=V, width=10_000, passes=4, floor=0),
+        gain=0,
     )
     draft = drafter.open(PROMPT).propose(Budget(64))
     values, level = {}, [((), 0.0)]
@@ -371,15 +385,35 @@ def test_best_first_passes_the_likeliest_open_nodes_wherever_they_stand():
         return np.log(shares / shares.sum())
 
     model = Watched(row)
-    drafter = BestFirstTree(model, nodes=8, top_k=4, width=1, passes=3, floor=0, gain=0)
+    drafter = ModelDrafter(
+        model, Shape.best_first(nodes=8, top_k=4, width=1, passes=3, floor=0), gain=0
+    )
     draft = drafter.open(PROMPT).propose(Budget(64))
+    assert (b, c) in paths_of(draft)
+    assert model.seats[0].passes == 3
+
+
+def test_best_first_leaves_no_place_of_a_pass_to_nodes_that_end_the_text():
+    """`a` ends it and is the likeliest open node for ever; each pass of one row goes to another."""
+    a, b, c = 0, 1, 2
+
+    def row(prefix):
+        shares = np.full(V, 1e-9)
+        shares[{b: c, c: b}.get(prefix[-1], b)] = 0.4
+        shares[a if prefix[-1] == PROMPT[-1] else 3] = 0.6
+        return np.log(shares / shares.sum())
+
+    model = Watched(row)
+    model.end_tokens = {a, 3}
+    shape = Shape.best_first(nodes=8, top_k=2, width=1, passes=3, floor=0)
+    draft = ModelDrafter(model, shape, gain=0).open(PROMPT).propose(Budget(64))
     assert (b, c) in paths_of(draft)
     assert model.seats[0].passes == 3
 
 
 def test_an_accepted_branch_keeps_its_rows():
     model = Watched(MODEL)
-    stream = BestFirstTree(model, nodes=16, gain=0).open(PROMPT)
+    stream = ModelDrafter(model, Shape.best_first(nodes=16), gain=0).open(PROMPT)
     draft = stream.propose(Budget(64))
     deep = int(np.argmax(draft.depths))
     path = draft.path(deep)
@@ -392,9 +426,9 @@ def test_an_accepted_branch_keeps_its_rows():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda model: ModelChain(model, gamma=3, gain=0),
-        lambda model: SpecInferTree(model, widths=(2, 2, 2), gain=0),
-        lambda model: BestFirstTree(model, width=2, passes=3, floor=0, gain=0),
+        lambda model: ModelDrafter(model, Shape.chain(3), gain=0),
+        lambda model: ModelDrafter(model, Shape.expansion((2, 2, 2)), gain=0),
+        lambda model: ModelDrafter(model, Shape.best_first(width=2, passes=3, floor=0), gain=0),
         lambda model: MultiCandidate(model, widths=(2, 2, 2)),
         lambda model: MultiCandidate(model, widths=(3, 2, 1), draw="independent"),
     ],
@@ -426,7 +460,7 @@ def test_what_was_passed_and_accepted_is_handed_to_the_cache(make):
 
 def test_streams_learn_what_their_passes_are_worth():
     for make in (
-        lambda: ModelChain(ToyDraftModel(MODEL, V), gamma=4, gain=0),
+        lambda: ModelDrafter(ToyDraftModel(MODEL, V), Shape.chain(4), gain=0),
         lambda: MultiCandidate(ToyDraftModel(MODEL, V), widths=(1, 1, 1, 1)),
     ):
         rates = []
@@ -452,7 +486,7 @@ def test_sampled_drafts_tell_how_often_each_rank_was_accepted():
 
 def test_a_stream_that_was_not_asked_follows_what_others_drafted():
     model = Watched(MODEL)
-    for drafter in (ModelChain(model), MultiCandidate(model)):
+    for drafter in (ModelDrafter(model, Shape.chain()), MultiCandidate(model)):
         stream = drafter.open(PROMPT)
         stream.propose(Budget(8))
         foreign = Draft.chain([7, 7])
@@ -465,23 +499,27 @@ def test_a_stream_that_was_not_asked_follows_what_others_drafted():
 
 def test_seats_that_do_not_rank_draft_the_same():
     for make in (
-        lambda model: ModelChain(model, gain=0),
-        lambda model: BestFirstTree(model, gain=0),
+        lambda model: ModelDrafter(model, Shape.chain(), gain=0),
+        lambda model: ModelDrafter(model, Shape.best_first(), gain=0),
     ):
         ours = make(plain_seats(MODEL)).open(PROMPT).propose(Budget(16))
         theirs = make(ToyDraftModel(MODEL, V)).open(PROMPT).propose(Budget(16))
         assert ours.tokens.tolist() == theirs.tokens.tolist()
         assert ours.parents.tolist() == theirs.parents.tolist()
-    assert not isinstance(plain_seats(MODEL).open(PROMPT), RankedSeat)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda model: ModelChain(model),
-        lambda model: SpecInferTree(model, widths=(2, 2, 1)),
-        lambda model: BestFirstTree(model),
-        lambda model: SpecInferTree([model, ToyDraftModel(OTHER, V)], widths=(2, 2)),
+        lambda model: ModelDrafter(model, Shape.chain()),
+        lambda model: ModelDrafter(model, Shape.expansion((2, 2, 1))),
+        lambda model: ModelDrafter(model, Shape.best_first()),
+        lambda model: MergedDrafter(
+            [
+                ModelDrafter(model, Shape.expansion((2, 2))),
+                ModelDrafter(ToyDraftModel(OTHER, V), Shape.expansion((2, 2))),
+            ]
+        ),
         lambda model: MultiCandidate(model),
     ],
 )
@@ -495,26 +533,11 @@ def test_greedy_text_is_the_targets_and_counts_add_up(make):
     assert text == greedy_text(target, PROMPT.tolist(), 40)
     assert len(steps) < 40
     counts = drafter.counts
-    assert counts.nodes == sum(len(step.draft) for step in steps)
+    assert counts.nodes >= sum(len(step.draft) for step in steps)
     asked = sum(len(step.draft) > 0 for step in steps)
     assert asked <= counts.drafts <= len(steps)
     assert counts.passes >= asked
     assert counts.seconds > 0
-
-
-def test_growth_joins_and_follows():
-    growth, other = Growth(), Growth()
-    growth.add([ROOT], Top(np.array([[4, 5]]), np.log(np.array([[0.5, 0.25]]))))
-    other.add([ROOT], Top(np.array([[5, 6]]), np.log(np.array([[0.5, 0.25]]))))
-    other.add([0], Top(np.array([[7]]), np.log(np.array([[0.5]]))))
-    sources = [0, 0]
-    growth.join(other, sources, 1)
-    assert growth.tokens == [4, 5, 6, 7]
-    assert growth.parents == [ROOT, ROOT, ROOT, 1]
-    assert growth.values == pytest.approx([0.5, 0.5, 0.25, 0.25])
-    assert sources == [0, 0, 1, 1]
-    assert growth.follow([5, 7, 1]) == [1, 3]
-    assert growth.follow([1]) == growth.follow(NO_TOKENS.tolist()) == []
 
 
 # ---------------------------------------------------------------------------------------- options
@@ -523,12 +546,12 @@ def test_growth_joins_and_follows():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda m: ModelChain(m, gamma=0), "gamma is 0"),
-        (lambda m: SpecInferTree(m, widths=()), "widths are"),
-        (lambda m: SpecInferTree(m, widths=(2, 0)), "widths are"),
-        (lambda m: SpecInferTree([]), "no small model"),
-        (lambda m: BestFirstTree(m, width=0), "width is 0"),
-        (lambda m: BestFirstTree(m, floor=2), "floor is 2"),
+        (lambda m: ModelDrafter(m, Shape.chain(0)), "gamma is 0"),
+        (lambda m: ModelDrafter(m, Shape.expansion(())), "widths are"),
+        (lambda m: ModelDrafter(m, Shape.expansion((2, 0))), "widths are"),
+        (lambda m: MergedDrafter([]), "no small model"),
+        (lambda m: ModelDrafter(m, Shape.best_first(width=0)), "width is 0"),
+        (lambda m: ModelDrafter(m, Shape.best_first(floor=2)), "floor is 2"),
         (lambda m: MultiCandidate(m, draw="best"), "draw is 'best'"),
         (lambda m: MultiCandidate(m, widths=(2, 1), draw="hub"), "hub pairs need 2"),
         (lambda m: MultiCandidate(m, chance=-1), "seed -1"),

@@ -8,9 +8,9 @@ from draftwood.budget.calibration import Calibrated
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.none import NoDraft
-from draftwood.drafters.small.model import ModelChain
+from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
-from draftwood.drafters.small.tree import SpecInferTree
+from draftwood.drafters.small.shapes import Shape
 from draftwood.errors import InvalidSpec, ModelNotFound, PairMismatch, UnsupportedModel
 from draftwood.protocols import Partner
 from draftwood.targets.pairing import require_pair, vocabulary_mismatch
@@ -76,17 +76,25 @@ class Refusing(ToyDraftModel):
 
 def test_drafters_and_what_wraps_them_ask_their_models():
     model = Refusing(hash_model())
-    chain = ModelChain(model)
+    chain = ModelDrafter(model, Shape.chain())
     for drafter in (
         chain,
-        SpecInferTree([ToyDraftModel(hash_model()), model]),
+        MergedDrafter(
+            [
+                ModelDrafter(ToyDraftModel(hash_model()), Shape.expansion()),
+                ModelDrafter(model, Shape.expansion()),
+            ]
+        ),
         MultiCandidate(model),
         Hybrid(NoDraft(), chain),
         Calibrated(chain),
     ):
         with pytest.raises(PairMismatch, match="suits nobody"):
             drafter.pair(Partner(WORDS, 12))
-    for drafter in (ModelChain(ToyDraftModel(hash_model())), Hybrid(NoDraft(), NoDraft())):
+    for drafter in (
+        ModelDrafter(ToyDraftModel(hash_model()), Shape.chain()),
+        Hybrid(NoDraft(), NoDraft()),
+    ):
         drafter.pair(Partner(WORDS, 12))  # cannot tell, or has none
 
 
@@ -163,7 +171,10 @@ def test_load_refuses_a_drafter_whose_cache_cannot_forget(folder, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("specinfer:model=M,widths=4-2", "widths=4-2 are none; write the candidates a level"),
+        (
+            "specinfer:model=M,widths=4-2",
+            "widths=4-2 cannot be read; write the candidates of each level",
+        ),
         ("chain:model=M,gain=often", "gain=often is not a number or auto"),
         ("sampled:model=M,draw=best", "draw=best is not"),
     ],

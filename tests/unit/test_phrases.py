@@ -8,7 +8,8 @@ import pytest
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.mix.ouroboros import PHRASE, Ouroboros, PhraseTable, discarded
-from draftwood.drafters.small.graph import GraphDrafter
+from draftwood.drafters.small.grow import ModelDrafter
+from draftwood.drafters.small.shapes import Shape
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.testing import DraftFrom, ToyDraftModel, ToyTarget, greedy_text, hash_model
@@ -163,21 +164,21 @@ def test_the_table_is_bounded_and_keeps_the_latest():
     table = PhraseTable(2, each=2, max_heads=2)
     for run in ([1, 2], [1, 3, 4, 5], [1, 6], [1, 3, 4]):
         table.add(run)
-    assert table.behind(1) == [(3, 4), (6,)]
+    assert table.after(1) == [(3, 4), (6,)]
     table.add([2, 1], namespace="a")
     table.add([3, 1])
     assert len(table) == 2
-    assert table.behind(1) == []
-    assert table.behind(2) == []
-    assert table.behind(2, namespace="a") == [(1,)]
+    assert table.after(1) == []
+    assert table.after(2) == []
+    assert table.after(2, namespace="a") == [(1,)]
     table.add([7])  # nothing follows
-    assert table.behind(7) == []
+    assert table.after(7) == []
 
 
 def test_the_text_is_the_targets_own_and_phrases_save_steps():
     row, counts = hash_model(order=2), {}
     for name in ("alone", "lengthened"):
-        drafter = GraphDrafter(ToyDraftModel(row), levels=1)  # one right token a step
+        drafter = ModelDrafter(ToyDraftModel(row), Shape.gsd(levels=1))  # one right token a step
         if name == "lengthened":
             drafter = Ouroboros(drafter)
         steps = list(decode(ToyTarget(row), drafter, Greedy(), PROMPT, stop=Stop(max_tokens=150)))
@@ -191,11 +192,11 @@ def test_closing_learns_the_last_tokens_and_closes_the_other():
     drafter = Ouroboros(inner := Told(SHORT), length=4)
     stream = drafter.open(PROMPT)
     generated(stream, [5, 6, 7])
-    assert drafter.phrases.behind(5) == []
+    assert drafter.phrases.after(5) == []
     stream.close()
     assert inner.closed
-    assert drafter.phrases.behind(5) == [(6, 7)]
-    assert drafter.phrases.behind(6) == [(7,)]
+    assert drafter.phrases.after(5) == [(6, 7)]
+    assert drafter.phrases.after(6) == [(7,)]
 
 
 @pytest.mark.parametrize("options", [{"length": 0}, {"each": 0}, {"max_heads": 0}, {"tips": -1}])

@@ -8,7 +8,7 @@ import pytest
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.recycled import RecycledDrafter, class_of, top_of
+from draftwood.drafters.recycled import RecycledDrafter, likely_tokens, share_class
 from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recycled import ALONE, RecycledTable
 from draftwood.protocols import Feedback, Verdict
@@ -203,7 +203,7 @@ def test_rows_without_logits_teach_nothing_and_do_no_harm():
         def logits(self, row):
             raise UnsupportedModel("a record has none")
 
-    assert top_of(Recorded([after(3)]), 1, 4) is None
+    assert likely_tokens(Recorded([after(3)]), 1, 4) is None
     drafter = RecycledDrafter()
     stream = drafter.open(as_tokens([1, 2]))
     verdict = Verdict(np.empty(0, dtype=np.int32), 3)
@@ -215,10 +215,10 @@ def test_rows_without_logits_teach_nothing_and_do_no_harm():
 def test_top_by_hand_equals_a_sort():
     random = np.random.default_rng(3)
     shares = random.dirichlet(np.ones(VOCAB_SIZE), 4)
-    top = top_of(Rows(shares), 4, 5)
+    top = likely_tokens(Rows(shares), 4, 5)
     assert top.tokens.tolist() == np.argsort(-shares, axis=1)[:, :5].tolist()
     assert np.exp(top.logprobs) == pytest.approx(-np.sort(-shares, axis=1)[:, :5], rel=1e-5)
-    assert top_of(Rows(shares), 4, 50).tokens.shape == (4, VOCAB_SIZE)
+    assert likely_tokens(Rows(shares), 4, 50).tokens.shape == (4, VOCAB_SIZE)
 
 
 def test_a_models_rows_name_their_likeliest_tokens_alone_and_in_a_batch():
@@ -244,7 +244,7 @@ def test_a_models_rows_name_their_likeliest_tokens_alone_and_in_a_batch():
 
 
 def test_classes_cover_all_shares_in_order():
-    places = [class_of(share) for share in (1e-9, 0.01, 0.3, 0.5, 0.7, 0.99, 0.9999, 1.0)]
+    places = [share_class(share) for share in (1e-9, 0.01, 0.3, 0.5, 0.7, 0.99, 0.9999, 1.0)]
     assert places == sorted(places)
     assert places[0] == 0
     assert places[3] == 16

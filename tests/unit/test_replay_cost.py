@@ -5,7 +5,7 @@ import pytest
 from draftwood.budget.cost import CurveCost, GeometricCost, LinearCost
 from draftwood.budget.spender import Spent
 from draftwood.draft import Budget, Draft, as_tokens
-from draftwood.drafters.catalog import make_service
+from draftwood.drafters.catalog import make_priced_drafter
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidOption
@@ -109,7 +109,7 @@ def test_a_spender_cuts_what_does_not_pay():
     # half of what is drafted is wrong; a draft token that costs a step pays for none
     records = [record([1], [5, 6] * 20)]
     free, dear = (
-        one(records, PromptLookup(), spenders={"d": spender_for(make_service(spec), None)})
+        one(records, PromptLookup(), spenders={"d": spender_for(make_priced_drafter(spec), None)})
         for spec in ("lookup:cost=0", "lookup:cost=1.5")
     )
     assert free.stats.drafted > 0
@@ -167,13 +167,13 @@ def test_batch_and_interleave_exclude_each_other():
 
 
 def test_auto_needs_a_cost():
-    service = make_service("lookup:cost=auto")
+    priced = make_priced_drafter("lookup:cost=auto")
     with pytest.raises(InvalidOption, match=r"lookup:cost=auto asks for cost=auto.*--cost-curve"):
-        spender_for(service, None, spec="lookup:cost=auto")
+        spender_for(priced, None, spec="lookup:cost=auto")
     cost = GeometricCost(1.05)
-    assert spender_for(service, cost).cost is cost
-    assert spender_for(make_service("lookup"), cost) is None
-    assert spender_for(make_service("lookup:cost=0.01"), cost).cost == LinearCost(0.01)
+    assert spender_for(priced, cost).cost is cost
+    assert spender_for(make_priced_drafter("lookup"), cost) is None
+    assert spender_for(make_priced_drafter("lookup:cost=0.01"), cost).cost == LinearCost(0.01)
 
 
 def test_a_clock_without_a_spender_lets_all_drafts_be_verified():

@@ -54,7 +54,7 @@ def replay(
 ) -> None:
     """Replay recorded outputs as if they were served now, history growing online."""
     from draftwood.cli.terminal import complain, messages, progress_bar, results
-    from draftwood.drafters.catalog import make_service
+    from draftwood.drafters.catalog import make_priced_drafter
     from draftwood.replay.cost import spender_for
     from draftwood.replay.report import replay_table
     from draftwood.replay.run import replay_trace
@@ -64,7 +64,7 @@ def replay(
     specs = drafter or ["recall"]
     price = _price(cost, cost_curve)
     for spec in specs:  # a wrong spec is found before any work is done
-        spender_for(make_service(spec), price, spec=spec)
+        spender_for(make_priced_drafter(spec), price, spec=spec)
     if plot is not None:
         from draftwood.replay.plot import plot_replay, require_matplotlib
 
@@ -83,12 +83,12 @@ def replay(
         for path in traces:
             task = bar.add_task(path.name, total=1.0)
             trace = Trace(path, text_tokenizer, problem=problem)
-            services = {spec: make_service(spec) for spec in specs}
+            priced = {spec: make_priced_drafter(spec) for spec in specs}
             try:
                 new = replay_trace(
                     trace,
-                    {spec: service.drafter for spec, service in services.items()},
-                    spenders={spec: spender_for(each, price) for spec, each in services.items()},
+                    {spec: each.drafter for spec, each in priced.items()},
+                    spenders={spec: spender_for(each, price) for spec, each in priced.items()},
                     cost=price,
                     interleave=interleave,
                     batch=batch,

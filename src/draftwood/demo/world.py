@@ -24,7 +24,7 @@ FAULTY_CANDIDATE_SHARE = 0.4  # of the candidate lists shown to the combine stag
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AnsweredQuestion:
     """A question with right answers to all its stages."""
 
     question: Question
@@ -36,7 +36,7 @@ class Episode:
     """A database and the requests made to it."""
 
     database: Database
-    requests: tuple[Request, ...]
+    requests: tuple[AnsweredQuestion, ...]
 
 
 def episode(seed: int, index: int, *, split: Split = "train", questions: int = 2) -> Episode:
@@ -56,9 +56,9 @@ def episodes(seed: int, *, split: Split = "train", start: int = 0) -> Iterator[E
         index += 1
 
 
-def _request(rng: Random, database: Database, connection: sqlite3.Connection) -> Request:
+def _request(rng: Random, database: Database, connection: sqlite3.Connection) -> AnsweredQuestion:
     question = make_question(rng, database)
-    return Request(question, tuple(play(rng, database.schema, question, connection)))
+    return AnsweredQuestion(question, tuple(play(rng, database.schema, question, connection)))
 
 
 def play(

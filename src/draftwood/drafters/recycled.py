@@ -66,7 +66,7 @@ class RecycledDrafter:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> RecycledStream:
-        """A stream that stands behind `prompt`."""
+        """A stream that stands after `prompt`."""
         return RecycledStream(self, prompt, namespace_key(namespace))
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class RecycledStream:
             nonlocal pushed
             order, found, shares = entry
             while at < len(found) and shares[at]:
-                place = class_of(shares[at])
+                place = share_class(shares[at])
                 sure = values[order][place]
                 if value * sure >= floor:
                     pushed += 1
@@ -156,7 +156,7 @@ class RecycledStream:
             node, token = len(tokens), found[at]
             tokens.append(token)
             parents.append(parent)
-            confidence.append(values[order][class_of(shares[at])])
+            confidence.append(values[order][share_class(shares[at])])
             orders.append(order)
             offer(above, parent, depth, entry, at + 1)
             last = self._tail[1] if parent == ROOT else tokens[parent]
@@ -191,7 +191,7 @@ class RecycledStream:
                 order, found, shares = entry
                 for own, share in zip(found, shares, strict=True):
                     if share:
-                        self._drafter.reliability.learn(order, class_of(share), own == token)
+                        self._drafter.reliability.learn(order, share_class(share), own == token)
             before, last = last, token
 
     def _entry(self, before: int, last: int) -> _Entry | None:
@@ -205,7 +205,7 @@ class RecycledStream:
     def _keep(self, draft: Draft, rows: Rows) -> None:
         """Add every row of a draft to the table."""
         table = self._drafter.table
-        top = top_of(rows, len(draft) + 1, table.k)
+        top = likely_tokens(rows, len(draft) + 1, table.k)
         if top is None:
             return
         last = np.concatenate((np.array(self._tail[1:], dtype=np.int32), draft.tokens))
@@ -218,14 +218,14 @@ _Entry = tuple[int, list[int], list[float]]
 """Order, next tokens, their shares."""
 
 
-def class_of(share: float) -> int:
+def share_class(share: float) -> int:
     """The class of a share in (0, 1] by its log-odds, from 0 (rare) to 32 (sure)."""
     if share >= 0.9997:
         return _CLASSES - 1
     return max(0, round(2 * math.log(share / (1 - share))) + 16)
 
 
-def top_of(rows: Rows, count: int, k: int) -> Top | None:
+def likely_tokens(rows: Rows, count: int, k: int) -> Top | None:
     """The k likeliest tokens of `count` rows; None where rows have no logits.
 
     By the rows' own `top` where they have one, else row by row.

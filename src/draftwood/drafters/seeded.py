@@ -1,13 +1,13 @@
-"""Drafts that look up the noise: what this seed is about to draw, not what is likely in general.
+"""Drafts for seeded sampling that look up the noise: what this seed is about to draw.
 
-Under `SharedGumbel` the next token is argmax(log p + g), and g is known beforehand. A drafter whose
-confidence c stands for p can therefore see who is about to win among the children of a node:
+Under `SharedGumbel` the next token is argmax(log p + g), and the noise g is known beforehand. A
+drafter whose confidence c stands for p can therefore tell which child of a node will be drawn:
 
     children      a 0.5    b 0.3    c 0.1    others 0.1
-    log c + g     -0.9      1.4     -1.7                       b will win, unless c is far off p
+    log c + g     -0.9      1.4     -1.7                   b will be drawn, unless c is far off p
 
 The candidates come from any drafter of chosen tokens, more of them than are to be verified; each
-child gets the chance that it wins, given the noise, and the best part of the tree stays.
+gets the probability that it wins given the noise, and the best part of the tree stays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from draftwood.budget.cut import rank
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.chances import Chances, Trust
+from draftwood.drafters.win_probability import NoiseTrust, WinProbability
 from draftwood.errors import InvalidOption
 from draftwood.guarded import open_stream
 from draftwood.protocols import Drafter, Feedback, Stream, Widening
@@ -36,65 +36,62 @@ _PROBE: Final = 8
 """Steps that look at the noise at first, and then one of so many where it does not gain."""
 
 
-class Foresight:
-    """A drafter's drafts for requests whose noise is known, by `under`.
+class NoiseLookahead:
+    """A drafter's drafts for requests whose noise is known; `under` gives the drafter of one.
 
     drafter: proposes candidates, a `Widening` one `width` times as many as are to be verified;
-    drafts of sampled tokens pass as they are. nodes: the largest draft; None: as the drafter's
-    `nodes`, or 32. What is learned about its confidence is shared by all requests. Only for
-    `SharedGumbel` with the same noise: under any other rule drafts are worse, though no text is.
-    Thread-safe where the drafter is.
+    drafts of sampled tokens pass as they are. nodes: the largest draft; None: that of a `Widening`
+    drafter, else the budget's. What is learned about its confidence is shared by all requests. Only
+    for `SharedGumbel` with the same noise: under any other rule drafts are worse, though no text
+    is. Thread-safe where the drafter is.
 
     Raises:
         InvalidOption: a number of nodes below 0, or a width below 1.
     """
 
     def __init__(self, drafter: Drafter, *, nodes: int | None = None, width: int = 3) -> None:
-        if nodes is None:
-            nodes = int(getattr(drafter, "nodes", 32))
-        if nodes < 0 or width < 1:
+        if (nodes is not None and nodes < 0) or width < 1:
             raise InvalidOption(
                 f"nodes is {nodes} and width {width}; use 0 or more nodes and a width of 1 or more"
             )
-        self.candidates = drafter
+        self.candidates, self.nodes, self.width = drafter, nodes, width
         if isinstance(drafter, Widening):
-            self.candidates = drafter.wider(nodes * width)
-        self.trust, self.lead = Trust(), Lead()
-        self.nodes, self.width = nodes, width
+            self.nodes = drafter.nodes if nodes is None else nodes
+            self.candidates = drafter.wider(self.nodes * width)
+        self.trust, self.lead = NoiseTrust(), Lead()
 
-    def under(self, noise: GumbelNoise) -> Foreseen:
-        """The drafter for one request."""
-        return Foreseen(self, noise)
+    def under(self, noise: GumbelNoise) -> LookaheadDrafter:
+        """The drafter for one request, whose text is drawn with this noise."""
+        return LookaheadDrafter(self, noise)
 
 
-class Foreseen:
-    """A `Foresight` under the noise of one request."""
+class LookaheadDrafter:
+    """A `NoiseLookahead` under the noise of one request."""
 
-    def __init__(self, foresight: Foresight, noise: GumbelNoise) -> None:
-        self._foresight, self._noise = foresight, noise
+    def __init__(self, shared: NoiseLookahead, noise: GumbelNoise) -> None:
+        self._shared, self._noise = shared, noise
 
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
-    ) -> ForesightStream:
-        """A stream that stands behind `prompt`, which is the request's whole context."""
-        foresight = self._foresight
-        inner = open_stream(foresight.candidates, prompt, namespace, prediction)
-        return ForesightStream(foresight, inner, self._noise, len(prompt))
+    ) -> LookaheadStream:
+        """A stream after `prompt`, which is the request's whole context."""
+        inner = open_stream(self._shared.candidates, prompt, namespace, prediction)
+        return LookaheadStream(self._shared, inner, self._noise, len(prompt))
 
     def close(self) -> None:
         """Nothing to give back: the candidates' drafter serves other requests, too."""
 
 
-class ForesightStream:
+class LookaheadStream:
     """One sequence and its place in the noise. Used by one thread at a time."""
 
     def __init__(
-        self, foresight: Foresight, inner: Stream, noise: GumbelNoise, position: int
+        self, shared: NoiseLookahead, inner: Stream, noise: GumbelNoise, position: int
     ) -> None:
-        self._foresight, self._inner, self._noise = foresight, inner, noise
+        self._shared, self._inner, self._noise = shared, inner, noise
         self._position = position
         self._candidates = Draft.empty()
-        self._chances: Chances | None = None
+        self._winning: WinProbability | None = None
         self._choices: list[list[int]] = []
 
     def propose(self, budget: Budget) -> Draft:
@@ -103,36 +100,36 @@ class ForesightStream:
         Where the noise has not helped lately, the inner stream's own draft; every eighth step looks
         whether it would have.
         """
-        foresight, self._chances = self._foresight, None
-        nodes = min(budget.nodes, foresight.nodes)
-        if not foresight.lead.asks():
+        shared, self._winning = self._shared, None
+        nodes = budget.nodes if shared.nodes is None else min(budget.nodes, shared.nodes)
+        if not shared.lead.asks():
             self._candidates = self._inner.propose(Budget(nodes, budget.depth, budget.floor))
             return self._candidates
-        wide = Budget(nodes * foresight.width, nodes if budget.depth is None else budget.depth)
+        wide = Budget(nodes * shared.width, nodes if budget.depth is None else budget.depth)
         draft = self._candidates = self._inner.propose(wide)
         if draft.proposal is not None:
             return draft.cut(nodes=nodes)
         if not len(draft):
             return draft
         noise = self._noise.table(self._position + draft.depths - 1, draft.tokens)
-        self._chances = Chances(draft, noise)
-        sure = self._chances.under(foresight.trust)
+        self._winning = WinProbability(draft, noise)
+        sure = self._winning.under(shared.trust)
         seen = Draft(draft.tokens, draft.parents, sure, draft.source, evidence=draft.evidence)
         self._choices = [_best(each, nodes, budget.floor) for each in (seen, draft)]
-        if foresight.lead.foreseen:
+        if shared.lead.pays:
             return _reordered(seen, self._choices[0])
         return _reordered(draft, self._choices[1])
 
     def observe(self, feedback: Feedback) -> None:
-        """Learn how far the chances held; the inner stream hears of all its candidates."""
+        """Learn how well the noise told what came; the inner stream hears of all its candidates."""
         if self._candidates.proposal is not None:
             told = feedback
         else:
             told = feedback.retold(self._candidates)
-        if self._chances is not None:
-            self._foresight.trust.learn(self._chances.seen(feedback.tokens.tolist()))
+        if self._winning is not None:
+            self._shared.trust.learn(self._winning.seen(feedback.tokens.tolist()))
             path = told.verdict.path.tolist()
-            self._foresight.lead.learn(*(_along(path, choice) for choice in self._choices))
+            self._shared.lead.learn(*(_along(path, choice) for choice in self._choices))
         self._inner.observe(told)
         self._position += len(feedback.tokens)
 
@@ -142,7 +139,7 @@ class ForesightStream:
 
 
 class Lead:
-    """Whether the choice by the noise gains enough over the choice without it.
+    """Whether drafts chosen by the noise lead those chosen without it by enough.
 
     Both are judged by the text that came, whichever was verified. The noise is looked at in every
     step at first, and while it gains; else in every eighth. Safe to use from several threads: a
@@ -154,18 +151,18 @@ class Lead:
         self._steps = 0
 
     @property
-    def foreseen(self) -> bool:
+    def pays(self) -> bool:
         """Whether it raises tokens per step by 1 % or more."""
         return self._ahead > _WORTH * self._tokens
 
     def asks(self) -> bool:
         """Whether the next step looks at the noise."""
         self._steps += 1
-        return self._steps <= _TRIAL or self.foreseen or self._steps % _PROBE == 0
+        return self._steps <= _TRIAL or self.pays or self._steps % _PROBE == 0
 
-    def learn(self, foreseen: int, plain: int) -> None:
+    def learn(self, seeded: int, plain: int) -> None:
         """Count the accepted tokens of one step with either choice."""
-        self._ahead = _REMEMBERED * self._ahead + foreseen - plain
+        self._ahead = _REMEMBERED * self._ahead + seeded - plain
         self._tokens = _REMEMBERED * self._tokens + plain + 1
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from draftwood.errors import InvalidSpec
-
-Factory: TypeAlias = Callable[..., Any] | str
-"""What makes an object from keyword arguments; a string is an import path, `module:attribute`."""
 
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "off": False, "0": False}
@@ -48,8 +44,10 @@ def parse(text: str) -> Spec:
     return Spec(name, options)
 
 
-def build(text: str, factories: Mapping[str, Factory], *, what: str = "drafter") -> Any:
-    """The object that a spec names, its options typed by the factory's annotations.
+def build(text: str, factories: Mapping[str, Callable[..., Any]], *, what: str = "drafter") -> Any:
+    """The object that a spec names, its options typed by the annotations of its factory.
+
+    factories: spec name -> what makes the object from keyword arguments.
 
     Options may be int, float, bool, str, a Literal of these, or any of them or None; parameters
     of other types, and those that are positional only, are not options.
@@ -62,8 +60,6 @@ def build(text: str, factories: Mapping[str, Factory], *, what: str = "drafter")
     if spec.name not in factories:
         raise InvalidSpec(f"no {what} is named {spec.name!r}; {_choices(spec.name, factories)}")
     factory = factories[spec.name]
-    if isinstance(factory, str):
-        factory = pkgutil.resolve_name(factory)
     kinds = options_of(factory)
     arguments = {}
     for key, value in spec.options.items():

@@ -7,7 +7,9 @@ edge that no walk has taken:
     argmax over c of   Q(u, c) + explore * P(c | u) * sqrt(N(u)) / (1 + N(u, c))
 
 N counts walks, P is the table's share of c among what followed u, and Q is the mean probability of
-the walks that went on through c. What follows a node depends on its last two tokens only, so that
+the walks that went on through c. The weight `explore` and the number of walks are ours: the code
+that was released with the paper has 32 + ln((N(u) + 9) / 8) for the weight, with which Q hardly
+matters. What follows a node depends on its last two tokens only, so that
 merging in the `TokenGraph` (overlap 1) is exact here.
 """
 
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from math import sqrt
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.small.token_graph import TokenGraph
+from draftwood.drafters.small.graph import TokenGraph
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback
@@ -118,7 +120,7 @@ class TrigramDrafter:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> TrigramStream:
-        """A stream behind `prompt`."""
+        """A stream after `prompt`."""
         if self._prompts:
             self.table.learn(prompt.tolist(), namespace=namespace)
         return TrigramStream(self, prompt, namespace)

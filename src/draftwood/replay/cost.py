@@ -9,7 +9,7 @@ from draftwood.budget.cost import VerifyCost
 from draftwood.budget.spender import Spender, Spent, spender_of
 from draftwood.budget.spending import Spending
 from draftwood.draft import Budget, Draft
-from draftwood.drafters.catalog import Service
+from draftwood.drafters.catalog import PricedDrafter
 from draftwood.errors import InvalidOption
 
 
@@ -46,19 +46,21 @@ class Clock:
         self._spender.observe(replace(spent, draft_seconds=0.0, pass_seconds=taken))
 
 
-def spender_for(service: Service, cost: VerifyCost | None, *, spec: str = "") -> Spender | None:
-    """What spends a service's drafts in a replay; None: they are verified as they are.
+def spender_for(
+    priced: PricedDrafter, cost: VerifyCost | None, *, spec: str = ""
+) -> Spender | None:
+    """What spends a drafter's drafts in a replay; None: they are verified as they are.
 
     cost: what stands for "auto", which has nothing to measure in a replay. spec: for the message.
 
     Raises:
         InvalidOption: cost=auto, and no cost is given.
     """
-    if service.cost is None:
+    if priced.cost is None:
         return None
-    if service.cost == "auto" and cost is None:
+    if priced.cost == "auto" and cost is None:
         raise InvalidOption(
             f"{spec or 'a drafter'} asks for cost=auto, and a replay has no target to measure; "
             "give --cost with a part of a step, such as 0.01, or --cost-curve with a file"
         )
-    return Spending.of(service.cost, auto=cost)
+    return Spending.of(priced.cost, auto=cost)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
-from draftwood.protocols import NOT_A_NUMBER, Top, Verdict
+from draftwood.drafters.small.seat import DraftSeat
+from draftwood.protocols import NOT_A_NUMBER, Verdict
 from draftwood.sampling.chance import Weights
-from draftwood.sampling.ranking import k_likeliest
 
 Row = Callable[[tuple[int, ...]], Weights]
 """A language model: from a prefix to the row after it (logits, or exact weights)."""
@@ -105,19 +105,21 @@ class ToyDraftModel:
 
     def __init__(self, row: Row, vocab_size: int = len(WORDS)) -> None:
         self.row, self.vocab_size = row, vocab_size
+        self.end_tokens: frozenset[int] = frozenset()
 
     def open(self, prompt: TokenIds) -> ToyDraftSeat:
         """A seat behind `prompt`."""
         return ToyDraftSeat(self.row, tuple(prompt.tolist()))
 
 
-class ToyDraftSeat:
+class ToyDraftSeat(DraftSeat):
     """One sequence of a ToyDraftModel. `rows` counts the nodes that were passed through it."""
 
     room: int | None = None
+    passes: int = 0
 
     def __init__(self, row: Row, context: tuple[int, ...]) -> None:
-        self.context, self.passes, self.rows = context, 0, 0
+        self.context, self.rows = context, 0
         self._row = row
         self._nodes: list[tuple[int, ...]] = []
         self._ready = False
@@ -141,14 +143,6 @@ class ToyDraftSeat:
         self.passes += 1
         self.rows += len(tokens)
         return np.stack([self._log_row(path) for path in self._nodes[known:]])
-
-    def root_top(self, k: int) -> Top:
-        """The likeliest tokens after the context."""
-        return k_likeliest(self.root()[None], k)
-
-    def expand_top(self, tokens: TokenIds, parents: NDArray[np.int32], k: int) -> Top:
-        """The likeliest tokens after each new node."""
-        return k_likeliest(self.expand(tokens, parents), k)
 
     def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
         """Move on."""

@@ -25,7 +25,7 @@ from draftwood.verify.rejection import require_distinct
 
 
 @dataclass(slots=True)
-class Place:
+class _Place:
     """A node on the way down.
 
     weight: the chance that the path to it stands. waiting: its children, not yet judged. p: what
@@ -75,7 +75,7 @@ class TraversalVerification:
             for siblings in below:
                 require_distinct(draft, siblings)
         tokens = draft.tokens.tolist()
-        stack = [Place(ROOT, 1, iter(below[ROOT]))]
+        stack = [_Place(ROOT, 1, iter(below[ROOT]))]
 
         def p_here() -> Probabilities:
             here = stack[-1]
@@ -91,7 +91,7 @@ class TraversalVerification:
                 p = p_here()
                 q = self.proposal(draft, child, p, here.gone)
                 weight = min(1, here.weight * p[tokens[child]] / q[tokens[child]])
-                stack.append(Place(child, weight, iter(below[child]), q=q))
+                stack.append(_Place(child, weight, iter(below[child]), q=q))
             elif here.node == ROOT or self._chance.accept(here.weight):
                 return Verdict(draft.path(here.node), self._chance.pick(p_here()))
             else:
@@ -102,7 +102,7 @@ class TraversalVerification:
         """q as it was when the node was drawn, `gone` being its earlier siblings' tokens."""
         return proposal_law(draft, node, p, without=() if self._replacement else gone)
 
-    def reject(self, parent: Place, token: int, p: Probabilities, q: Any) -> None:
+    def reject(self, parent: _Place, token: int, p: Probabilities, q: Any) -> None:
         """Take from the parent what its child of this token, drawn from q, stood for."""
         left = np.maximum(parent.weight * p - q, 0)
         total = left.sum()

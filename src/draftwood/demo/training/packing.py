@@ -30,7 +30,7 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TrainingBatch:
     """Packs padded to one length, and the places whose predictions count."""
 
     tokens: NDArray[np.int64]  # [b, n]
@@ -81,7 +81,7 @@ def pack(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], prompt_weight
     )
 
 
-def collate(packs: Sequence[Pack], *, multiple: int = 32) -> Batch:
+def collate(packs: Sequence[Pack], *, multiple: int = 32) -> TrainingBatch:
     """Pad packs to one length, a multiple of `multiple`; padding attends to itself."""
     longest = max(len(p.tokens) for p in packs)
     width = -(-longest // multiple) * multiple
@@ -99,7 +99,7 @@ def collate(packs: Sequence[Pack], *, multiple: int = 32) -> Batch:
         sources.append(row * width + p.parents[counted].astype(np.int64))
         labels.append(p.tokens[counted].astype(np.int64))
         weights.append(p.weights[counted])
-    return Batch(
+    return TrainingBatch(
         tokens,
         positions,
         mask,

@@ -29,7 +29,7 @@ from draftwood.demo.schema import Split
 from draftwood.demo.stages import END, PAD
 from draftwood.demo.tokenizer import save_tokenizer, train_tokenizer
 from draftwood.demo.training.muon import Muon
-from draftwood.demo.training.packing import Batch, Pack, collate, pack
+from draftwood.demo.training.packing import Pack, TrainingBatch, collate, pack
 from draftwood.demo.world import episode
 
 log = logging.getLogger("draftwood.demo.training.train")
@@ -92,7 +92,7 @@ def make_pack(recipe: Recipe, tokenizer: Tokenizer, index: int, split: Split = "
     return pack(pairs, recipe.prompt_weight)
 
 
-def batches(recipe: Recipe, tokenizer: Tokenizer, start: int = 0) -> Iterator[Batch]:
+def batches(recipe: Recipe, tokenizer: Tokenizer, start: int = 0) -> Iterator[TrainingBatch]:
     """The training batches from step `start` on, each of packs of like length."""
     size = recipe.chunk * recipe.packs
     number, at = divmod(start, recipe.chunk)
@@ -112,7 +112,7 @@ def rate_at(recipe: Recipe, step: int) -> float:
     return max(0.0, min(1.0, (step + 1) / recipe.warmup, left))
 
 
-def logits_of(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+def logits_of(model: LlamaForCausalLM, batch: TrainingBatch) -> Tensor:
     """The rows [m, vocabulary] that predict the batch's labels."""
     device = model.device
     hidden = model.model(
@@ -125,7 +125,9 @@ def logits_of(model: LlamaForCausalLM, batch: Batch) -> Tensor:
     return model.lm_head(picked)  # type: ignore[no-any-return]
 
 
-def loss_of(model: LlamaForCausalLM, batch: Batch, teacher: LlamaForCausalLM | None) -> Tensor:
+def loss_of(
+    model: LlamaForCausalLM, batch: TrainingBatch, teacher: LlamaForCausalLM | None
+) -> Tensor:
     """The weighted cross entropy against the labels or, with a teacher, against its rows."""
     rows = logits_of(model, batch)
     weights = torch.from_numpy(batch.weights).to(rows.device)

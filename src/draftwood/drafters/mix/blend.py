@@ -73,7 +73,7 @@ class Blend:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> BlendStream:
-        """A stream of each, behind the same prompt."""
+        """A stream of each, after the same prompt."""
         opened = [each.open(prompt, namespace, prediction) for each in self._guards]
         return BlendStream(self, opened)
 

@@ -1,12 +1,12 @@
 r"""Ouroboros: phrases from discarded drafts and from history lengthen drafts (arXiv 2402.13720).
 
-    small model     the cat |  sees         the draft ends in `sees`: phrases that began with it
-    phrases                 |  sees `-- a dog .           hang below, for the target to check in
-                                   `-- the table          the same pass
+    small model     the cat |  sees         the draft ends in `sees`: what came after `sees` before
+    phrases                 |  sees `-- a dog .           is added, for the target to check in the
+                                   `-- the table          same pass
 
-Verifying costs the target a pass however long the draft is, so that a guess without any model
-behind it is free as long as rows are. A phrase comes from the target: it stood in its output, or
-in a branch of a draft that was wrong as a whole but in which the target agreed from token to token.
+Verifying costs the target a pass however long the draft is, so that a guess that needs no model is
+free as long as rows are. A phrase comes from the target: it stood in its output, or in a branch of
+a draft that was wrong as a whole but in which the target agreed from token to token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.small.token_graph import TokenGraph
+from draftwood.drafters.small.graph import TokenGraph
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import open_stream
@@ -31,8 +31,8 @@ _FORGET = 0.99
 class PhraseTable:
     """Short runs of tokens by the token that they followed, latest first, by namespace.
 
-    length: tokens of a phrase at most. each: phrases kept behind a token. max_heads: tokens that
-    phrases are kept behind, in all; the one that was longest not learned again leaves first.
+    length: tokens of a phrase at most. each: phrases kept after a token. max_heads: tokens that
+    phrases are kept after, in all; the one whose last phrase is the oldest leaves first.
     Memory: 840 bytes a head with three phrases of four tokens, so at most 42 MB by default. Safe to
     use from several threads.
 
@@ -50,7 +50,7 @@ class PhraseTable:
         self._lock = fork_lock()
 
     def __len__(self) -> int:
-        """Tokens that phrases are kept behind."""
+        """Tokens that phrases are kept after."""
         return len(self._heads)
 
     def add(self, run: Sequence[int], *, namespace: str = "") -> None:
@@ -68,7 +68,7 @@ class PhraseTable:
             if len(self._heads) > self._max_heads:
                 self._heads.popitem(last=False)
 
-    def behind(self, token: int, *, namespace: str = "") -> list[tuple[int, ...]]:
+    def after(self, token: int, *, namespace: str = "") -> list[tuple[int, ...]]:
         """The phrases that followed `token`, latest first."""
         with self._lock:
             return list(self._heads.get((namespace, token), ()))
@@ -184,7 +184,7 @@ class OuroborosStream:
 
     def _lengthen(self, graph: TokenGraph, tip: int) -> None:
         confidence = self._drafter.confidence
-        for phrase in self._drafter.phrases.behind(graph.tokens[tip], namespace=self._namespace):
+        for phrase in self._drafter.phrases.after(graph.tokens[tip], namespace=self._namespace):
             node = tip
             for token in phrase:
                 node = graph.add(node, token, confidence)
@@ -201,7 +201,7 @@ class OuroborosStream:
 def discarded(draft: Draft, verdict: Verdict, rows: Rows) -> Iterator[list[int]]:
     """Runs of the rejected nodes in which the target's likeliest token was the next one's.
 
-    A run is at least two nodes, and ends with the target's own token behind the last of them.
+    A run is at least two nodes, and ends with the target's own token after the last of them.
     """
     kept = {ROOT, *verdict.path.tolist()}
     if len(kept) > len(draft):

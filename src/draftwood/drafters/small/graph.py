@@ -1,243 +1,273 @@
-"""Graph-structured speculative decoding (GSD, arXiv 2407.16207, section 3).
+r"""Token graphs: many drafts that share their repeated runs, and the tree that is verified.
 
-A small model drafts several hypotheses at once, one pass a level. They soon repeat each other's
-runs, so they are kept in a `TokenGraph`: a run that occurs again is an edge to the run that stands
-there already, and is not drafted again (docs/graphs.md).
+  context --- the --- cat ----- sees        `dog sees` was reached where `cat sees` stood already:
+      \                        /            an edge was added, not a node, and what follows `sees`
+       `----- a ----- dog ----'             is drafted once for both
+
+Graph-structured speculative decoding (GSD, arXiv 2407.16207). A graph saves work of the drafter
+only: a node's keys and values in the *target* depend on all its ancestors, so that what is verified
+is the tree that `TokenGraph.unroll` makes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
-from time import perf_counter
+from heapq import heappop, heappush
 
 import numpy as np
 
-from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.small.seat import ends_of, pair_models, ranked_seat
-from draftwood.drafters.small.token_graph import TokenGraph
-from draftwood.drafters.small.widen import Widening
-from draftwood.drafters.small.worth import Gain
-from draftwood.errors import InvalidOption
-from draftwood.fork import fork_lock
-from draftwood.protocols import DraftModel, Feedback, Partner, Top
+from draftwood.draft import ROOT, Budget, Draft
+from draftwood.errors import InvalidDraft, InvalidOption
 
-_NO_GRAPH = TokenGraph()
+_NO_TOKEN = -1  # stands before the first token of a context shorter than the overlap
 
 
-@dataclass(slots=True)
-class GraphCounts:
-    """What drafting cost; sums over drafts.
+@dataclass(frozen=True, slots=True, eq=False)
+class Unrolled:
+    """A tree of paths through a graph: node i of `draft` is node `nodes[i]` of the graph."""
 
-    drafts: how many. nodes: tokens that the graphs held. merged: edges to a node that stood
-    already, each a node that a tree would have added, and what follows it. passes: of the small
-    model, a sequence's first included. rows: nodes that went through it. seconds: wall clock of
-    drafting; model_seconds: of these, in the model's passes.
-    """
-
-    drafts: int = 0
-    nodes: int = 0
-    merged: int = 0
-    passes: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    model_seconds: float = 0.0
-
-    def add(self, other: GraphCounts) -> None:
-        """Add another's counts to these."""
-        self.drafts += other.drafts
-        self.nodes += other.nodes
-        self.merged += other.merged
-        self.passes += other.passes
-        self.rows += other.rows
-        self.seconds += other.seconds
-        self.model_seconds += other.model_seconds
+    draft: Draft
+    nodes: list[int]
 
 
-class GraphDrafter:
-    """GSD: a token graph from one small model, unrolled likeliest path first.
+class TokenGraph:
+    """A directed acyclic graph of tokens below the committed context; ROOT stands for the context.
 
-    top_k: candidates a node, or a `Widening` that says how many by the likeliest one's probability.
-    siblings: candidates less likely than this share of the likeliest are dropped. probability: a
-    node goes through the model where its path is at least so likely. overlap: R, equal tokens
-    before an equal token that make two runs one; None never merges, which drafts a tree. width:
-    nodes a pass at most, the likeliest. levels: passes a draft at most. gain: what a pass must
-    promise, see `Gain`. nodes: the largest draft. Nothing is drafted behind the model's end tokens.
+    context: the committed tokens, or at least the last `overlap` of them. overlap: two runs meet
+    where a token and the `overlap` tokens before it are equal (R of the paper, 0 or 1 there); None:
+    never, which makes a tree. siblings: a token less likely than `siblings` times its likeliest
+    sibling is dropped by `extend`. probability: a node whose best path is less likely is a leaf.
 
-    Candidates are chosen, not sampled: for `Greedy`, `SampleAndMatch` and `SharedGumbel`. counts:
-    what all drafts cost so far. Safe to use from several threads where the model is.
+    An edge u -> v holds q(v's token | u). All edges into a node are kept, and an edge is added only
+    where v cannot reach u, so that no order of additions closes a cycle. Not thread-safe.
 
     Raises:
-        InvalidOption: a value outside its range.
+        InvalidOption: an overlap below 0, or a threshold outside [0, 1].
     """
 
     def __init__(
         self,
-        model: DraftModel,
+        context: Sequence[int] = (),
         *,
-        top_k: int | Widening = 4,
-        siblings: float = 0.3,
-        probability: float = 0.1,
         overlap: int | None = 1,
-        width: int = 16,
-        levels: int = 16,
-        gain: float | str = "auto",
-        nodes: int = 32,
+        siblings: float = 0.0,
+        probability: float = 0.0,
     ) -> None:
-        most = top_k.most if isinstance(top_k, Widening) else top_k
-        limits = (("top_k", most), ("width", width), ("levels", levels), ("nodes", nodes))
-        for name, value in limits:
-            if value < 1:
-                raise InvalidOption(f"{name} is {value}; use 1 or more")
-        TokenGraph(overlap=overlap, siblings=siblings, probability=probability)  # checks the rest
-        self.model = model
-        self.top_k, self.siblings, self.probability = top_k, siblings, probability
-        self.overlap, self.width, self.levels, self.nodes = overlap, width, levels, nodes
-        self.gain = Gain(gain)
-        self.ends = ends_of(model)
-        self.counts = GraphCounts()
-        self._lock = fork_lock()
+        if overlap is not None and overlap < 0:
+            raise InvalidOption(f"overlap is {overlap}; use 0 or more, or None never to merge")
+        for name, share in (("siblings", siblings), ("probability", probability)):
+            if not 0.0 <= share <= 1.0:
+                raise InvalidOption(f"{name} is {share}; use a share of 0 to 1")
+        self.tokens: list[int] = []
+        """The token of each node, in order of addition."""
+        self.values: list[float] = []
+        """Probability of each node's likeliest path from the context."""
+        self.parents: list[int] = []
+        """The parent on the path under which a node was, or would be, passed through the model."""
+        self.depths: list[int] = []
+        """Tokens on that path, the node's own included."""
+        self.merged = 0
+        """Edges that led to a node that stood already."""
+        self._overlap = overlap
+        self._siblings, self._probability = siblings, probability
+        # entry 0 of these is ROOT's, entry v + 1 node v's
+        self._out: list[dict[int, tuple[int, float]]] = [{}]
+        self._above = [0]  # bit w: node w reaches this one
+        self._extended = [True]
+        self._tails = [self._tail(context)]
+        self._places: dict[tuple[int, ...], list[int]] = {}
 
-    def open(
-        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
-    ) -> GraphStream:
-        """A stream with a seat of its own; nothing is shared, so `namespace` is moot."""
-        return GraphStream(self, prompt)
+    def __len__(self) -> int:
+        """Nodes, ROOT not counted."""
+        return len(self.tokens)
 
-    def close(self) -> None:
-        """Nothing to give back: the model is its maker's."""
+    def children(self, node: int) -> dict[int, tuple[int, float]]:
+        """Token -> (node, q) for every edge out of `node`, in order of addition. Borrowed."""
+        return self._out[node + 1]
 
-    def pair(self, partner: Partner) -> None:
-        """Raise PairMismatch where the model does not suit the target."""
-        pair_models([self.model], partner)
+    def extend(
+        self,
+        level: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        probabilities: Sequence[Sequence[float]],
+    ) -> list[int]:
+        """What a pass over the nodes of `level` (each extended once at most) found after them.
 
-    def count(self, counts: GraphCounts) -> None:
-        """Add the counts of one draft."""
-        with self._lock:
-            self.counts.add(counts)
+        tokens, probabilities: for each node its candidates and q of each, likeliest first.
 
-    def graph(self, context: list[int], floor: float) -> TokenGraph:
-        """An empty graph with these options, behind a context."""
-        return TokenGraph(
-            context,
-            overlap=self.overlap,
-            siblings=self.siblings,
-            probability=max(self.probability, floor),
+        Returns:
+            The nodes that this made worth extending, likeliest first: not extended yet, and on a
+            path at least as likely as `probability`.
+        """
+        for node in level:
+            self._extended[node + 1] = True
+        ready: dict[int, None] = {}
+        for node, ids, shares in zip(level, tokens, probabilities, strict=True):
+            if not shares:
+                continue
+            least = self._siblings * shares[0]
+            for token, q in zip(ids, shares, strict=True):
+                if q >= least:
+                    self._add(node, token, q, ready)
+        bar = self._probability
+        values = self.values
+        worthy = [node for node in ready if values[node] >= bar]
+        worthy.sort(key=values.__getitem__, reverse=True)
+        return worthy
+
+    def add(self, node: int, token: int, q: float) -> int:
+        """The node that `token` after `node` leads to, new or merged; an edge stays as it is.
+
+        q: P(token | path to `node`), in [0, 1].
+
+        Raises:
+            InvalidDraft: a node that is not in the graph.
+        """
+        if not ROOT <= node < len(self.tokens):
+            raise InvalidDraft(f"node {node} is not in a graph of {len(self.tokens)} nodes")
+        return self._add(node, token, q, {})
+
+    def _add(self, node: int, token: int, q: float, ready: dict[int, None]) -> int:
+        out = self._out[node + 1]
+        if token in out:
+            return out[token][0]
+        value = q if node == ROOT else self.values[node] * q
+        if self._overlap is not None:
+            key = (*self._tails[node + 1], token)
+            places = self._places.setdefault(key, [])
+            above = self._above[node + 1]
+            for place in places:
+                if place != node and not above >> place & 1:
+                    out[token] = (place, q)
+                    self.merged += 1
+                    self._merge(node, place, value, ready)
+                    return place
+            places.append(len(self.tokens))
+            self._tails.append(key[1:])
+            self._above.append(0 if node == ROOT else above | 1 << node)
+        new = len(self.tokens)
+        out[token] = (new, q)
+        self.tokens.append(token)
+        self.values.append(value)
+        self.parents.append(node)
+        self.depths.append(1 if node == ROOT else self.depths[node] + 1)
+        self._out.append({})
+        self._extended.append(False)
+        ready[new] = None
+        return new
+
+    def _merge(self, node: int, place: int, value: float, ready: dict[int, None]) -> None:
+        """Pass new ancestors, and a better path, on to all that is below a new edge."""
+        above = 0 if node == ROOT else self._above[node + 1] | 1 << node
+        self._improve(node, place, value, ready)
+        stack = [place]
+        while stack:
+            at = stack.pop() + 1
+            if self._above[at] | above != self._above[at]:
+                self._above[at] |= above
+                stack += [child for child, _ in self._out[at].values()]
+
+    def _improve(self, node: int, place: int, value: float, ready: dict[int, None]) -> None:
+        """Relax values along the edges below `place`; a node not extended yet changes its path."""
+        stack = [(node, place, value)]
+        while stack:
+            node, place, value = stack.pop()
+            if value <= self.values[place]:
+                continue
+            self.values[place] = value
+            if not self._extended[place + 1]:
+                self.parents[place] = node
+                self.depths[place] = 1 if node == ROOT else self.depths[node] + 1
+                ready[place] = None
+            stack += [(place, child, value * q) for child, q in self._out[place + 1].values()]
+
+    def unroll(self, budget: Budget, *, source: int = 0) -> Unrolled:
+        """The likeliest paths from the context, as a tree, likeliest first.
+
+        Its nodes are the `budget.nodes` likeliest paths that are at most `budget.depth` long and no
+        less likely than `budget.floor`, so that every prefix is the best draft of its size; ties go
+        to the path found first. Confidence is q on the last edge of the path.
+        """
+        nodes: list[int] = []
+        tokens: list[int] = []
+        parents: list[int] = []
+        confidence: list[float] = []
+        found = 0
+        heap: list[tuple[float, int, int, int, int, float]] = []
+
+        def push(above: int, node: int, value: float, depth: int) -> None:
+            nonlocal found
+            for child, q in self._out[node + 1].values():
+                if value * q >= budget.floor:
+                    heappush(heap, (-value * q, found, above, child, depth, q))
+                    found += 1
+
+        if budget.reach:
+            push(ROOT, ROOT, 1.0, 1)
+        while heap and len(nodes) < budget.nodes:
+            loss, _, above, node, depth, q = heappop(heap)
+            if depth < budget.reach:
+                push(len(nodes), node, -loss, depth + 1)
+            nodes.append(node)
+            tokens.append(self.tokens[node])
+            parents.append(above)
+            confidence.append(q)
+        if not nodes:
+            return Unrolled(Draft.empty(), nodes)
+        draft = Draft(
+            np.array(tokens, dtype=np.int32),
+            np.array(parents, dtype=np.int32),
+            np.array(confidence, dtype=np.float32),
+            np.full(len(nodes), source, dtype=np.uint8),
         )
+        return Unrolled(draft, nodes)
 
-    def candidates(self, top: Top) -> tuple[list[list[int]], list[list[float]]]:
-        """What may follow each row, and q of it, likeliest first."""
-        tokens = top.tokens.tolist()
-        shares = [[min(1.0, exp(log)) for log in row] for row in top.logprobs.tolist()]
-        if isinstance(self.top_k, Widening):
-            widths = [self.top_k.width(row[0]) for row in shares]
-            tokens = [row[:k] for row, k in zip(tokens, widths, strict=True)]
-            shares = [row[:k] for row, k in zip(shares, widths, strict=True)]
-        return tokens, shares
-
-
-class GraphStream:
-    """One sequence of a `GraphDrafter`. Used by one thread at a time."""
-
-    def __init__(self, drafter: GraphDrafter, prompt: TokenIds) -> None:
-        self._drafter = drafter
-        self._seat = ranked_seat(drafter.model, prompt)
-        self._reach = drafter.overlap or 0
-        self._tail: list[int] = prompt[len(prompt) - self._reach :].tolist() if self._reach else []
-        self._steps = self._seated = 0
-        self._graph = _NO_GRAPH
-        self._places = {ROOT: ROOT}
-        self._promised = 0.0
-        self._counts = GraphCounts()
-
-    def propose(self, budget: Budget) -> Draft:
-        """The likeliest paths of the graph that a few passes of the small model draw."""
-        start, drafter = perf_counter(), self._drafter
-        budget = Budget(min(budget.nodes, drafter.nodes), budget.depth, budget.floor)
-        self._forget()
-        if not budget.reach or self._seat.room == 0:
-            return Draft.empty()
-        before, counts = self._seat.passes, self._counts
-        graph = self._graph = drafter.graph(self._tail, budget.floor)
-        self._grow(graph, budget)
-        draft = graph.unroll(budget).draft
-        counts.drafts, counts.nodes, counts.merged = 1, len(graph), graph.merged
-        counts.passes = self._seat.passes - before
-        counts.seconds = perf_counter() - start
-        drafter.count(counts)
-        return draft
-
-    def observe(self, feedback: Feedback) -> None:
-        """Keep the cache along the committed tokens as far as it was computed for them."""
-        gain, tokens = self._drafter.gain, feedback.tokens.tolist()
-        accepted = len(self._graph.follow(tokens[: len(feedback.verdict.path)]))
-        gain.settle(self._promised, max(0, accepted - 1) if self._promised else 0)
-        if self._steps:
-            gain.time(self._counts.passes, self._counts.seconds, len(tokens))
-        else:
-            gain.begin()  # the prompt's passes say nothing about those to come
+    def follow(self, tokens: Sequence[int]) -> list[int]:
+        """The nodes along the first of `tokens`, as far as the graph holds them."""
         path: list[int] = []
-        for node in self._graph.own_path(tokens):
-            if node not in self._places:  # a leaf, which did not go through the model
+        at = ROOT
+        for token in tokens:
+            if token not in self._out[at + 1]:
                 break
-            path.append(self._places[node])
-        self._seat.keep(np.array(path, dtype=np.int32), feedback.tokens)
-        self._steps += 1
-        self._seated = 0
-        self._forget()
-        if self._reach:
-            self._tail = (self._tail + tokens)[-self._reach :]
+            at, _ = self._out[at + 1][token]
+            path.append(at)
+        return path
 
-    def close(self) -> None:
-        """Give the seat back."""
-        self._seat.close()
+    def own_path(self, tokens: Sequence[int]) -> list[int]:
+        """As `follow`, as far as each node is on the path that it was passed under.
 
-    def _forget(self) -> None:
-        self._graph = _NO_GRAPH
-        self._places = {ROOT: ROOT}
-        self._promised = 0.0
-        self._counts = GraphCounts()
+        Behind an edge to a merged node the model's keys and values belong to another path, and the
+        walk ends there.
+        """
+        path = self.follow(tokens)
+        for at, node in enumerate(path):
+            if self.parents[node] != (path[at - 1] if at else ROOT):
+                return path[:at]
+        return path
 
-    def _grow(self, graph: TokenGraph, budget: Budget) -> None:
-        """One pass a level, over the nodes whose children may still join the draft."""
-        drafter, room = self._drafter, self._seat.room
-        # a node at the last level needs no pass: what would follow it is not drafted
-        deepest = budget.reach - 1 if room is None else min(budget.reach - 1, room)
-        level: list[int] = []
-        for turn in range(drafter.levels):
-            top = self._pass(graph, level)
-            level = graph.extend(level or [ROOT], *drafter.candidates(top))
-            if turn == drafter.levels - 1:
-                break
-            if len(graph) >= budget.nodes:
-                # children are no likelier than their parent
-                bar = sorted(graph.values, reverse=True)[budget.nodes - 1]
-                level = [node for node in level if graph.values[node] > bar]
-            level = [
-                node
-                for node in level
-                if graph.depths[node] <= deepest and graph.tokens[node] not in drafter.ends
-            ][: drafter.width]
-            promised = sum(graph.values[node] for node in level)
-            if not drafter.gain.worth(promised):
-                break
-            self._promised += promised
+    def _tail(self, context: Sequence[int]) -> tuple[int, ...]:
+        if not self._overlap:
+            return ()
+        last = [int(token) for token in context[-self._overlap :]]
+        return (*[_NO_TOKEN] * (self._overlap - len(last)), *last)
 
-    def _pass(self, graph: TokenGraph, level: list[int]) -> Top:
-        """What may follow the nodes of a level (none: the context); notes where they sit."""
-        start, top_k = perf_counter(), self._drafter.top_k
-        k = top_k.most if isinstance(top_k, Widening) else top_k
-        if not level:
-            top = self._seat.root_top(k)
-        else:
-            places = self._places
-            tokens = np.array([graph.tokens[node] for node in level], dtype=np.int32)
-            parents = np.array([places[graph.parents[node]] for node in level], dtype=np.int32)
-            top = self._seat.expand_top(tokens, parents, k)
-            for node in level:
-                places[node] = self._seated
-                self._seated += 1
-        self._counts.rows += len(level)
-        self._counts.model_seconds += perf_counter() - start
-        return top
+
+def merge_graphs(graphs: Sequence[TokenGraph]) -> tuple[TokenGraph, list[int]]:
+    """One tree of all paths of several graphs for the same context; the larger q of a path counts.
+
+    Returns:
+        The tree, and for each of its nodes the place in `graphs` of the first that has it.
+    """
+    merged, sources = TokenGraph(overlap=None), list[int]()
+    level = [(ROOT, [(graph, ROOT, source) for source, graph in enumerate(graphs)])]
+    for above, alike in level:
+        below: dict[int, tuple[float, list[tuple[TokenGraph, int, int]]]] = {}
+        for graph, node, source in alike:
+            for token, (child, q) in graph.children(node).items():
+                most, found = below.get(token, (0.0, []))
+                below[token] = max(most, q), [*found, (graph, child, source)]
+        for token, (q, found) in below.items():
+            level.append((merged.add(above, token, q), found))
+            sources.append(found[0][2])
+    return merged, sources

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import Budget, Draft, TokenIds
-from draftwood.drafters.small.seat import pair_models
+from draftwood.drafters.small.seat import DraftModel, DraftSeat, pair_models
 from draftwood.errors import InvalidOption
-from draftwood.protocols import DraftModel, DraftSeat, Feedback, Partner
+from draftwood.protocols import Feedback, Partner
 
 _LONG = 512
-"""Nodes after which the small model's cache is tidied up, at the cost of what it is ahead."""
+"""Tokens after which the small model's cache drops its old nodes; what it is ahead is lost."""
 
 
 class Overlapped:
@@ -47,7 +47,7 @@ class Overlapped:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> OverlappedStream:
-        """A stream behind `prompt`, which begins to draft at once; nothing is shared."""
+        """A stream after `prompt`, which begins to draft at once; nothing is shared."""
         return OverlappedStream(self._model.open(prompt), self._ahead, self._least)
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class OverlappedStream:
         return Draft.chain(tokens, confidence=probability)
 
     def observe(self, feedback: Feedback) -> None:
-        """Go on from what was drafted ahead, where the target's own token was foreseen too."""
+        """Go on from what was drafted ahead, if it began with exactly the committed tokens."""
         with self._turn:
             tokens = feedback.tokens.tolist()
             right = self._chain[self._committed : self._committed + len(tokens)] == tokens
@@ -148,7 +148,7 @@ class OverlappedStream:
                         self._room = seat.room
                         self._turn.notify_all()
                     continue
-                row = seat.root() if last is None else _behind(seat, last, nodes - 1)
+                row = seat.root() if last is None else _row_after(seat, last, nodes - 1)
                 nodes += last is not None
                 token = int(np.argmax(row))
                 with self._turn:
@@ -164,7 +164,7 @@ class OverlappedStream:
             seat.close()
 
     def _turn_back(self) -> tuple[int, TokenIds]:
-        """Begin a new chain behind the text: how much of the old one holds, and the text."""
+        """Begin a new chain after the text: how much of the old one agrees, and the text."""
         text = np.array(self._text, dtype=np.int32)
         held = _common(self._chain, self._text)
         self._chain, self._probability, self._text = [], [], []
@@ -172,8 +172,8 @@ class OverlappedStream:
         return held, text
 
 
-def _behind(seat: DraftSeat, token: int, parent: int) -> NDArray[np.float32]:
-    """The row behind one more node of the chain; its first node's parent is -1, which is ROOT."""
+def _row_after(seat: DraftSeat, token: int, parent: int) -> NDArray[np.float32]:
+    """The row after one more node of the chain; its first node's parent is -1, which is ROOT."""
     row: NDArray[np.float32] = seat.expand(
         np.array([token], dtype=np.int32), np.array([parent], dtype=np.int32)
     )[0]

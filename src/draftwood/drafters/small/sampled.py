@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.small.counts import DraftCounts
-from draftwood.drafters.small.seat import ends_of, pair_models
-from draftwood.drafters.small.tree import Expansion
-from draftwood.drafters.small.worth import Gain
+from draftwood.drafters.small.grow import DraftCounts
+from draftwood.drafters.small.seat import DraftModel, pair_models
+from draftwood.drafters.small.shapes import Shape
+from draftwood.drafters.small.worth import Gain, Promises
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.protocols import DraftModel, Feedback, Partner
+from draftwood.protocols import Feedback, Partner
 from draftwood.sampling.chance import Chance, SeededChance, Weights
 from draftwood.sampling.law import Law, Sampling
 from draftwood.verify.drawing import Draw, distinct, hub_pair, independent
@@ -77,14 +77,15 @@ class MultiCandidate:
     ) -> None:
         if draw not in DRAWS:
             raise InvalidOption(f"draw is {draw!r}; choose from {', '.join(DRAWS)}")
-        self.widths = Expansion(tuple(widths)).widths
+        self.widths = Shape.expansion(widths).widths
         if draw == "hub" and set(self.widths) != {2}:
             raise InvalidOption(f"widths are {self.widths}; hub pairs need 2 on every level")
-        self.model, self.ends = model, ends_of(model)
+        self.model = model
         self.law = Sampling() if law is None else law
         self.draw = DRAWS[draw]
         self.gain = Gain(gain)
         self.counts = DraftCounts()
+        self._lock = fork_lock()
         self.ranks = Ranks(max(self.widths))
         self._chance = chance
         self._size: int | None = None
@@ -95,7 +96,7 @@ class MultiCandidate:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> SampledStream:
-        """A stream with a seat of its own; nothing is shared, so `namespace` is moot."""
+        """A stream with a seat of its own; nothing is shared, so `namespace` does not matter."""
         chance = self._chance
         if isinstance(chance, int):
             chance = SeededChance((chance << 32) + next(self._numbers))
@@ -108,6 +109,11 @@ class MultiCandidate:
         """Raise PairMismatch where the model does not suit the target; take its width of rows."""
         pair_models([self.model], partner)
         self._size = partner.vocab_size
+
+    def count(self, counts: DraftCounts) -> None:
+        """Add what one draft took. Safe from several threads."""
+        with self._lock:
+            self.counts.add(counts)
 
     def q(self, row: NDArray[Any], seen: TokenIds) -> Weights:
         """The weights that a token is drawn by, one for each entry of the target's rows."""
@@ -127,19 +133,22 @@ class SampledStream:
         self._seat = drafter.model.open(prompt)
         self._context = prompt
         self._sample = _Sample()
-        self._steps = self._passes = 0
-        self._seconds = self._promised = 0.0
+        self._promises = Promises(drafter.gain)
 
     def propose(self, budget: Budget) -> Draft:
         """A tree drawn anew; the stream itself does not move, its chance does."""
         start, before = perf_counter(), self._seat.passes
-        self._sample, self._promised = _Sample(), 0.0
+        self._sample = _Sample()
+        self._promises.forget()
         room = self._seat.room
         if budget.reach and room != 0:
             self._draw(budget, budget.reach if room is None else min(budget.reach, room + 1))
         draft = self._sample.draft()
-        self._passes, self._seconds = self._seat.passes - before, perf_counter() - start
-        self._drafter.counts.add(len(draft), self._passes, self._seconds)
+        passes, seconds = self._seat.passes - before, perf_counter() - start
+        self._promises.took(passes, seconds)
+        self._drafter.count(
+            DraftCounts(1, len(draft), passes=passes, rows=self._sample.seated, seconds=seconds)
+        )
         return draft
 
     def observe(self, feedback: Feedback) -> None:
@@ -148,18 +157,13 @@ class SampledStream:
         path = sample.follow(tokens[: len(feedback.verdict.path)].tolist())
         for parent, accepted in zip([ROOT, *path], [*path, None], strict=True):
             drafter.ranks.learn(sample.below(parent), accepted)
-        drafter.gain.settle(self._promised, max(0, len(path) - 1))
-        if self._steps:
-            drafter.gain.time(self._passes, self._seconds, len(tokens))
-        else:
-            drafter.gain.begin()
+        self._promises.settle(len(path), len(tokens))
         places = [sample.places[node] for node in path]
         if None in places:
             places = places[: places.index(None)]
         self._seat.keep(np.array(places, dtype=np.int32), tokens)
         self._context = np.concatenate((self._context, tokens))
         self._sample = _Sample()
-        self._steps += 1
 
     def close(self) -> None:
         """Give the seat back."""
@@ -172,10 +176,9 @@ class SampledStream:
         for depth, width in enumerate(drafter.widths[:reach]):
             level = level[: (budget.nodes - len(sample)) // width]
             promised = sum(sample.value(node) for node in level)
-            if not level or (depth and not drafter.gain.worth(promised)):
+            if not level or (depth and not self._promises.worth(promised)):
                 break
             if depth:
-                self._promised += promised
                 rows = self._rows(level)
             drawn: list[int] = []
             for parent, row in zip(level, rows, strict=True):
@@ -184,7 +187,8 @@ class SampledStream:
             level = [
                 node
                 for node in drawn
-                if sample.value(node) >= budget.floor and sample.tokens[node] not in drafter.ends
+                if sample.value(node) >= budget.floor
+                and sample.tokens[node] not in drafter.model.end_tokens
             ]
 
     def _siblings(self, parent: int, q: Weights, width: int) -> list[int]:

@@ -1,13 +1,14 @@
 """Whether one more pass of the small model is worth its time.
 
-A pass that lets nodes of the values v_1, v_2, ... go on promises at most their sum of further
-accepted tokens: one each, where the node itself is accepted. It is made where
+A pass over nodes whose paths have the probabilities v_1, v_2, ... promises at most their sum of
+further accepted tokens: one child each, where the node itself is accepted. It is made where
 
     rate * (v_1 + v_2 + ...) >= gain
 
-rate: how much of what passes promised came true, so far. gain: what the time of a pass brings
-elsewhere, its seconds over the seconds of a token at the present pace. Tokens a second are at their
-largest where every pass earns at least what the average second does, so the rule settles there.
+rate: the part of what passes promised that came true, so far. gain: the tokens that the time of a
+pass would bring otherwise, its seconds over the seconds of a token at the present pace. Tokens a
+second are at their largest where every pass earns at least what the average second does, so the
+rule settles there.
 """
 
 from __future__ import annotations
@@ -99,3 +100,44 @@ class Gain:
             self._seconds = _FORGET * self._seconds + seconds
             each, pace = self._pass_seconds / self._passes, self._seconds / self._tokens
             self._gain = min(1.0, each / pace)
+
+
+class Promises:
+    """What the passes of one stream's present draft promised and took; its `Gain` is told after it.
+
+    Used by one thread at a time.
+    """
+
+    def __init__(self, gain: Gain) -> None:
+        self._gain = gain
+        self._steps = 0
+        self.forget()
+
+    def worth(self, values: float) -> bool:
+        """Whether to make a pass over nodes whose values have this sum; if so, it is a promise."""
+        if not self._gain.worth(values):
+            return False
+        self._promised += values
+        return True
+
+    def took(self, passes: int, seconds: float) -> None:
+        """The draft took so many passes and seconds."""
+        self._passes, self._seconds = passes, seconds
+
+    def settle(self, accepted: int, tokens: int) -> None:
+        """The step is over: so many nodes of the draft were accepted, and so many tokens came.
+
+        The first accepted one was promised by nobody: the context's pass is always made.
+        """
+        self._gain.settle(self._promised, max(0, accepted - 1) if self._promised else 0)
+        if self._steps:
+            self._gain.time(self._passes, self._seconds, tokens)
+        else:
+            self._gain.begin()  # the prompt's passes say nothing about those to come
+        self._steps += 1
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new draft."""
+        self._promised = self._seconds = 0.0
+        self._passes = 0

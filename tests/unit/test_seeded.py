@@ -6,8 +6,8 @@ import pytest
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
-from draftwood.drafters.chances import Chances, Trust
-from draftwood.drafters.seeded import Foresight, Lead
+from draftwood.drafters.seeded import Lead, NoiseLookahead
+from draftwood.drafters.win_probability import NoiseTrust, WinProbability
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.sampling.law import Sampling
@@ -58,7 +58,7 @@ def run(drafter, seed, *, budget=SMALL, count=40):
 
 
 def known(draft):
-    return Foresight(DraftFrom(lambda context, budget: draft), nodes=8)
+    return NoiseLookahead(DraftFrom(lambda context, budget: draft), nodes=8)
 
 
 def test_the_noise_of_many_nodes_is_that_of_each():
@@ -74,8 +74,8 @@ def test_the_noise_of_many_nodes_is_that_of_each():
 def test_where_the_law_is_known_the_winner_gets_all_the_trust():
     draft = Draft.tree([4, 5, 6], [-1, -1, -1], confidence=[0.5, 0.3, 0.2])
     noise = np.array([0.0, 9.0, 0.0])
-    trust = Trust()
-    even = Chances(draft, noise)
+    trust = NoiseTrust()
+    even = WinProbability(draft, noise)
     assert even.under(trust).tolist() == pytest.approx([0.25, 0.65, 0.1], abs=0.01)
     for _ in range(200):
         trust.learn(even.seen([5]))
@@ -85,23 +85,23 @@ def test_where_the_law_is_known_the_winner_gets_all_the_trust():
     assert even.under(trust).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.05)
 
 
-def test_chances_leave_room_for_what_is_no_candidate():
+def test_win_probabilities_leave_room_for_what_is_no_candidate():
     draft = Draft.tree([4], [-1], confidence=[0.1])
-    low, high = (Chances(draft, np.array([g])) for g in (-2.0, 8.0))
-    assert low.under(Trust())[0] == pytest.approx(0.05, abs=0.01)  # half the trust says 0.1
-    assert high.under(Trust())[0] == pytest.approx(0.55, abs=0.01)
+    low, high = (WinProbability(draft, np.array([g])) for g in (-2.0, 8.0))
+    assert low.under(NoiseTrust())[0] == pytest.approx(0.05, abs=0.01)  # half the trust says 0.1
+    assert high.under(NoiseTrust())[0] == pytest.approx(0.55, abs=0.01)
 
 
 def test_a_confidence_that_is_no_number_does_no_harm():
     draft = Draft.tree([4, 5], [-1, -1], confidence=[np.nan, 3.0])
-    assert np.isfinite(Chances(draft, np.zeros(2)).under(Trust())).all()
+    assert np.isfinite(WinProbability(draft, np.zeros(2)).under(NoiseTrust())).all()
 
 
 def test_drafts_that_see_the_noise_save_steps_where_the_law_is_open():
     gains = []
     for seed in range(4):
         plain, without = run(DraftFrom(knowing), seed)
-        text, seen = run(Foresight(DraftFrom(knowing), nodes=4).under(GumbelNoise(seed)), seed)
+        text, seen = run(NoiseLookahead(DraftFrom(knowing), nodes=4).under(GumbelNoise(seed)), seed)
         assert text == plain
         gains.append(seen.tokens_per_step / without.tokens_per_step)
     assert np.mean(gains) > 1.1
@@ -127,11 +127,11 @@ class Wide:
 
 
 def test_among_more_candidates_the_noise_finds_the_right_ones():
-    foresight = Foresight(Wide(), width=4)
+    lookahead = NoiseLookahead(Wide(), width=4)
     gains = []
     for seed in range(8):
         plain, without = run(Wide(), seed)
-        text, seen = run(foresight.under(GumbelNoise(seed)), seed)
+        text, seen = run(lookahead.under(GumbelNoise(seed)), seed)
         assert text == plain
         assert seen.drafted_per_step <= 4
         gains.append(seen.tokens_per_step / without.tokens_per_step)
@@ -148,16 +148,16 @@ def test_no_text_depends_on_it(name):
         "chains": random_trees(VOCAB_SIZE, chains=True),
         "failing": raising(after=2),
     }
-    foresight = Foresight(drafters.get(name) or make_drafter(name))
+    lookahead = NoiseLookahead(drafters.get(name) or make_drafter(name))
     for seed in (1, 2):
         plain, _ = run(make_drafter("none"), seed)
-        assert run(foresight.under(GumbelNoise(seed)), seed, budget=Budget(16))[0] == plain
+        assert run(lookahead.under(GumbelNoise(seed)), seed, budget=Budget(16))[0] == plain
         # nor on the noise being the right one
-        assert run(foresight.under(GumbelNoise(9)), seed, budget=Budget(16))[0] == plain
+        assert run(lookahead.under(GumbelNoise(9)), seed, budget=Budget(16))[0] == plain
 
 
 def test_drafts_keep_budget_and_order():
-    stream = Foresight(Wide(64), width=2).under(GumbelNoise(3)).open(PROMPT)
+    stream = NoiseLookahead(Wide(64), width=2).under(GumbelNoise(3)).open(PROMPT)
     for budget in (Budget(12), Budget(12, 2), Budget(0), Budget(12, floor=0.05)):
         draft = stream.propose(budget)
         values = []
@@ -182,21 +182,21 @@ def test_it_rests_where_it_does_not_gain_and_looks_again():
     asked = []
     for _ in range(200):
         asked.append(lead.asks())
-        lead.learn(foreseen=1, plain=1)
+        lead.learn(seeded=1, plain=1)
     assert all(asked[:128])
     assert sum(asked[128:]) == 9
     for _ in range(20):
-        lead.learn(foreseen=3, plain=1)
-    assert lead.foreseen
+        lead.learn(seeded=3, plain=1)
+    assert lead.pays
     assert all(lead.asks() for _ in range(20))
 
 
 @pytest.mark.parametrize("options", [{"nodes": -1}, {"width": 0}])
 def test_refuses_options_that_are_none(options):
     with pytest.raises(InvalidOption, match="nodes is"):
-        Foresight(Wide(), **options)
+        NoiseLookahead(Wide(), **options)
 
 
 def test_the_largest_draft_is_the_drafters_own():
-    assert Foresight(make_drafter("recycled:nodes=7")).nodes == 7
-    assert Foresight(make_drafter("lookup")).nodes == 32
+    assert NoiseLookahead(make_drafter("recycled:nodes=7")).nodes == 7
+    assert NoiseLookahead(make_drafter("lookup")).nodes is None

@@ -1,4 +1,8 @@
-"""Who is about to win under known noise, where confidence may or may not stand for the law."""
+"""How likely each candidate of a draft is to be drawn, where the Gumbel noise is known.
+
+The drawn token is the one whose log-probability plus noise is largest: it *wins*. A drafter does
+not know the probabilities, only its own confidence, which may or may not stand for them.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from draftwood.draft import ROOT, Draft
 from draftwood.fork import fork_lock
 
 SHARPNESS: Final = 2.0
-"""How far confidence is trusted to be the law: the weight of a lead of log c + g."""
+"""How much a lead in log c + g counts: infinite if confidence c were exactly the law."""
 
 SHARES: Final = (0.0, 1.0)
-"""How much of the noise counts, if the law is known beforehand (0) or is the confidence (1)."""
+"""How much of the noise counts: none (the law is sharp where the drafter is unsure), or all of it
+(the law is as open as the confidence says)."""
 
 LEAST: Final = 1e-6
 """Confidence below this counts as this."""
@@ -27,27 +32,27 @@ _FADE: Final = 1000.0
 """Outcomes of a class at which they fade to half."""
 
 
-class Trust:
-    """How far confidence stands for the law, learned online: one mixture for all requests.
+class NoiseTrust:
+    """How much the noise says about what is drawn, learned online: one mixture for all requests.
 
-    A drafter may be unsure because the law is (then the noise decides) or because it does not know
-    the place (then the noise says nothing). Each of `SHARES` is an answer, and their weights
-    follow from which of them saw best what came, apart for each class of a node's highest
-    confidence. Safe to use from several threads.
+    A drafter may be unsure because the law is open (then the noise decides) or because it does not
+    know the place (then the noise says nothing). Each of `SHARES` is an answer to that; their
+    weights follow from which of them gave more to the tokens that came, by classes of the highest
+    confidence among siblings. Safe to use from several threads.
     """
 
     def __init__(self) -> None:
         self._weights = np.ones((_CLASSES, len(SHARES)))
         self._lock = fork_lock()
 
-    def mix(self, chances: NDArray[np.float64], classes: NDArray[np.intp]) -> NDArray[np.float64]:
-        """float64 [n]: the mixture of chances [answers, n]; classes: of each node's parent."""
+    def mix(self, answers: NDArray[np.float64], classes: NDArray[np.intp]) -> NDArray[np.float64]:
+        """float64 [n]: the mixture of answers [answers, n]; classes: of each node's parent."""
         weights = self._weights[classes]
-        mixed: NDArray[np.float64] = np.einsum("ne,en->n", weights, chances) / weights.sum(axis=1)
+        mixed: NDArray[np.float64] = np.einsum("ne,en->n", weights, answers) / weights.sum(axis=1)
         return mixed
 
     def learn(self, seen: Sequence[tuple[int, NDArray[np.float64]]]) -> None:
-        """Count, for the class of each node passed, what each answer gave to what came there."""
+        """Learn from nodes that the text went through: class, and what each answer gave to it."""
         with self._lock:
             for place, given in seen:
                 weights = self._weights[place]
@@ -57,13 +62,13 @@ class Trust:
                     weights /= 2
 
 
-class Chances:
-    """What every answer of `SHARES` gives to each candidate of one draft.
+class WinProbability:
+    """P(wins | noise) of each candidate of one draft, by every answer of `SHARES`.
 
-    Of an answer's scores s = log c + share * g, the others of a node's children get beaten with
-    chance softmax(SHARPNESS * s), as if scores were off by a noise of their own, and all tokens
-    that are no candidates, of weight r = 1 - sum c, with chance exp(-r exp(-s)), since their
-    largest score has the Gumbel law of location log r. Where the share is 0: c itself.
+    Where the share is 0: the confidence c. Else, with scores s = log c + share * g, a candidate
+    beats its siblings with probability softmax(SHARPNESS * s), as if scores were off by a noise of
+    their own, and all tokens that are no candidates, of weight r = 1 - sum c, with probability
+    exp(-r exp(-s)), since the largest of their scores has the Gumbel law of location log r.
     """
 
     def __init__(self, draft: Draft, noise: NDArray[np.float64]) -> None:
@@ -90,13 +95,13 @@ class Chances:
             answers.append(beaten * np.exp(-rest * np.exp(-np.maximum(scores, -30.0))))
         self._answers = np.array(answers)
 
-    def under(self, trust: Trust) -> NDArray[np.float32]:
-        """float32 [n]: P(child wins | noise)."""
+    def under(self, trust: NoiseTrust) -> NDArray[np.float32]:
+        """float32 [n]: P(wins | parent is accepted, noise) of each node."""
         mixed = trust.mix(self._answers, self._classes[self._draft.parents + 1])
         return mixed.astype(np.float32)
 
     def seen(self, came: Sequence[int]) -> list[tuple[int, NDArray[np.float64]]]:
-        """For every node passed: its class, and what each answer gave to the token that came."""
+        """For every node that the text went through: its class, and what each answer gave it."""
         below: dict[int, list[int]] = {}
         for node, parent in enumerate(self._draft.parents.tolist()):
             below.setdefault(parent, []).append(node)
