@@ -271,6 +271,7 @@ RecallStream::RecallStream(std::shared_ptr<Recall> shared, std::span<const Token
                            NamespaceKey name, const RecallPolicy& policy)
     : impl_(std::make_unique<Impl>(std::move(shared), name, policy)) {
   check(prompt);
+  impl_->shared->impl().memory.require_whole();
   impl_->own.open(prompt);
   const std::size_t kept = std::min<std::size_t>(prompt.size(), recall::kMatchCap);
   impl_->text.assign(prompt.end() - static_cast<std::ptrdiff_t>(kept), prompt.end());

@@ -105,6 +105,27 @@ def test_a_file_that_was_replaced_is_told(tmp_path: Path, removed: bool) -> None
         recall.flush()
 
 
+def test_readers_are_told_when_they_open_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "h.recall"
+    Recall.open(path, max_tokens=4096).close()
+    reader = Recall.open(path, write=False)
+    RecallStream(reader, [1]).close()
+    os.truncate(path, 4096)
+    with pytest.raises(HistoryTruncated):
+        RecallStream(reader, [1])
+
+
+def test_a_lost_file_can_be_closed_and_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "h.recall"
+    recall = Recall.open(path, max_tokens=4096)
+    path.unlink()
+    with pytest.raises(HistoryReplaced):
+        recall.close()
+    again = Recall.open(path, max_tokens=4096)
+    again.add([1, 2])
+    again.close()
+
+
 def test_a_header_that_is_changed_under_a_reader_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "h.recall"
     recall = Recall.open(path, max_tokens=4096)

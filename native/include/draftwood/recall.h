@@ -134,7 +134,8 @@ struct RecallDraft : Draft {
 
 class RecallStream {
  public:
-  /// A request behind `prompt`. Throws std::invalid_argument for a negative token.
+  /// A request behind `prompt`. Throws std::invalid_argument for a negative token, RecallError where
+  /// the file of the history was cut or replaced.
   RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt, NamespaceKey name,
                const RecallPolicy& policy);
   ~RecallStream();

@@ -164,8 +164,10 @@ class Recall:
         nothing; any other use raises HistoryError.
         """
         if self._handle is not None:
-            self.flush()
-            self._handle = None
+            try:
+                self.flush()
+            finally:
+                self._handle = None
 
     @property
     def _native(self) -> _native.Recall:
