@@ -7,8 +7,9 @@ import pytest
 
 from draftwood.budget.cost import LinearCost
 from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.spender import FixedBudget
 from draftwood.budget.spending import Spending
-from draftwood.decode import decode
+from draftwood.decode import decode, reach
 from draftwood.draft import Budget, Draft
 from draftwood.errors import InvalidTokens
 from draftwood.stats import Stats
@@ -183,3 +184,30 @@ def test_drafting_that_is_never_right_is_switched_off():
     assert text(steps) == PLAIN
     assert len(asked) < 10
     assert sum(len(step.draft) > 0 for step in steps) < 10
+
+
+def test_no_draft_takes_the_room_of_the_targets_own_token():
+    assert reach(Stop(), 0, 4, Budget(64)) == 3
+    target = ToyTarget(MODEL, context_limit=len(PROMPT) + 9)
+    steps = run(ORACLE, target=target, stop=Stop(), budget=Budget(64))
+    assert [len(step.draft) for step in steps] == [8]
+    assert len(text(steps)) == 9
+
+
+class Watching(FixedBudget):
+    """A fixed budget that remembers what it is told."""
+
+    def __init__(self):
+        super().__init__(Budget(4))
+        self.told = []
+
+    def observe(self, spent):
+        self.told.append(spent)
+
+
+def test_the_pass_that_computes_the_prompt_is_not_timed_and_every_other_is():
+    spender = Watching()
+    run(random_trees(len(WORDS)), budget=spender)
+    assert spender.told[0].pass_seconds is None
+    assert len(spender.told) > 2
+    assert all(spent.pass_seconds > 0 for spent in spender.told[1:])

@@ -1,5 +1,7 @@
 """Every key of a generation config is applied, refused or listed as without effect."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -37,6 +39,30 @@ def test_every_key_that_transformers_knows_is_in_one_list():
     for name in (*vars(GenerationConfig()), "_commit_hash"):
         found = sum(name in part for part in LISTS) + (name == "cache_implementation")
         assert found == 1, f"{name} is in {found} lists"
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "generation-config.md"
+
+
+def rows_of_the_page():
+    """The table of docs/generation-config.md, from the code's own lists."""
+    library = "transformers' own logits processor, asked for each visited row"
+    yield from ((name, "applied", what) for name, what in table.OWN.items())
+    yield from ((name, "applied", library) for name in (*table.BEFORE, *table.AFTER))
+    for name, rule in table.REFUSED.items():
+        neutral = ", ".join(f"`{value}`" for value in rule.neutral)
+        but = f" (but for {neutral})" if neutral else ""
+        yield name, f"refused{but}", f"Draftwood {rule.reason}; {rule.remedy}"
+    kinds = ", ".join(f"`{kind}`" for kind in table.KEPT_CACHES)
+    yield "cache_implementation", "refused", f"but for {kinds}: others round keys and values"
+    yield from ((name, "no effect", why) for name, why in table.SILENT.items())
+
+
+def test_the_page_says_what_the_code_does():
+    rows = [f"| `{name}` | {fate} | {how} |" for name, fate, how in sorted(rows_of_the_page())]
+    page = DOCS.read_text().splitlines()
+    found = [line for line in page if line.startswith("| `")]
+    assert found == rows, "docs/generation-config.md should hold:\n" + "\n".join(rows)
 
 
 VALUES = {

@@ -109,6 +109,19 @@ def test_a_learned_tau_moves_to_the_other_drafters_accepted_length():
     assert hybrid.tau == pytest.approx(3.0, abs=0.01)
 
 
+def test_a_learned_tau_learns_nothing_from_the_first_drafters_drafts():
+    hybrid = Hybrid(Scripted(SURE), Scripted(DOUBTFUL), tau="auto")
+    stream = hybrid.open(PROMPT)
+    draft = stream.propose(Budget(8))
+    assert draft is SURE
+    verdict = Verdict(np.array([0, 1, 2], dtype=np.int32), 9)
+    stream.observe(Feedback(draft, verdict, verdict.tokens(draft)))
+    assert hybrid.tau == 1.0
+    hybrid.propose_all([stream], [Budget(8)])
+    hybrid.observe_all([stream], [Feedback(draft, verdict, verdict.tokens(draft))])
+    assert hybrid.tau == 1.0
+
+
 def test_a_given_tau_stays():
     hybrid = Hybrid(Scripted(Draft.empty()), Scripted(SURE), tau=2)
     stream = hybrid.open(PROMPT)

@@ -26,8 +26,8 @@ class BlockVerification:
     After i tokens x_1 ... x_i the weight is w_i = min(1, w_{i-1} p(x_i) / q(x_i)), w_0 = 1. With
     S_i the sum of relu(w_i p - q) over the next token, the first i tokens are kept with chance
     h_i = S_i / (S_i + 1 - w_i), h_L = w_L, the longest success winning; then comes a token of
-    norm(relu(w_i p - q)), or of p behind the whole chain. Coins are tossed from the end, so that
-    only the needed ones are.
+    norm(relu(w_i p - q)), or of p after the whole chain. The chances are tried from the end of the
+    chain, so that no random number is drawn in vain.
 
     Sun et al. 2025, *Block Verification Accelerates Speculative Decoding* (arXiv 2403.10444),
     algorithm 2. chance, law: as for `SampleAndMatch`.
@@ -72,6 +72,6 @@ class BlockVerification:
         return Verdict(draft.path(kept - 1), self._chance.pick(after))
 
     def keep(self, weight: Any, p: Probabilities, q: Probabilities) -> Any:
-        """h: the chance that a path of this weight stands where the token after it does not."""
+        """h: the chance of keeping a path of this weight, given that no longer path was kept."""
         left = np.maximum(weight * p - q, 0).sum()
         return left / (left + (1 - weight)) if weight < 1 else 1

@@ -2,10 +2,10 @@
 
     token at position t = argmax over v of  log law(v) + g[t, v]         g: one fixed table a seed
 
-The largest of log-weights with independent Gumbel noise is a draw from the law (the Gumbel-max
-trick: Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030, section 2), so the text has the law of
-plain sampling. But the table belongs to the seed, not to the draft: what comes at a position is
-settled by the text before it alone, and a draft can only be right or wrong about it.
+The token with the largest sum of log-weight and independent Gumbel noise is a draw from the law
+(the Gumbel-max trick: Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030, section 2), so the text
+has the law of plain sampling. The table depends on the seed only, not on the draft: the token at a
+position follows from the text before it, and a draft can only predict it rightly or wrongly.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCK: Final = 8192
 """Tokens whose noise is computed at a time: what fits a core's cache."""
 
 HOPELESS: Final = 1e-18
-"""A share of the likeliest token's weight that cannot win: g is within (-3.61, 36.74)."""
+"""Tokens below this share of the likeliest token's weight cannot win: -3.61 < g < 36.74."""
 
 SLACK: Final = 1 + 1e-9
 """Covers the rounding of a bound."""

@@ -33,7 +33,7 @@ def normalized(weights: Weights) -> Probabilities:
 
 
 def target_law(law: Law, rows: Rows, row: int, accepted: list[int]) -> Probabilities:
-    """p: the target's law of the token after `row`, which stands behind the `accepted` tokens."""
+    """p: the target's law of the token after `row`, which follows the `accepted` tokens."""
     return normalized(law(rows.logits(row), seen(rows, accepted)))
 
 
@@ -42,8 +42,8 @@ def proposal_law(
 ) -> Probabilities:
     """q: the law that a node was drawn from.
 
-    p: the target's law at the same place. without: tokens that could not be drawn any more, the
-    node's own not among them.
+    p: the target's law at the same place. without: tokens that could no longer be drawn, such as
+    earlier siblings drawn without replacement; never the node's own token.
 
     Raises:
         InvalidDraft: where the node cannot have been drawn from its row, or the row is of another
@@ -64,7 +64,7 @@ def proposal_law(
 def residual(p: Probabilities, taken: Probabilities) -> Probabilities:
     """norm(relu(p - taken)): what is to be drawn from after `taken` was not accepted.
 
-    Where nothing is left, rejection was impossible but for rounding, and p itself is returned.
+    Where nothing is left, only rounding can have caused the rejection, and p itself is returned.
     """
     left = np.maximum(p - taken, 0)
     total = left.sum()
@@ -93,20 +93,20 @@ def proposal_row(draft: Draft, node: int) -> NDArray[Any]:
 
 
 def require_sampled(draft: Draft) -> None:
-    """Nothing, for a draft whose every token can have been drawn from its row.
+    """Check that every token of a draft can have been drawn from its proposal row.
 
     Raises:
-        InvalidDraft: for any other.
+        InvalidDraft: where one cannot.
     """
     for node in range(len(draft)):
         proposal_row(draft, node)
 
 
 def require_chain(draft: Draft) -> None:
-    """Nothing, for a chain.
+    """Check that a draft does not branch.
 
     Raises:
-        InvalidDraft: where the draft branches.
+        InvalidDraft: where it does.
     """
     if not draft.is_chain:
         branch = next(n for n, parent in enumerate(draft.parents.tolist()) if parent != n - 1)

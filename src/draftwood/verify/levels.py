@@ -19,10 +19,10 @@ from draftwood.verify.laws import Probabilities, require_sampled, target_law
 
 
 class LevelByLevel(ABC):
-    """A rule that decides one token at a time; it says how by `choose`.
+    """A rule that decides one token at a time, by `choose`.
 
-    A token that `choose` draws by itself is followed too where the draft has it: what hangs below
-    was drawn after the same prefix, however the prefix came about.
+    Where `choose` draws a token that is also a child in the draft, the walk goes on from that
+    child: its own children were drawn after the same prefix, and only the prefix counts.
 
     chance: where draws come from. law: from logits and the tokens before them to weights, such as
     `Sampling(temperature=0.7, top_p=0.9)`; the drafter's rows need not be of the same kind.
@@ -64,9 +64,10 @@ class LevelByLevel(ABC):
 
 
 def families(draft: Draft) -> list[list[int]]:
-    """What is tried behind each node, earlier siblings first; entry -1 is for ROOT.
+    """The nodes to try after each node, earlier siblings first; the last entry is for ROOT.
 
-    These are its children and those of its later twins, which are left without.
+    They are its children and those of its twins, later siblings that hold the same token; the
+    twins' own entries are left empty.
     """
     tokens = draft.tokens.tolist()
     below: list[list[int]] = [[] for _ in range(len(draft) + 1)]

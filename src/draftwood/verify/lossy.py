@@ -116,10 +116,10 @@ class TopBeta:
 
 
 def require_share(name: str, value: float) -> None:
-    """Nothing, for a value in (0, 1].
+    """Check that a value lies in (0, 1].
 
     Raises:
-        InvalidOption: for any other.
+        InvalidOption: where it does not.
     """
     if not 0 < value <= 1:
         raise InvalidOption(f"{name} is {value}; use a share in (0, 1]")

@@ -15,11 +15,11 @@ from draftwood.sampling.law import Law
 class SampleAndMatch:
     """Lossless for drafts that the drafter *chose*, at any temperature.
 
-    At each node the next token is drawn from the target's law there; if the draft has it as a
-    child, go on from that child, else it is the step's last token. What is emitted was drawn from
-    the target each time, so it has the target's law whatever the draft holds; and for a tree fixed
-    before the target's randomness is seen, no lossless rule accepts more. (SpecInfer calls its
-    chain form naive sampling: Miao et al. 2024, section 4.3.)
+    At each node the next token is drawn from the target's law; where the draft has it as a child,
+    the walk goes on from that child, else it is the step's last token. Every emitted token is drawn
+    from the target, so the text has the target's law whatever the draft holds. For a tree that is
+    fixed before the target's random numbers are drawn, no lossless rule accepts more. (SpecInfer
+    calls its chain form naive sampling: Miao et al. 2024, section 4.3.)
 
     chance: where draws come from. law: from logits and the tokens before them to weights, such as
     `Sampling(temperature=0.7, top_p=0.9)`.

@@ -39,9 +39,10 @@ def accept_several(
 ) -> list[int]:
     """`count` independent draws from p, by way of offered ones: a level of speculative beams.
 
-    p: the target's law over what may come out, such as all tokens behind all beams, each weighed by
-    its beam. offers: independent draws, each with its law q; every one is used once. An output
-    that is accepted starts the next one from all of p, one that is not leaves it norm(relu(p - q)).
+    p: the target's law over all possible outputs, such as every next token of every beam, weighted
+    by its beam. offers: independent draws, each with its law q; each is tried once. After an
+    accepted draw the next output starts from p again; after a rejected one it continues with
+    norm(relu(p - q)).
 
     Qin et al. 2024, *Dynamic-Width Speculative Beam Decoding* (arXiv 2409.16560), the verification
     of one layer.

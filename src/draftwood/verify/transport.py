@@ -46,7 +46,7 @@ class KSeq(LevelByLevel):
         return self._chance.pick(residual(p, tries * once))
 
     def division(self, p: Probabilities, q: Probabilities, count: int) -> Any:
-        """rho: within the precision of the bisection the least valid one, and always valid."""
+        """rho: always valid, and the smallest valid one within the precision of the bisection."""
 
         def valid(rho: Any) -> bool:
             beta = np.minimum(q, p / rho).sum()
