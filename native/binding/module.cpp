@@ -8,6 +8,7 @@ namespace nb = nanobind;
 
 void bind_history(nb::module_& module);
 void bind_recall(nb::module_& module);
+void bind_sequences(nb::module_& module);
 void bind_suffix_tree(nb::module_& module);
 
 NB_MODULE(_native, module) {
@@ -16,4 +17,5 @@ NB_MODULE(_native, module) {
   bind_history(module);
   bind_suffix_tree(module);
   bind_recall(module);
+  bind_sequences(module);
 }

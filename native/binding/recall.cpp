@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstring>
@@ -26,7 +27,7 @@ using draftwood::RecallDraft;
 using draftwood::RecallError;
 using draftwood::RecallFault;
 using draftwood::RecallPolicy;
-using draftwood::RecallStream;
+using draftwood::RecallRequest;
 using draftwood::Token;
 using draftwood::TokenizerPrint;
 
@@ -55,11 +56,11 @@ Array<T> array(std::vector<T>&& values) {
   return Array<T>(kept->data(), {kept->size()}, owner);
 }
 
-using Streams = nb::typed<nb::list, RecallStream>;
+using Streams = nb::typed<nb::list, RecallRequest>;
 
-std::vector<RecallStream*> streams_of(const Streams& streams) {
-  std::vector<RecallStream*> all = draftwood::streams_of<RecallStream>(streams);
-  for (const RecallStream* stream : all) {
+std::vector<RecallRequest*> streams_of(const Streams& streams) {
+  std::vector<RecallRequest*> all = draftwood::streams_of<RecallRequest>(streams);
+  for (const RecallRequest* stream : all) {
     if (&stream->history() != &all.front()->history()) {
       draftwood::refuse_option("the batch holds streams of several histories; ask each by itself");
     }
@@ -71,10 +72,10 @@ std::vector<RecallStream*> streams_of(const Streams& streams) {
 using Joined = std::tuple<Array<Token>, Array<std::int32_t>, Array<float>, Array<std::uint8_t>,
                           Array<std::int64_t>>;
 
-Joined joined(const std::vector<RecallStream*>& streams) {
+Joined joined(const std::vector<RecallRequest*>& streams) {
   std::vector<std::int64_t> offsets{0};
   std::size_t total = 0;
-  for (const RecallStream* stream : streams) {
+  for (const RecallRequest* stream : streams) {
     offsets.push_back(static_cast<std::int64_t>(total += stream->last().tokens.size()));
   }
   std::vector<Token> tokens;
@@ -85,7 +86,7 @@ Joined joined(const std::vector<RecallStream*>& streams) {
   parents.reserve(total);
   confidence.reserve(total);
   sources.reserve(total);
-  for (const RecallStream* stream : streams) {
+  for (const RecallRequest* stream : streams) {
     const RecallDraft& draft = stream->last();
     tokens.insert(tokens.end(), draft.tokens.begin(), draft.tokens.end());
     parents.insert(parents.end(), draft.parents.begin(), draft.parents.end());
@@ -144,7 +145,7 @@ void bind_recall(nb::module_& module) {
             return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(sources.data(),
                                                                      {sources.size()}, self);
           },
-          "uint8 [n]; 0: the request's own text, 1: shared history");
+          "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction");
 
   nb::class_<Recall>(module, "Recall", "History that requests share: a ring of tokens.")
       .def(nb::init<std::size_t>(), "max_tokens"_a)
@@ -155,9 +156,8 @@ void bind_recall(nb::module_& module) {
             const std::string name = draftwood::path_of(path);
             const TokenizerPrint print = print_of(fingerprint);
             const draftwood::Unlocked unlocked;
-            return std::shared_ptr<Recall>(
-                Recall::open(name, write, max_tokens, print).release(),
-                draftwood::UnlockedDelete<Recall>());
+            return std::shared_ptr<Recall>(Recall::open(name, write, max_tokens, print).release(),
+                                           draftwood::UnlockedDelete<Recall>());
           },
           "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none())
       .def("begin", &Recall::begin, NoGil(), "A name for a sequence that is to be added.")
@@ -185,20 +185,23 @@ void bind_recall(nb::module_& module) {
       .def_prop_ro("writable", &Recall::writable)
       .def_prop_ro("clean", &Recall::clean);
 
-  nb::class_<RecallStream>(module, "RecallStream", "One request: its own ring and its drafts.")
+  nb::class_<RecallRequest>(module, "RecallRequest", "One request: its own ring and its drafts.")
       .def(
           "__init__",
-          [](RecallStream* self, const std::shared_ptr<Recall>& shared, const Tokens& prompt,
-             draftwood::NamespaceKey name, bool chain, float floor, std::uint32_t share) {
+          [](RecallRequest* self, const std::shared_ptr<Recall>& shared, const Tokens& prompt,
+             draftwood::NamespaceKey name, bool chain, float floor, std::uint32_t share,
+             const std::vector<Tokens>& predictions) {
             const auto ids = view(prompt);
+            std::vector<std::span<const Token>> likely;
+            for (const Tokens& prediction : predictions) likely.push_back(view(prediction));
             const draftwood::Unlocked unlocked;
-            new (self) RecallStream(shared, ids, name, RecallPolicy{chain, floor, share});
+            new (self) RecallRequest(shared, ids, name, RecallPolicy{chain, floor, share}, likely);
           },
           "shared"_a, "prompt"_a.noconvert(), nb::kw_only(), "name"_a, "chain"_a, "floor"_a,
-          "share"_a)
+          "share"_a, "predictions"_a)
       .def(
           "propose",
-          [](RecallStream& self, std::uint32_t nodes, std::uint32_t reach, float floor) {
+          [](RecallRequest& self, std::uint32_t nodes, std::uint32_t reach, float floor) {
             const draftwood::Unlocked unlocked;
             return RecallDraft(self.propose({nodes, reach, floor}));
           },
@@ -206,21 +209,23 @@ void bind_recall(nb::module_& module) {
           "At most `nodes` nodes, no path longer than `reach`, none less likely than `floor`.")
       .def(
           "observe",
-          [](RecallStream& self, const Tokens& tokens) {
+          [](RecallRequest& self, const Tokens& tokens) {
             const auto ids = view(tokens);
             const draftwood::Unlocked unlocked;
             self.observe(ids);
           },
           "tokens"_a.noconvert(), "Move past tokens and learn from them.")
-      .def("close", &RecallStream::close, NoGil(), "Share what is left; give the memory back.")
-      .def_prop_ro("nbytes", &RecallStream::nbytes)
-      .def_prop_ro("sequence", &RecallStream::sequence);
+      .def("close", &RecallRequest::close, NoGil(), "Share what is left; give the memory back.")
+      .def("abandon", &RecallRequest::abandon, NoGil(), "Give the memory back; share nothing more.")
+      .def_prop_ro("length", &RecallRequest::length)
+      .def_prop_ro("nbytes", &RecallRequest::nbytes)
+      .def_prop_ro("sequence", &RecallRequest::sequence);
 
   module.def(
       "propose_all",
       [](const Streams& streams, const Each<std::uint32_t>& nodes, const Each<std::uint32_t>& reach,
          const Each<float>& floor, std::uint32_t threads) {
-        const std::vector<RecallStream*> all = streams_of(streams);
+        const std::vector<RecallRequest*> all = streams_of(streams);
         if (nodes.size() != all.size() || reach.size() != all.size() || floor.size() != all.size())
           draftwood::refuse_option("nodes, reach and floor: one a stream");
         std::vector<RecallBudget> budgets;
@@ -240,7 +245,7 @@ void bind_recall(nb::module_& module) {
       "observe_all",
       [](const Streams& streams, const Tokens& tokens, const Offsets& offsets,
          std::uint32_t threads) {
-        const std::vector<RecallStream*> all = streams_of(streams);
+        const std::vector<RecallRequest*> all = streams_of(streams);
         const auto ids = view(tokens);
         std::vector<std::span<const Token>> parts;
         if (offsets.size() != all.size() + 1)
@@ -248,8 +253,7 @@ void bind_recall(nb::module_& module) {
         for (std::size_t i = 0; i < all.size(); ++i) {
           const auto first = static_cast<std::size_t>(offsets.data()[i]);
           const auto last = static_cast<std::size_t>(offsets.data()[i + 1]);
-          if (first > last || last > ids.size())
-            draftwood::refuse_option("offsets do not ascend");
+          if (first > last || last > ids.size()) draftwood::refuse_option("offsets do not ascend");
           parts.push_back(ids.subspan(first, last - first));
         }
         const draftwood::Unlocked unlocked;

@@ -91,10 +91,9 @@ std::optional<Parts> parts(SuffixDraft& draft, nb::handle owner) {
   if (size == 0) return std::nullopt;
   using draftwood::numpy::view;
   const std::span<const std::uint8_t> source(sources[draft.shared ? 1 : 0].data(), size);
-  return Parts(nb::make_tuple(view(std::span(draft.tokens), owner),
-                              view(std::span(draft.parents), owner),
-                              view(std::span(draft.confidence), owner), view(source, nb::none()),
-                              draft.witness));
+  return Parts(nb::make_tuple(
+      view(std::span(draft.tokens), owner), view(std::span(draft.parents), owner),
+      view(std::span(draft.confidence), owner), view(source, nb::none()), draft.witness));
 }
 
 void bind_stream(nb::module_& module) {
@@ -108,13 +107,17 @@ void bind_stream(nb::module_& module) {
       .def(
           "__init__",
           [](SuffixStream* self, std::shared_ptr<SuffixTree> shared, const TokenView& prompt,
-             const SuffixPolicy& policy) {
+             const SuffixPolicy& policy, const nb::typed<nb::list, TokenView>& predictions) {
             const std::span<const Token> ids = prompt.ids;
+            std::vector<std::span<const Token>> likely;
+            for (nb::handle prediction : predictions) {
+              likely.push_back(nb::cast<TokenView>(prediction).ids);
+            }
             const draftwood::Unlocked unlocked;
-            new (self)
-                SuffixStream(std::move(shared), ids, policy, draftwood::run_signal_handlers);
+            new (self) SuffixStream(std::move(shared), ids, policy, draftwood::run_signal_handlers,
+                                    likely);
           },
-          "shared"_a, "prompt"_a.noconvert(), "policy"_a)
+          "shared"_a, "prompt"_a.noconvert(), "policy"_a, "predictions"_a)
       .def(
           "propose",
           [](const SuffixStream& self, std::int32_t nodes, std::int32_t reach, float floor) {
@@ -224,11 +227,14 @@ void bind_suffix_tree(nb::module_& module) {
           "__init__",
           [](SuffixPolicy* self, float alpha, float offset, float floor, bool tree, bool paper,
              bool witness) {
-            new (self) SuffixPolicy{alpha, offset, floor, tree ? Shape::kTree : Shape::kLinear,
-                                    paper ? Counts::kPaper : Counts::kCode, witness};
+            new (self) SuffixPolicy{alpha,
+                                    offset,
+                                    floor,
+                                    tree ? Shape::kTree : Shape::kLinear,
+                                    paper ? Counts::kPaper : Counts::kCode,
+                                    witness};
           },
-          nb::kw_only(), "alpha"_a, "offset"_a, "floor"_a, "tree"_a, "paper"_a,
-          "witness"_a);
+          nb::kw_only(), "alpha"_a, "offset"_a, "floor"_a, "tree"_a, "paper"_a, "witness"_a);
 
   using NoGil = nb::call_guard<draftwood::Unlocked>;
   nb::class_<SuffixTree>(module, "SuffixTree",
@@ -239,9 +245,8 @@ void bind_suffix_tree(nb::module_& module) {
           "extend",
           [](SuffixTree& self, SuffixTree::Sequence sequence, const TokenView& tokens) {
             draftwood::require_ids(tokens.ids);
-            draftwood::in_slices(tokens.ids, kSlice, [&](std::span<const Token> part) {
-              self.extend(sequence, part);
-            });
+            draftwood::in_slices(tokens.ids, kSlice,
+                                 [&](std::span<const Token> part) { self.extend(sequence, part); });
           },
           "sequence"_a, "tokens"_a.noconvert(), "Append tokens (int32, contiguous) to a sequence.")
       .def("finish", &SuffixTree::finish, "sequence"_a, NoGil(),

@@ -11,8 +11,8 @@ namespace nb = nanobind;
 namespace draftwood {
 namespace {
 
-std::atomic<bool> ending{false};      ///< the interpreter ends; only its main thread comes back
-std::atomic<unsigned> returning{0};   ///< threads that wait for the GIL
+std::atomic<bool> ending{false};     ///< the interpreter ends; only its main thread comes back
+std::atomic<unsigned> returning{0};  ///< threads that wait for the GIL
 std::atomic<std::thread::id> ender{};
 thread_local unsigned depth = 0;
 

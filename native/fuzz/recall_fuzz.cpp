@@ -56,7 +56,7 @@ void draft(const std::shared_ptr<Recall>& recall) {
     for (std::uint32_t i = slot; i < slot + 8; ++i) {
       context.push_back(ring.records[i].token & 0x7FFFFFFF);
     }
-    RecallStream stream(recall, context, owners[slot / kBlock], RecallPolicy{false, 0.0F, 4});
+    RecallRequest stream(recall, context, owners[slot / kBlock], RecallPolicy{false, 0.0F, 4});
     const RecallDraft& drawn = stream.propose({32, 32});
     for (std::size_t i = 0; i < drawn.tokens.size(); ++i) {
       if (drawn.tokens[i] < 0 || drawn.parents[i] >= static_cast<std::int32_t>(i)) std::abort();

@@ -157,6 +157,12 @@ std::uint32_t Recall::Impl::margin() const noexcept {
   return std::clamp(ring.capacity / 16, 2 * kChunk, 65536U);
 }
 
+bool Recall::Impl::intact(std::uint64_t written) const noexcept {
+  recall::fence(std::memory_order_acquire);
+  // A block gets its new owner before its last slots are overwritten.
+  return peek(header->claimed) - written <= margin() - kBlock;
+}
+
 /// Says which slots are about to change, before the first of them does.
 void Recall::Impl::claim(std::uint64_t upto) const noexcept {
   poke(header->claimed, upto);

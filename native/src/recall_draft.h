@@ -56,6 +56,14 @@ class Sketch {
   /// Longest match at the context.
   [[nodiscard]] std::uint32_t match() const noexcept { return match_; }
 
+  /// The first of the request's own slots that `trial` was read in: of the longest order's chain
+  /// that led to one, the newest.
+  [[nodiscard]] std::uint32_t first_own(const Trial& trial) const noexcept {
+    std::uint32_t place = trial.places;
+    while (places_[place - 1].source != 0) place = places_[place - 1].next;
+    return places_[place - 1].slot;
+  }
+
  private:
   void follow(std::uint32_t place);
   void tally(std::uint32_t first);

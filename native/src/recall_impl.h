@@ -93,6 +93,8 @@ class Recall::Impl {
   void place();
   /// Slots that a reader leaves alone because a writer may be about to overwrite them.
   [[nodiscard]] std::uint32_t margin() const noexcept;
+  /// Whether nothing was overwritten that a reader may have read that saw `written` slots.
+  [[nodiscard]] bool intact(std::uint64_t written) const noexcept;
   [[nodiscard]] std::uint32_t slot_of(std::uint64_t position) const noexcept {
     return static_cast<std::uint32_t>(position % ring.capacity);
   }

@@ -8,20 +8,36 @@
 #include "draftwood/thread_pool.h"
 
 namespace draftwood {
+namespace {
+
+constexpr std::size_t kLead = 8;  // tokens of the prompt that a prediction is taken to follow
+
+}  // namespace
+
 SuffixStream::SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const Token> prompt,
-                           const SuffixPolicy& policy, Pause pause)
+                           const SuffixPolicy& policy, Pause pause,
+                           std::span<const std::span<const Token>> predictions)
     : shared_(std::move(shared)),
       own_(std::make_unique<SuffixTree>(shared_->depth())),
       policy_(policy),
       own_sequence_(own_->begin()),
       kept_(static_cast<std::size_t>(shared_->depth()) - 1) {
   require_ids(prompt);
+  for (const std::span<const Token> prediction : predictions) require_ids(prediction);
   constexpr std::size_t kSlice = 1U << 14U;
-  for (std::span<const Token> rest = prompt; !rest.empty();) {
-    const auto part = rest.first(std::min(rest.size(), kSlice));
-    own_->extend(own_sequence_, part);
-    rest = rest.subspan(part.size());
-    if (pause != nullptr && !rest.empty()) pause();
+  const auto learn = [&](SuffixTree::Sequence sequence, std::span<const Token> rest) {
+    while (!rest.empty()) {
+      const auto part = rest.first(std::min(rest.size(), kSlice));
+      own_->extend(sequence, part);
+      rest = rest.subspan(part.size());
+      if (pause != nullptr && !rest.empty()) pause();
+    }
+  };
+  learn(own_sequence_, prompt);
+  for (const std::span<const Token> prediction : predictions) {
+    const SuffixTree::Sequence sequence = own_->begin();
+    own_->extend(sequence, prompt.last(std::min(prompt.size(), kLead)));
+    learn(sequence, prediction);
   }
   const std::span<const Token> end = prompt.last(std::min(prompt.size(), kept_));
   tail_.assign(end.begin(), end.end());

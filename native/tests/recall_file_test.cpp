@@ -36,7 +36,7 @@ Bytes sample() {
       const Recall::Sequence sequence = recall->begin();
       recall->add(sequence, static_cast<NamespaceKey>(round % 2), {}, text);
       if (round == 4) recall->remove(sequence);
-      RecallStream stream(recall, std::span(text).first(20), 0, RecallPolicy{});
+      RecallRequest stream(recall, std::span(text).first(20), 0, RecallPolicy{});
       stream.propose({16, 16});
       stream.observe(std::span(text).subspan(20, 10));
     }

@@ -2,6 +2,8 @@
 // whatever writes and removes meanwhile. What drafts hold exactly, the Python twin says.
 
 #include "draftwood/recall.h"
+
+#include "../src/recall_impl.h"
 #include "expect.h"
 
 #include <unistd.h>
@@ -79,7 +81,7 @@ void streams_draft_true_continuations_while_others_write_and_remove() {
       std::mt19937 random(seed);
       while (!stop) {
         const auto start = static_cast<Token>(random() % kModulus);
-        RecallStream stream(shared, run(start, 5), 7, RecallPolicy{});
+        RecallRequest stream(shared, run(start, 5), 7, RecallPolicy{});
         for (Token at = start + 5; at < start + 40; at += 3) {
           const RecallDraft& draft = stream.propose({16, 16});
           expect_run(draft, (at - 1) % kModulus);
@@ -104,16 +106,16 @@ void streams_draft_true_continuations_while_others_write_and_remove() {
 void a_batch_is_what_its_streams_are_alone() {
   const auto together = std::make_shared<Recall>(2048);
   const auto apart = std::make_shared<Recall>(2048);
-  std::vector<std::unique_ptr<RecallStream>> owned;
-  std::vector<RecallStream*> batch;
-  std::vector<RecallStream*> alone;
+  std::vector<std::unique_ptr<RecallRequest>> owned;
+  std::vector<RecallRequest*> batch;
+  std::vector<RecallRequest*> alone;
   std::vector<RecallBudget> budgets;
   std::mt19937 random(4);
   for (std::uint32_t i = 0; i < 37; ++i) {
     const RecallPolicy policy{i % 5 == 0, 0.0F, 1 + i % 9};
     const auto prompt = run(static_cast<Token>(random() % kModulus), static_cast<int>(i % 7));
     for (const auto& [shared, list] : {std::pair{together, &batch}, {apart, &alone}}) {
-      owned.push_back(std::make_unique<RecallStream>(shared, prompt, i % 3, policy));
+      owned.push_back(std::make_unique<RecallRequest>(shared, prompt, i % 3, policy));
       list->push_back(owned.back().get());
     }
     budgets.push_back({i % 11, i % 6, 0.02F * static_cast<float>(i % 4)});
@@ -141,11 +143,11 @@ void a_stream_counts_all_it_holds() {
   shared->add(shared->begin(), 0, {}, run(0, 1000));
   for (int turn = 0; turn < 2; ++turn) {
     const std::size_t before = held_bytes;
-    const auto expect_exact = [&](const RecallStream& stream) {
+    const auto expect_exact = [&](const RecallRequest& stream) {
       // The first turn brings this thread's buffers, which stay.
       EXPECT(turn == 0 || stream.nbytes() == held_bytes - before);
     };
-    RecallStream stream(shared, run(0, 300), 0, RecallPolicy{false, 0.0F, 8});
+    RecallRequest stream(shared, run(0, 300), 0, RecallPolicy{false, 0.0F, 8});
     expect_exact(stream);
     for (Token at = 300; at < 400; at += 3) {
       EXPECT(!stream.propose({16, 16}).tokens.empty());
@@ -161,10 +163,10 @@ void a_stream_counts_all_it_holds() {
 void a_batch_uses_many_threads() {
   const auto shared = std::make_shared<Recall>(8192);
   shared->add(shared->begin(), 1, {}, run(0, 2000));
-  std::vector<std::unique_ptr<RecallStream>> owned;
-  std::vector<RecallStream*> streams;
+  std::vector<std::unique_ptr<RecallRequest>> owned;
+  std::vector<RecallRequest*> streams;
   for (Token i = 0; i < 64; ++i) {
-    owned.push_back(std::make_unique<RecallStream>(shared, run(i * 11, 6), 1, RecallPolicy{}));
+    owned.push_back(std::make_unique<RecallRequest>(shared, run(i * 11, 6), 1, RecallPolicy{}));
     streams.push_back(owned.back().get());
   }
   for (Token step = 0; step < 20; ++step) {
@@ -193,7 +195,7 @@ void a_wrap_never_lets_context_be_drafted() {
     shared->add(shared->begin(), 7, std::vector<Token>{1, 2, 5, 6}, std::vector<Token>{9});
     for (const auto& [context, after] :
          {std::pair{std::vector<Token>{2}, Token{3}}, {{1, 2}, 3}, {{5, 6}, 9}}) {
-      RecallStream stream(shared, context, 7, RecallPolicy{});
+      RecallRequest stream(shared, context, 7, RecallPolicy{});
       const RecallDraft& draft = stream.propose({8, 8});
       for (const Token token : draft.tokens) EXPECT(token == after);
       EXPECT(after == 3 || draft.tokens.size() == 1);
@@ -209,13 +211,26 @@ void a_draft_keeps_to_the_higher_floor() {
   for (int i = 0; i < 2000; ++i) text.push_back(static_cast<Token>(random() % 4));
   shared->add(shared->begin(), 1, {}, text);
   for (const float floor : {0.0F, 0.01F, 0.1F, 0.5F}) {
-    RecallStream low(shared, run(0, 4), 1, RecallPolicy{});
-    RecallStream high(shared, run(0, 4), 1, RecallPolicy{false, floor, 256});
+    RecallRequest low(shared, run(0, 4), 1, RecallPolicy{});
+    RecallRequest high(shared, run(0, 4), 1, RecallPolicy{false, floor, 256});
     const RecallDraft& one = low.propose({32, 32, floor});
     const RecallDraft& other = high.propose({32, 32, 0.005F});
     EXPECT(floor < 0.005F || one.tokens == other.tokens);
     for (const float probability : one.probability) EXPECT(probability >= 0.999F * floor);
   }
+}
+
+/// Slots that are a margin old may be read until a writer comes within a block of them: it changes a
+/// block's owner, and with it the namespace of its last slots, before it overwrites those.
+void a_reader_draws_back_a_block_before_the_writer_is_there() {
+  Recall shared(4096);
+  Recall::Impl& history = shared.impl();
+  const std::uint64_t written = history.header->written;
+  const std::uint64_t margin = history.margin();
+  history.header->claimed = written + margin - kBlock;
+  EXPECT(history.intact(written));
+  history.header->claimed = written + margin - kBlock + 1;
+  EXPECT(!history.intact(written));
 }
 
 void any_bytes_behind_a_header_are_safe() {
@@ -237,7 +252,7 @@ void any_bytes_behind_a_header_are_safe() {
     std::fclose(file);
     const std::shared_ptr<Recall> shared = Recall::open(path, true, 1024, {});
     for (Token i = 0; i < 60; ++i) {
-      RecallStream stream(shared, run(i * 13 % kModulus, 20), 0, RecallPolicy{});
+      RecallRequest stream(shared, run(i * 13 % kModulus, 20), 0, RecallPolicy{});
       EXPECT(stream.propose({32, 32}).tokens.size() <= 32);
       stream.observe(run(5, 40));
       stream.close();
@@ -256,6 +271,7 @@ int main() {
   a_batch_uses_many_threads();
   a_wrap_never_lets_context_be_drafted();
   a_draft_keeps_to_the_higher_floor();
+  a_reader_draws_back_a_block_before_the_writer_is_there();
   any_bytes_behind_a_header_are_safe();
   std::puts("recall: all tests passed");
 }

@@ -2,7 +2,8 @@
 Indexes over token sequences, in C++. Use them through draftwood.index.
 """
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy
 import numpy.typing
@@ -225,7 +226,7 @@ class ThreadPool:
 class SuffixStream:
     """One request: its own tree, and its place in the shared one."""
 
-    def __init__(self, shared: SuffixTree, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy) -> None: ...
+    def __init__(self, shared: SuffixTree, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], policy: SuffixPolicy, predictions: list[Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]]) -> None: ...
 
     def propose(self, nodes: int, reach: int, floor: float) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], int] | None:
         """
@@ -261,7 +262,9 @@ class RecallDraft(Draft):
 
     @property
     def sources(self) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,))]:
-        """uint8 [n]; 0: the request's own text, 1: shared history"""
+        """
+        uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction
+        """
 
 class Recall:
     """History that requests share: a ring of tokens."""
@@ -301,10 +304,10 @@ class Recall:
     @property
     def clean(self) -> bool: ...
 
-class RecallStream:
+class RecallRequest:
     """One request: its own ring and its drafts."""
 
-    def __init__(self, shared: Recall, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], *, name: int, chain: bool, floor: float, share: int) -> None: ...
+    def __init__(self, shared: Recall, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], *, name: int, chain: bool, floor: float, share: int, predictions: Sequence[Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]]) -> None: ...
 
     def propose(self, nodes: int, reach: int, floor: float = 0.0) -> RecallDraft:
         """
@@ -317,16 +320,78 @@ class RecallStream:
     def close(self) -> None:
         """Share what is left; give the memory back."""
 
+    def abandon(self) -> None:
+        """Give the memory back; share nothing more."""
+
+    @property
+    def length(self) -> int: ...
+
     @property
     def nbytes(self) -> int: ...
 
     @property
     def sequence(self) -> int: ...
 
-def propose_all(streams: list[RecallStream], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], reach: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], floor: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
+def propose_all(streams: list[RecallRequest], nodes: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], reach: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], floor: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))], Annotated[NDArray[numpy.uint8], dict(shape=(None,))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
     """
     Drafts of many streams, end to end: tokens, parents, confidence, sources, offsets [n + 1].
     """
 
-def observe_all(streams: list[RecallStream], tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> None:
+def observe_all(streams: list[RecallRequest], tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], threads: int) -> None:
     """Move many streams past their tokens, which stand end to end."""
+
+class Sequences:
+    """Texts of sequences that an engine decodes."""
+
+    def __init__(self, vocab_size: int, context_limit: int) -> None: ...
+
+    def open(self, text: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], request: RecallRequest | None) -> int:
+        """A slot for a sequence that stands after text."""
+
+    def close(self, slot: int) -> None: ...
+
+    def mute(self, slot: int) -> None:
+        """Draft no more for the sequence."""
+
+    def length(self, slot: int) -> int: ...
+
+    def end(self, slot: int, count: int) -> Annotated[NDArray[numpy.int32], dict(shape=(None,))]:
+        """int32: the last tokens of the text."""
+
+    def step(self, slots: list[int], rows: list[Any], whole: bool, rooms: Sequence[int], nodes: int, depth: int, floor: float, chain: bool, threads: int, rises: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, discounts: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None) -> tuple[Any, ...]:
+        """
+        Move, draft and cut: tokens, parents, confidence, sources, offsets, last, came, faults.
+        """
+
+    def step_matrix(self, slots: list[int], matrix: Annotated[NDArray[numpy.int32], dict(shape=(None, None), device='cpu', writable=False)], starts: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, ends: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], rooms: Sequence[int], nodes: int, depth: int, floor: float, chain: bool, threads: int, rises: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, discounts: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None) -> tuple[Any, ...]:
+        """
+        The same for rows of a matrix; without starts the rows are whole texts.
+        """
+
+    def recognize(self, rows: list[Any], leap: int, patience: int) -> tuple[list[int], list[int]]:
+        """Slots that rows continue (-1: none); slots long missed."""
+
+    def recognize_matrix(self, matrix: Annotated[NDArray[numpy.int32], dict(shape=(None, None), device='cpu', writable=False)], ends: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], leap: int, patience: int) -> tuple[list[int], list[int]]: ...
+
+    def hand_out(self, drafted: int, accepted: int) -> None:
+        """Count drafts that were made elsewhere."""
+
+    @property
+    def drafted(self) -> int: ...
+
+    @property
+    def accepted(self) -> int: ...
+
+    @property
+    def longest(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+def fill_tree_masks(parents: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], slots: int, root: bool, mask: Annotated[NDArray[numpy.bool_], dict(shape=(None, None, None), order='C', device='cpu')], depths: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order='C', device='cpu')]) -> None:
+    """
+    Fill masks [rows, slots, slots] and depths [rows, slots] of trees that stand end to end.
+    """

@@ -19,7 +19,10 @@ WORD = st.integers(0, 5)  # few words: everything repeats
 TEXT = st.lists(WORD, max_size=60)
 NAME = st.sampled_from(["", "a", "b"])
 
-REQUEST = st.tuples(NAME, TEXT, st.lists(st.lists(WORD, min_size=1, max_size=9), max_size=12))
+PREDICTIONS = st.lists(TEXT, max_size=2)
+REQUEST = st.tuples(
+    NAME, TEXT, PREDICTIONS, st.lists(st.lists(WORD, min_size=1, max_size=9), max_size=12)
+)
 POLICY = st.builds(
     RecallPolicy,
     mode=st.sampled_from(["tree", "chain"]),
@@ -31,7 +34,7 @@ POLICY = st.builds(
 def same(native, slow):
     assert native.tokens.tolist() == [node.trial.token for node in slow]
     assert native.parents.tolist() == [node.parent for node in slow]
-    assert native.sources.tolist() == [node.trial.source for node in slow]
+    assert native.sources.tolist() == [node.source for node in slow]
     expected = np.array([node.trial.confidence for node in slow], np.float32) / np.float32(65536)
     assert native.confidence.tolist() == expected.tolist()
 
@@ -45,10 +48,11 @@ def same(native, slow):
     floor=st.sampled_from([0.0, 0.05, 0.5]),
 )
 def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor):
-    native, slow = Recall(256), reference.Recall(256)
-    for name, prompt, steps in requests:
-        mine = RecallStream(native, prompt, namespace=name, policy=policy)
-        twin = reference.RecallStream(slow, prompt, namespace=name, policy=policy)
+    native, slow = Recall(256), reference.SlowRecall(256)
+    for name, prompt, likely, steps in requests:
+        options = {"namespace": name, "policy": policy, "predictions": likely}
+        mine = RecallStream(native, prompt, **options)
+        twin = reference.SlowRecallStream(slow, prompt, **options)
         for tokens in steps:
             same(mine.propose(nodes, reach, floor=floor), twin.propose(nodes, reach, floor=floor))
             mine.observe(tokens)
@@ -66,7 +70,7 @@ def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor
     context=TEXT,
 )
 def test_what_is_removed_is_never_drafted_again(requests, gone, name, context):
-    native, slow = Recall(256), reference.Recall(256)
+    native, slow = Recall(256), reference.SlowRecall(256)
     for namespace, prompt, output in requests:
         number = native.add(output, context=prompt, namespace=namespace)
         assert number == slow.add(output, context=prompt, namespace=namespace)
@@ -74,7 +78,7 @@ def test_what_is_removed_is_never_drafted_again(requests, gone, name, context):
     assert native.remove_namespace(name) == slow.remove_namespace(name)
     for namespace in ("", "a", "b"):
         with closing(RecallStream(native, context, namespace=namespace)) as mine:
-            twin = reference.RecallStream(slow, context, namespace=namespace)
+            twin = reference.SlowRecallStream(slow, context, namespace=namespace)
             same(mine.propose(32), twin.propose(32))
             if namespace == name:
                 assert set(mine.propose(32).sources.tolist()) <= {0}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from draftwood.budget.cost import CurveCost, GeometricCost, LearnedCost, LinearCost, times
 from draftwood.budget.isotonic import isotonic
 from draftwood.budget.measured import MeasuredCost
-from draftwood.errors import InvalidOption
+from draftwood.errors import ContextTooLong, InvalidOption
 from draftwood.testing import ToyTarget, hash_model
 
 
@@ -265,3 +265,72 @@ def test_a_sweep_times_every_size():
     assert target.calls == calls
     with pytest.raises(InvalidOption, match="0 rounds"):
         cost.sweep(target, [1], rounds=0)
+
+
+class BatchToy(ToyTarget):
+    """A toy that could take several sequences in a pass, and notes when it is asked to."""
+
+    batches = True
+
+    def __init__(self, **options):
+        super().__init__(hash_model(), **options)
+        self.opened, self.sizes = [], []
+
+    def open(self, prompt):
+        self.opened.append("cursor")
+        cursor = super().open(prompt)
+        self._note(cursor)
+        return cursor
+
+    def open_batch(self, size):
+        self.opened.append("batch")
+        return ToyBatch(self)
+
+    def _note(self, cursor):
+        score = cursor.score
+
+        def noted(draft):
+            self.sizes.append(len(draft))
+            return score(draft)
+
+        cursor.score = noted
+
+
+class ToyBatch:
+    def __init__(self, target):
+        self.target = target
+
+    def open(self, prompt):
+        return ToyTarget.open(self.target, prompt)
+
+    def score(self, seats, drafts):
+        return [seat.score(draft) for seat, draft in zip(seats, drafts, strict=True)]
+
+    def close(self):
+        pass
+
+
+def test_a_sweep_runs_the_passes_that_decoding_runs():
+    target = BatchToy()
+    MeasuredCost().sweep(target, [1, 2, 3], sizes=(0,), batches=(1,), rounds=1)
+    assert target.opened == ["cursor"]  # `decode` has one cursor
+    MeasuredCost().sweep(target, [1, 2, 3], sizes=(0,), batches=(2,), rounds=1)
+    assert target.opened == ["cursor", "batch"]
+
+
+def test_a_sweep_keeps_within_a_tiny_context():
+    target = BatchToy(context_limit=10)
+    MeasuredCost().sweep(target, [1, 2, 3], sizes=(0, 6, 7, 24), rounds=1)
+    assert sorted(set(target.sizes)) == [0, 6]  # the target's own token needs room, too
+
+
+def test_a_sweep_shortens_a_prompt_that_the_context_cannot_hold():
+    class Tiny(BatchToy):
+        def open(self, prompt):
+            if len(prompt) >= 10:
+                raise ContextTooLong("too long")
+            return super().open(prompt)
+
+    target = Tiny(context_limit=10)
+    MeasuredCost().sweep(target, [0] * 32, sizes=(0, 1, 2), rounds=1)
+    assert sorted(set(target.sizes)) == [0, 1]  # behind 8 tokens of prompt

@@ -138,6 +138,15 @@ def test_sampled_drafts_are_cut_by_level_and_not_by_what_was_drawn():
     assert all(cut.height == 1 and len(cut.proposal) == 2 for cut in cuts)
 
 
+def test_a_length_that_parts_a_level_of_sampled_nodes_keeps_the_levels_above_it():
+    """In a padded pass the length is chosen for all drafts, wherever their levels end."""
+    draft = sampled([-1, -1, 0, 1, 3], 0.5)  # levels of 2, 2 and 1 nodes
+    ranked = rank(draft, reach=[0.9, 0.5, 0.2])
+    kept = [keep(draft, ranked, count) for count in range(6)]
+    assert [len(each) for each in kept] == [0, 0, 2, 2, 4, 5]
+    assert [each.height for each in kept] == [0, 0, 1, 1, 2, 3]
+
+
 def test_a_level_of_sampled_nodes_is_kept_whole_or_not_at_all():
     # one level of four nodes: worth 0.75, each node costs 0.2
     spending = Spending(LinearCost(0.2))

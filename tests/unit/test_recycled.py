@@ -91,6 +91,15 @@ def test_namespaces_do_not_meet():
     assert entry(table, ALONE, 6, space=2) is None
 
 
+def test_namespaces_do_not_meet_where_they_share_a_slot():
+    """Of two slots, every other namespace has the one that is filled."""
+    table = RecycledTable(2, k=2)
+    add(table, 1, 5, [6], [7, 8], [0.75, 0.25])
+    for space in range(2, 40):
+        assert entry(table, 5, 6, space) is None
+        assert entry(table, ALONE, 6, space) is None
+
+
 def test_memory_is_fixed_and_the_newest_entries_stay():
     table = RecycledTable(16, k=2)
     before = table.nbytes

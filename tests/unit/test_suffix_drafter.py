@@ -305,6 +305,36 @@ def test_tokens_are_limited_over_all_namespaces():
     assert known(drafter, 300, "a")
 
 
+def test_a_limit_of_tokens_may_be_reached_and_not_exceeded(tmp_path):
+    drafter = SuffixDrafter(max_tokens=20)
+    for start in (100, 200):
+        run(drafter, [9], list(range(start, start + 10)))
+    assert drafter.history.tokens == 20
+    drafter.save(tmp_path / "a.dw")
+    warmed = SuffixDrafter(max_tokens=20)
+    assert warmed.warm(History.open(tmp_path / "a.dw")) == 2
+    assert warmed.history.tokens == 20
+    assert SuffixDrafter(max_tokens=19).warm(History.open(tmp_path / "a.dw")) == 1
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_evicted_outputs_leave_while_others_run(together):
+    """What running requests generate takes evicted text out, in calls for many as for one."""
+    rng = np.random.default_rng(6)
+    drafter = SuffixDrafter(max_requests=1)
+    run(drafter, [9], rng.integers(0, 5000, 4 * EVICT_TOKENS))
+    run(drafter, [9], [1, 2, 3])  # the long one is one too many now
+    before = drafter.nbytes - drafter.shared().idle
+    stream = drafter.open(as_tokens([9]))
+    for at in range(6):
+        said = feedback(np.arange(at * EVICT_TOKENS, (at + 1) * EVICT_TOKENS) % 7)
+        if together:
+            drafter.observe_all([stream], [said])
+        else:
+            stream.observe(said)
+    assert drafter.nbytes - drafter.shared().idle < before / 2
+
+
 def test_bytes_are_limited_and_given_back():
     rng = np.random.default_rng(2)
     limit = 4_000_000

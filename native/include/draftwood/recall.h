@@ -2,7 +2,7 @@
 //
 // `Recall` is the history that requests share: a fixed number of tokens, the oldest overwritten by
 // the newest, in memory or in a mapped file that one process writes and any number read.
-// `RecallStream` is one request: a small ring of its own over prompt and output, its place in the
+// `RecallRequest` is one request: a small ring of its own over prompt and output, its place in the
 // text, and its drafts. docs/recall.md derives the structure and counts what a step touches.
 //
 // Threads: any number of streams may be used at once, each by one thread at a time, while others
@@ -125,22 +125,28 @@ struct RecallBudget {
   std::uint32_t nodes;  ///< at most
   std::uint32_t reach;  ///< no path is longer
   float floor = 0.0F;   ///< no node less likely than this or than the policy's floor
+  bool chain = false;   ///< a chain even where the policy drafts trees
 };
+
+/// Where a node was found.
+enum class RecallSource : std::uint8_t { kOwn, kShared, kPrediction };
 
 /// A draft and where its nodes were found.
 struct RecallDraft : Draft {
-  std::vector<std::uint8_t> sources;  ///< 0: the request's own text, 1: shared history
+  std::vector<std::uint8_t> sources;  ///< RecallSource
 };
 
-class RecallStream {
+class RecallRequest {
  public:
-  /// A request behind `prompt`. Throws std::invalid_argument for a negative token, RecallError where
-  /// the file of the history was cut or replaced.
-  RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt, NamespaceKey name,
-               const RecallPolicy& policy);
-  ~RecallStream();
-  RecallStream(const RecallStream&) = delete;
-  RecallStream& operator=(const RecallStream&) = delete;
+  /// A request that stands after `prompt`. `predictions`: likely answers. They are part of the
+  /// request's own ring, before the prompt, and are never shared. Throws std::invalid_argument for
+  /// a negative token, RecallError where the file of the history was cut or replaced.
+  RecallRequest(std::shared_ptr<Recall> shared, std::span<const Token> prompt, NamespaceKey name,
+                const RecallPolicy& policy,
+                std::span<const std::span<const Token>> predictions = {});
+  ~RecallRequest();
+  RecallRequest(const RecallRequest&) = delete;
+  RecallRequest& operator=(const RecallRequest&) = delete;
 
   /// What may come next.
   const RecallDraft& propose(const RecallBudget& budget);
@@ -148,8 +154,16 @@ class RecallStream {
   /// Moves past `tokens` and learns from them how good the last draft was.
   void observe(std::span<const Token> tokens);
 
+  /// Adds what is not there yet to shared history; the request goes on.
+  void share();
+
   /// Adds what is left to shared history and gives the memory back. A second call does nothing.
   void close();
+
+  /// The same, but what is left is not added.
+  void abandon();
+
+  [[nodiscard]] std::size_t length() const noexcept;  ///< tokens of prompt and output
 
   [[nodiscard]] const RecallDraft& last() const noexcept;
   /// The shared history that it drafts from.
@@ -163,20 +177,20 @@ class RecallStream {
   class Impl;
   std::unique_ptr<Impl> impl_;
 
-  friend void propose_all(std::span<RecallStream* const> streams,
+  friend void propose_all(std::span<RecallRequest* const> streams,
                           std::span<const RecallBudget> budgets, std::uint32_t threads);
-  friend void observe_all(std::span<RecallStream* const> streams,
+  friend void observe_all(std::span<RecallRequest* const> streams,
                           std::span<const std::span<const Token>> tokens, std::uint32_t threads);
 };
 
 /// Proposes for many different streams at once, each within its own budget, with up to `threads`
-/// threads; see RecallStream::last.
-void propose_all(std::span<RecallStream* const> streams, std::span<const RecallBudget> budgets,
+/// threads; see RecallRequest::last.
+void propose_all(std::span<RecallRequest* const> streams, std::span<const RecallBudget> budgets,
                  std::uint32_t threads);
 
 /// Moves many different streams, each past its own tokens. What is learned and shared does not
 /// depend on `threads`: it is as if they moved one after the other.
-void observe_all(std::span<RecallStream* const> streams,
+void observe_all(std::span<RecallRequest* const> streams,
                  std::span<const std::span<const Token>> tokens, std::uint32_t threads);
 
 }  // namespace draftwood

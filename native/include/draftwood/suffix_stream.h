@@ -21,8 +21,10 @@ class SuffixStream {
  public:
   /// Stands behind `prompt`, which only the request's own tree learns; output goes to both. Throws
   /// std::invalid_argument for a negative token.
+  /// `predictions`: likely answers, which only the own tree learns, after the prompt's last tokens.
   SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const Token> prompt,
-               const SuffixPolicy& policy, Pause pause = nullptr);
+               const SuffixPolicy& policy, Pause pause = nullptr,
+               std::span<const std::span<const Token>> predictions = {});
 
   /// The draft of the higher score from the two trees; equal scores: the request's own. No node is
   /// less probable than `floor`, nor than the policy's.

@@ -138,9 +138,9 @@ def _best(gains: NDArray[np.float64], pace: float, times: NDArray[np.float64]) -
     """n of the largest gains(n) - pace * (t(n) - t(0)); the smallest of equals, 0 among them."""
     if not len(gains):
         return 0
-    worth = gains - pace * (times[1 : len(gains) + 1] - times[0])
+    worth = gains - pace * times[1 : len(gains) + 1]
     best = int(worth.argmax())
-    return best + 1 if worth[best] > 0.0 else 0
+    return best + 1 if worth[best] > -pace * times[0] else 0
 
 
 def _best_prefix_of_few(

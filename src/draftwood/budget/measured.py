@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 
 from draftwood.budget.cost import Times
 from draftwood.budget.isotonic import isotonic
-from draftwood.draft import Draft, as_tokens
-from draftwood.errors import InvalidOption
+from draftwood.draft import Draft, TokenIds, as_tokens
+from draftwood.errors import ContextTooLong, InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Batch, BatchTarget, Target
 
@@ -99,9 +99,11 @@ class MeasuredCost:
     ) -> None:
         """Time passes of several draft sizes (a sequence) in turn, for each batch size.
 
-        prompt: what stands in the context, at least one token; drafts are made of its tokens.
-        Nothing is generated. A first pass of each size warms up and is not counted. seconds: no
-        pass begins later than this.
+        prompt: what stands in the context, at least one token; drafts are made of its tokens. The
+        passes are those that decoding runs: a cursor's for one sequence, a batch's for several
+        where the target has them. Nothing is generated. A first pass of each size warms up and is
+        not counted. A prompt that leaves the model's context no room is shortened, and sizes
+        beyond the context are left out. seconds: no pass begins later than this.
 
         Raises:
             InvalidOption: no rounds or sizes.
@@ -109,10 +111,12 @@ class MeasuredCost:
         if rounds < 1 or not sizes or min(sizes) < 0:
             raise InvalidOption(f"{rounds} rounds of sizes {list(sizes)}; use 1 or more of each")
         tokens = as_tokens(prompt)
-        drafts = {size: Draft.chain(np.resize(tokens, size)) for size in sizes}
         end = perf_counter() + seconds
         for batch in batches:
-            with _Passes(target, tokens, batch) as passes:
+            with _Passes.open(target, tokens, batch) as passes:
+                tokens = passes.prompt
+                fitting = [size for size in sizes if passes.room is None or size < passes.room]
+                drafts = {size: Draft.chain(np.resize(tokens, size)) for size in fitting}
                 for turn in range(rounds + 1):
                     for size, draft in drafts.items():
                         if perf_counter() > end:
@@ -326,16 +330,37 @@ class _Bin:
 
 
 class _Passes:
-    """Sequences that stand behind one prompt and are scored again and again."""
+    """Sequences that stand after one prompt and are scored again and again."""
 
-    def __init__(self, target: Target, prompt: Any, batch: int) -> None:
+    def __init__(self, target: Target, prompt: TokenIds, batch: int) -> None:
+        self.prompt = prompt
         self._batch: Batch[Any] | None = None
-        self._seats: list[Any]
-        if isinstance(target, BatchTarget) and target.batches:
-            self._batch = target.open_batch(batch)
-            self._seats = [self._batch.open(prompt) for _ in range(batch)]
-        else:
-            self._seats = [target.open(prompt) for _ in range(batch)]
+        self._seats: list[Any] = []
+        try:
+            if batch > 1 and isinstance(target, BatchTarget) and target.batches:
+                self._batch = target.open_batch(batch)
+            for _ in range(batch):
+                self._seats.append((self._batch or target).open(prompt))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    @classmethod
+    def open(cls, target: Target, prompt: TokenIds, batch: int) -> _Passes:
+        """With as much of the prompt, halved again and again, as the model's context holds."""
+        while True:
+            try:
+                return cls(target, prompt, batch)
+            except ContextTooLong:
+                if len(prompt) < 2:
+                    raise
+                prompt = prompt[: len(prompt) // 2]
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that still fit after the prompt; None: no limit."""
+        rooms = [seat.room for seat in self._seats]
+        return None if None in rooms else min(rooms)
 
     def time(self, draft: Draft) -> float:
         start = perf_counter()

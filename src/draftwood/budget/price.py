@@ -17,15 +17,16 @@ class Price:
     """A cost curve, as what a choice of drafts needs of it; holds for a few steps.
 
     rises: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the pace, so that
-    a token is worth 1. discounts: of a token accepted at depth 1, 2, .. (`discounts_of`). budget:
-    the limit; its floor is what a drafted token costs where the curve is cheapest, on the mean of
-    all up to there. padded: the same of a padded pass, with half the floor: a node costs nothing
-    there where the draft of another sequence is as long. longest: tokens of one draft up to which
-    it holds.
+    a token is worth 1. discounts: of a token accepted at depth 1, 2, .. (`discounts_of`). weights:
+    the same as float64 array. budget: the limit; its floor is what a drafted token costs where the
+    curve is cheapest, on the mean of all up to there. padded: the same of a padded pass, with half
+    the floor: a node costs nothing there where the draft of another sequence is as long. longest:
+    tokens of one draft up to which it holds.
     """
 
     rises: NDArray[np.float64]
     discounts: list[float]
+    weights: NDArray[np.float64]
     budget: Budget
     padded: Budget
     longest: int
@@ -48,9 +49,11 @@ class Price:
         nodes = np.arange(1.0, limit.nodes + 1.0)
         means = (rises[1 : limit.nodes + 1] - rises[0]) / nodes
         floor = min(1.0, float(means.min(initial=1.0)))
+        discounts = discounts_of(pace, curve[::batch])
         return cls(
             rises,
-            discounts_of(pace, curve[::batch]),
+            discounts,
+            np.array(discounts),
             Budget(limit.nodes, limit.depth, max(limit.floor, floor)),
             Budget(limit.nodes, limit.depth, max(limit.floor, floor / 2.0)),
             longest,

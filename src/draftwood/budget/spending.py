@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from draftwood.budget.account import Account
@@ -30,6 +31,25 @@ _SURE_PLAIN, _TIMED_PLAIN = 32, 16
 _NONE = Budget(0)
 _DEPTHS = 64
 """Levels of sampled drafts whose acceptance is learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass over a batch of sequences, as far as a `Spending` needs to know it.
+
+    batch: sequences. drafted: tokens verified in all. tokens: that it brought, a sequence. context:
+    tokens of the longest sequence. asked: whether drafters were asked for drafts. draft_seconds:
+    wall clock of drafting. seconds: wall clock of everything else; None where it is not known, or a
+    prompt was computed in it, too.
+    """
+
+    batch: int
+    drafted: int
+    tokens: float
+    context: int
+    asked: bool
+    draft_seconds: float
+    seconds: float | None
 
 
 class Spending:
@@ -83,7 +103,7 @@ class Spending:
         regime = self._regime(batch)
         if not regime.account.open or (self._learned is not None and regime.wants_plain):
             return _NONE
-        price = self._price(regime, batch, context)
+        price = self._drawn(regime, batch, context)
         return price.padded if padded and batch > 1 else price.budget
 
     def spend(
@@ -94,7 +114,7 @@ class Spending:
         if not longest:
             return list(drafts)
         batch = len(drafts)
-        price = self._price(self._regime(batch), batch, context, longest)
+        price = self.price(batch, context, longest)
         ranked = [rank(draft, self._levels.reach, price.discounts) for draft in drafts]
         if padded:
             counts = best_length(ranked, 1.0, price.rises[: longest * batch + 1 : batch])
@@ -105,34 +125,47 @@ class Spending:
     def observe(self, spent: Spent) -> None:
         """Learn from a pass: what it took, what it brought."""
         sizes = list(map(len, spent.drafts))
-        batch, context = len(sizes), spent.context
+        batch = len(sizes)
         drafted = batch * max(sizes) if spent.padded else sum(sizes)
-        tokens = 1.0 + sum(spent.accepted) / batch
+        self.settle(
+            Pass(
+                batch=batch,
+                drafted=drafted,
+                tokens=1.0 + sum(spent.accepted) / batch,
+                context=spent.context,
+                asked=spent.asked,
+                draft_seconds=spent.draft_seconds,
+                seconds=spent.pass_seconds,
+            )
+        )
+        with self._lock:
+            for draft, accepted in zip(spent.drafts, spent.accepted, strict=True):
+                if draft.proposal is not None and len(draft):
+                    self._levels.learn(draft.height, accepted)
+
+    def settle(self, done: Pass) -> None:
+        """Learn from a pass of drafts of chosen tokens; `observe` for those who only counted it."""
+        batch, drafted, context = done.batch, done.drafted, done.context
         with self._lock:
             regime = self._regime(batch)
             if self._learned is None:
                 plain = self.cost.seconds(0, batch=batch, context=context)
                 expected = self.cost.seconds(drafted, batch=batch, context=context)
-                regime.settle(expected / plain, tokens, plain=not drafted)
+                regime.settle(expected / plain, done.tokens, plain=not drafted)
             elif regime.wants_time(plain=not drafted):
-                self._settle_timed(self._learned, regime, spent, drafted, tokens)
+                self._settle_timed(self._learned, regime, done)
             else:
                 time = 1.0
                 if drafted:
-                    rises = self._price(regime, batch, context, -(-drafted // batch)).rises
+                    rises = self._drawn(regime, batch, context, -(-drafted // batch)).rises
                     time = float(rises[drafted] / rises[0])
-                if spent.asked:
-                    time += regime.without_stall(spent.draft_seconds / regime.plain_seconds)
-                regime.settle(time, tokens, plain=not drafted)
-            for draft, accepted in zip(spent.drafts, spent.accepted, strict=True):
-                if draft.proposal is not None and len(draft):
-                    self._levels.learn(draft.height, accepted)
+                if done.asked:
+                    time += regime.without_stall(done.draft_seconds / regime.plain_seconds)
+                regime.settle(time, done.tokens, plain=not drafted)
 
-    def _settle_timed(
-        self, cost: LearnedCost, regime: _Regime, spent: Spent, drafted: int, tokens: float
-    ) -> None:
+    def _settle_timed(self, cost: LearnedCost, regime: _Regime, done: Pass) -> None:
         """Learn from the time of a pass, and enter it."""
-        batch, context, taken = len(spent.drafts), spent.context, spent.pass_seconds
+        batch, drafted, context, taken = done.batch, done.drafted, done.context, done.seconds
         plain = expected = cost.seconds(0, batch=batch, context=context)
         if drafted:
             expected = cost.seconds(drafted, batch=batch, context=context)
@@ -144,9 +177,9 @@ class Spending:
         if not self._timed:
             return
         regime.plain_seconds = plain
-        if spent.asked:
-            time += regime.without_stall(spent.draft_seconds / plain)
-        regime.settle(time, tokens, plain=not drafted)
+        if done.asked:
+            time += regime.without_stall(done.draft_seconds / plain)
+        regime.settle(time, done.tokens, plain=not drafted)
 
     def speedup(self, batch: int = 1) -> float:
         """The pace over that of plain decoding, as it is now believed to be at a batch size."""
@@ -161,8 +194,15 @@ class Spending:
         """Whether drafting is on at a batch size."""
         return self._regime(batch).account.open
 
-    def _price(self, regime: _Regime, batch: int, context: int, longest: int = 0) -> Price:
-        """The price at a batch size and context, drawn anew every few steps."""
+    def price(self, batch: int, context: int = 0, longest: int = 0) -> Price:
+        """What time costs at a batch size and context, for drafts of up to `longest` tokens each.
+
+        For those who cut drafts themselves, as the native code does (`Price.rises`, `weights`).
+        """
+        return self._drawn(self._regime(batch), batch, context, longest)
+
+    def _drawn(self, regime: _Regime, batch: int, context: int, longest: int = 0) -> Price:
+        """The price, drawn anew every few steps."""
         key = batch, context.bit_length()
         until, price = regime.prices.get(key, (0, None))
         if price is None or regime.steps >= until or price.longest < longest:

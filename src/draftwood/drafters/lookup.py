@@ -11,11 +11,12 @@ the context before is copied on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback
 
@@ -56,8 +57,12 @@ class PromptLookup:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> LookupStream:
-        """A stream whose index holds the prompt; nothing is shared, so `namespace` is moot."""
-        return LookupStream(prompt, self._sizes, self._latest, self._parents, self._source)
+        """A stream whose index holds the prompt; nothing is shared, so `namespace` is moot.
+
+        prediction: likely answers; they stand in the index before the prompt.
+        """
+        text = _Text.of(prompt, prediction, self._sizes.start)
+        return LookupStream(text, self._sizes, self._latest, self._parents, self._source)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -72,7 +77,7 @@ class LookupStream:
 
     def __init__(
         self,
-        prompt: TokenIds,
+        text: _Text,
         sizes: range,
         latest: bool,
         parents: TokenIds,
@@ -80,35 +85,43 @@ class LookupStream:
     ) -> None:
         self._latest = latest
         self._parents, self._source = parents, source
-        self._context = bytearray(prompt.tobytes())
+        self._context = bytearray(text.tokens.tobytes())
+        self._lead = text.lead
         # n-gram (as bytes) -> position of the token that followed it; the context's last n-gram
         # has no follower yet and is entered when the next token comes
-        self._index = {size: _index(prompt, size, latest) for size in sizes}
+        self._index = {size: _index(text, size, latest) for size in sizes}
 
     def propose(self, budget: Budget) -> Draft:
         """The tokens after the longest n-gram found, as a chain."""
         context, room = self._context, min(budget.reach, len(self._parents))
         if room <= 0:
             return Draft.empty()
+        length = len(self)
         for size, index in self._index.items():
-            at = index.get(bytes(context[-size * _ID_BYTES :]))
+            at = index.get(bytes(context[-size * _ID_BYTES :])) if size <= length else None
             if at is not None:
                 copied = context[at * _ID_BYTES : (at + room) * _ID_BYTES]
                 tokens = np.frombuffer(copied, dtype=np.int32)
+                if at < self._lead and tokens.min() < 0:
+                    tokens = tokens[: int(np.argmax(tokens < 0))]
                 n = len(tokens)
                 # a rough guess, good enough to compare: longer matches are more often right
                 confidence = np.full(n, size / (size + 1), dtype=np.float32)
                 return Draft(tokens, self._parents[:n], confidence, self._source[:n])
         return Draft.empty()
 
-    def observe(self, feedback: Feedback) -> None:
-        """Extend the context; its former last n-grams now have a follower."""
+    def observe(self, feedback: Feedback | TokenIds) -> None:
+        """Extend the context; its former last n-grams now have a follower.
+
+        The tokens alone are enough.
+        """
         context = self._context
-        for token in feedback.tokens:
+        tokens = feedback.tokens if isinstance(feedback, Feedback) else as_tokens(feedback)
+        for token in tokens:
             end = len(context)
             at = end // _ID_BYTES
             for size, index in self._index.items():
-                if size <= at:
+                if size <= at - self._lead:
                     gram = bytes(context[end - size * _ID_BYTES :])
                     if self._latest:
                         index[gram] = at
@@ -116,19 +129,52 @@ class LookupStream:
                         index.setdefault(gram, at)
             context += token.tobytes()
 
+    def __len__(self) -> int:
+        return len(self._context) // _ID_BYTES - self._lead
+
     def close(self) -> None:
         """Free the index."""
         self._index.clear()
 
 
-def _index(prompt: TokenIds, size: int, latest: bool) -> dict[bytes, int]:
-    """Every n-gram of the prompt that has a follower -> the follower's position."""
-    count = len(prompt) - size
+@dataclass(frozen=True, slots=True, eq=False)
+class _Text:
+    """What is indexed: the predictions, then the prompt.
+
+    tokens: for each prediction the prompt's end, the prediction and a separator (-1); the prompt.
+    lead: tokens before the prompt. copied: bool, which tokens may be copied: neither separators nor
+    the prompt's end where it is repeated, so that a prediction follows it.
+    """
+
+    tokens: TokenIds
+    lead: int
+    copied: np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+    @classmethod
+    def of(cls, prompt: TokenIds, prediction: Sequence[TokenIds], end: int) -> _Text:
+        tail = prompt[-end:]
+        parts: list[TokenIds] = []
+        for answer in prediction:
+            parts += [tail, as_tokens(answer), np.full(1, -1, np.int32)]
+        parts.append(prompt)
+        kept = [len(part) * [at % 3 == 1] for at, part in enumerate(parts[:-1])]
+        lead = sum(map(len, kept))
+        copied = np.ones(lead + len(prompt), np.bool_)
+        copied[:lead] = [each for part in kept for each in part]
+        return cls(np.concatenate(parts), lead, copied)
+
+
+def _index(text: _Text, size: int, latest: bool) -> dict[bytes, int]:
+    """Every n-gram of the text that has a follower to copy -> the follower's position."""
+    count = len(text.tokens) - size
     if count <= 0:
         return {}
-    windows = np.lib.stride_tricks.sliding_window_view(prompt, size)[:count]
+    windows = np.lib.stride_tricks.sliding_window_view(text.tokens, size)[:count]
     grams = np.ascontiguousarray(windows).view(f"V{size * _ID_BYTES}").ravel().tolist()
-    places = range(size, len(prompt))
+    places: Sequence[int] = range(size, len(text.tokens))
+    if text.lead:
+        places = [place for place in places if text.copied[place]]
+        grams = [grams[place - size] for place in places]
     if latest:  # the last of equal keys stays in a dict
         return dict(zip(grams, places, strict=True))
     return dict(zip(reversed(grams), reversed(places), strict=True))

@@ -124,10 +124,16 @@ class RecallDrafter:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> RecallDraftStream:
-        """A stream that stands behind `prompt`."""
+        """A stream that stands after `prompt`.
+
+        prediction: likely answers; they are part of the request's own text, before its prompt, and
+        are not shared.
+        """
         if self.prompts:
             self.recall.add(prompt, namespace=namespace)
-        stream = RecallStream(self.recall, prompt, namespace=namespace, policy=self.policy)
+        stream = RecallStream(
+            self.recall, prompt, namespace=namespace, policy=self.policy, predictions=prediction
+        )
         return RecallDraftStream(stream, self.nodes)
 
     def wider(self, nodes: int) -> RecallDrafter:
@@ -223,10 +229,20 @@ class RecallDraftStream:
             return Draft.empty()
         return Draft(guess.tokens, guess.parents, guess.confidence, guess.sources)
 
-    def observe(self, feedback: Feedback) -> None:
-        """Move past what was generated, and learn from how the draft went."""
-        self.stream.observe(feedback.tokens)
+    def observe(self, feedback: Feedback | TokenIds) -> None:
+        """Move past what was generated, and learn from how the draft went.
+
+        The tokens alone are enough: the stream knows what it drafted.
+        """
+        self.stream.observe(feedback.tokens if isinstance(feedback, Feedback) else feedback)
 
     def close(self) -> None:
         """Share what is left of the output."""
         self.stream.close()
+
+    def abandon(self) -> None:
+        """End without sharing what is left of the output."""
+        self.stream.abandon()
+
+    def __len__(self) -> int:
+        return len(self.stream)

@@ -94,8 +94,11 @@ class SuffixDrafter:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> SuffixStream:
-        """A stream that stands behind `prompt`; it joins the namespace's shared tree."""
-        return SuffixStream(self, prompt, namespace)
+        """A stream that stands after `prompt`; it joins the namespace's shared tree.
+
+        prediction: likely answers, which only the request's own tree learns.
+        """
+        return SuffixStream(self, prompt, namespace, prediction)
 
     def pair(self, partner: Partner) -> None:
         """Raise TokenizerMismatch where the history file is of another tokenizer.
@@ -219,12 +222,19 @@ class SuffixStream:
         "_lru",
         "_nodes",
         "_open",
+        "_prompted",
         "namespace",
         "native",
         "sequence",
     )
 
-    def __init__(self, drafter: SuffixDrafter, prompt: TokenIds, namespace: str) -> None:
+    def __init__(
+        self,
+        drafter: SuffixDrafter,
+        prompt: TokenIds,
+        namespace: str,
+        prediction: Sequence[TokenIds] = (),
+    ) -> None:
         """Use `SuffixDrafter.open`."""
         self._history = drafter.history
         self._lru = drafter.history.limits.evict == "lru"
@@ -233,7 +243,10 @@ class SuffixStream:
         self._open = True
         self.namespace = namespace
         shared = drafter.shared(namespace).native
-        self.native = _native.SuffixStream(shared, as_tokens(prompt), drafter.native_policy)
+        likely = [as_tokens(each) for each in prediction]
+        ids = as_tokens(prompt)
+        self._prompted = len(ids)
+        self.native = _native.SuffixStream(shared, ids, drafter.native_policy, likely)
         self.sequence = drafter.history.begin(namespace, self.native.sequence)
 
     def guess(self, budget: Budget) -> Guess:
@@ -252,17 +265,21 @@ class SuffixStream:
             self._history.touch(self.namespace, witness)
         return Draft.trusted(tokens, parents, confidence, source)
 
-    def observe(self, feedback: Feedback) -> None:
-        """Append what was generated to both trees."""
+    def observe(self, feedback: Feedback | TokenIds) -> None:
+        """Append what was generated to both trees; the tokens alone are enough."""
+        tokens = feedback.tokens if isinstance(feedback, Feedback) else feedback
         try:
-            self.native.observe(feedback.tokens)
+            self.native.observe(tokens)
         except TypeError:  # no int32 array
-            self.native.observe(as_tokens(feedback.tokens))
+            self.native.observe(as_tokens(tokens))
         except ValueError:
-            as_tokens(feedback.tokens)  # says what is wrong with an id
+            as_tokens(tokens)  # says what is wrong with an id
             raise
         if self._limited:
-            self._history.grow(len(feedback.tokens))
+            self._history.grow(len(tokens))
+
+    def __len__(self) -> int:
+        return self._prompted + self.native.generated
 
     def close(self) -> None:
         """End the request: its own tree is dropped, its output stays in the shared one."""

@@ -32,6 +32,8 @@ OWN = 0
 """`sources` entry of a node found in the request's own prompt and output."""
 SHARED = 1
 """`sources` entry of a node found in shared history only."""
+PREDICTED = 2
+"""`sources` entry of a node found in a prediction of the request's answer."""
 MIN_TOKENS, MAX_TOKENS = 256, 2**31
 
 
@@ -215,10 +217,15 @@ class Recall:
 class RecallStream:
     """One request: a small ring over its prompt and output, its place in the text, its drafts.
 
-    Used by one thread at a time. Raises InvalidTokens for a prompt of anything but token ids.
+    predictions: likely answers, token ids each. Drafts may enter and leave one at any token; it is
+    never shared. `len` of a stream is the number of tokens of prompt and output. Used by one thread
+    at a time.
+
+    Raises:
+        InvalidTokens: a prompt or a prediction of anything but token ids.
     """
 
-    __slots__ = ("_native", "recall")
+    __slots__ = ("native", "recall")
 
     def __init__(
         self,
@@ -227,16 +234,18 @@ class RecallStream:
         *,
         namespace: str = "",
         policy: RecallPolicy | None = None,
+        predictions: Sequence[ArrayLike] = (),
     ) -> None:
         chosen = policy or RecallPolicy()
         self.recall = recall
-        self._native = _native.RecallStream(
+        self.native = _native.RecallRequest(
             recall._native,
             as_tokens(prompt),
             name=namespace_key(namespace),
             chain=chosen.mode == "chain",
             floor=chosen.floor,
             share=chosen.share,
+            predictions=[as_tokens(each) for each in predictions],
         )
 
     def propose(
@@ -246,25 +255,32 @@ class RecallStream:
 
         floor: no node less likely to be accepted than this, nor than the policy's floor.
         """
-        return self._native.propose(nodes, nodes if reach is None else reach, floor)
+        return self.native.propose(nodes, nodes if reach is None else reach, floor)
 
     def observe(self, tokens: ArrayLike) -> None:
         """Move past tokens, and learn from them how good the last draft was."""
-        self._native.observe(as_tokens(tokens))
+        self.native.observe(as_tokens(tokens))
 
     def close(self) -> None:
         """Share what is left and give the memory back; a second call does nothing."""
-        self._native.close()
+        self.native.close()
+
+    def abandon(self) -> None:
+        """Give the memory back and share nothing more."""
+        self.native.abandon()
+
+    def __len__(self) -> int:
+        return self.native.length
 
     @property
     def sequence(self) -> int:
         """The number of the output in shared history, for `Recall.remove`; 0: not there yet."""
-        return self._native.sequence
+        return self.native.sequence
 
     @property
     def nbytes(self) -> int:
         """Bytes held: the request's own ring, its last draft and what that was judged by."""
-        return self._native.nbytes
+        return self.native.nbytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -332,13 +348,13 @@ def observe_all(
     _native.observe_all(_natives(streams), as_tokens(joined), offsets, threads)
 
 
-def _natives(streams: Sequence[RecallStream]) -> list[_native.RecallStream]:
+def _natives(streams: Sequence[RecallStream]) -> list[_native.RecallRequest]:
     for each in streams:
         if not isinstance(each, RecallStream):
             raise InvalidOption(
                 f"a batch call got {each!r}, which is no stream; pass RecallStreams"
             )
-    return [each._native for each in streams]
+    return [each.native for each in streams]
 
 
 def _check_tokens(max_tokens: int) -> int:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from draftwood.draft import ROOT
-from draftwood.index.recall import OWN, SHARED, RecallPolicy, namespace_key
+from draftwood.index.recall import OWN, PREDICTED, SHARED, RecallPolicy, namespace_key
 from draftwood.testing.twins.recall_model import MASK, Model, Place, Trial, path_below
 
 ORDERS = (1, 2, 4)
@@ -30,7 +30,7 @@ MATCH_CAP = 16
 BLOCK = 64
 """Cells that share one namespace; a namespace that does not own the block starts the next one."""
 OVERLAP = 8
-"""Tokens of context that are repeated before a part of a sequence."""
+"""Tokens of context that are repeated before a part of a sequence, or before a prediction."""
 BLANK = -1
 CERTAIN = 2**32 - 1
 """The path probability of the context itself, 32 bits."""
@@ -75,7 +75,7 @@ class Chains:
 
 
 @dataclass(slots=True)
-class Recall:
+class SlowRecall:
     """The twin of `draftwood.index.recall.Recall`; see there."""
 
     max_tokens: int
@@ -178,25 +178,33 @@ class Node:
     parent: int
     path: int
     depth: int
+    source: int
     places: list[Place]
     trials: list[Trial]
 
 
-class RecallStream:
+class SlowRecallStream:
     """The twin of `draftwood.index.recall.RecallStream`; see there."""
 
     def __init__(
         self,
-        recall: Recall,
+        recall: SlowRecall,
         prompt: list[int],
         *,
         namespace: str = "",
         policy: RecallPolicy | None = None,
+        predictions: Sequence[list[int]] = (),
     ) -> None:
         self.recall = recall
         self.key = namespace_key(namespace)
         self.policy = policy or RecallPolicy()
         self.text = list(prompt)
+        self.lead: list[int] = []
+        self.context_only: set[int] = set()
+        for prediction in predictions:
+            end = prompt[-OVERLAP:]
+            self.context_only |= set(range(len(self.lead), len(self.lead) + len(end)))
+            self.lead += [*end, *prediction, BLANK]
         self.shared = len(prompt)
         self.hidden: set[int] = set()
         self.sequence = 0
@@ -234,12 +242,12 @@ class RecallStream:
         while heap:
             minus, parent, _, trial = heapq.heappop(heap)
             depth = 1 if parent == ROOT else self.nodes[parent].depth + 1
-            node = Node(trial, parent, -minus, depth, [], [])
+            above = places if parent == ROOT else self.nodes[parent].places
+            node = Node(trial, parent, -minus, depth, self._source(trial, above), [], [])
             self.nodes.append(node)
             if len(self.nodes) == nodes:
                 break
             if depth < reach:
-                above = places if parent == ROOT else self.nodes[parent].places
                 node.places.extend(self._follow(above, trial.token))
                 node.trials.extend(expand(len(self.nodes) - 1, depth, -minus, node.places))
         return self.nodes
@@ -283,9 +291,13 @@ class RecallStream:
 
     def _own_places(self) -> list[Place]:
         chains = Chains(2**31)  # tells all hashes apart that the native ring's heads do
-        for position in range(len(self.text)):
-            chains.add(position, self.text[:position], 0)
-        return self._places(self.text, chains.walk(self.text, 0), range(len(self.text)), OWN)
+        cells, start = self.lead + self.text, 0
+        for position, token in enumerate(cells):
+            if token == BLANK:
+                start = position + 1
+            elif position not in self.context_only:
+                chains.add(position, cells[start:position], 0)
+        return self._places(cells, chains.walk(self.text, 0), range(len(cells)), OWN)
 
     def _shared_places(self) -> list[Place]:
         recall = self.recall
@@ -310,11 +322,18 @@ class RecallStream:
                     found.setdefault(position, place)
         return list(found.values())
 
+    def _source(self, trial: Trial, above: list[Place]) -> int:
+        """Where a node was found: the first of its own places tells text and prediction apart."""
+        if trial.source != OWN:
+            return SHARED
+        first = next(p for p in above if p.source == OWN and p.token == trial.token)
+        return PREDICTED if first.position < len(self.lead) else OWN
+
     def _follow(self, places: list[Place], token: int) -> list[Place]:
         """The places of a node, one behind those of its parent that continue with its token."""
         below = []
         for place in places:
-            cells = self.text if place.source == OWN else self.recall.cells
+            cells = self.lead + self.text if place.source == OWN else self.recall.cells
             at = place.position + 1
             if place.token == token and at < len(cells) and cells[at] >= 0:
                 below.append(Place(at, cells[at], min(place.length + 1, MATCH_CAP), place.source))

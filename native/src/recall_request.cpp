@@ -19,28 +19,45 @@ using recall::Ring;
 using recall::Sketch;
 using recall::View;
 
+constexpr Token kSeparator = -1;
+constexpr std::size_t kLead = 8;  ///< tokens of the prompt's end that stand before a prediction
+
 /// A ring of a request's own: it grows instead of wrapping, and no one else sees it.
+///
+///     prompt's end | prediction | separator | ... | prompt and output
+///
+/// The prompt's end before a prediction is context only, never drafted: thanks to it a prediction
+/// is what follows the prompt, from its first token on. A separator matches nothing.
 class OwnRing {
  public:
-  void open(std::span<const Token> tokens) {
-    records_.reserve(tokens.size() + tokens.size() / 8 + 256);
+  void open(std::span<const std::span<const Token>> predictions, std::span<const Token> prompt) {
+    const auto end = prompt.last(std::min(prompt.size(), kLead));
+    std::size_t total = prompt.size();
+    for (const auto& prediction : predictions) total += end.size() + prediction.size() + 1;
+    records_.reserve(total + total / 8 + 256);
     rehash(static_cast<std::uint32_t>(records_.capacity()));
-    extend(tokens);
+    for (const auto& prediction : predictions) {
+      grow(end);
+      for (std::size_t i = records_.size() - end.size(); i < records_.size(); ++i) {
+        ring_.mark(static_cast<std::uint32_t>(i), records_[i].token);
+      }
+      grow(prediction);
+      grow({&kSeparator, 1});
+    }
+    lead_ = static_cast<std::uint32_t>(records_.size());
+    link(0, lead_);
+    extend(prompt);
   }
 
   void extend(std::span<const Token> tokens) {
     if (tokens.empty()) return;
     const auto first = static_cast<std::uint32_t>(records_.size());
-    const auto total = first + static_cast<std::uint32_t>(tokens.size());
-    records_.resize(total);
-    ring_.records = records_.data();
-    ring_.capacity = total;
+    grow(tokens);
+    const auto total = static_cast<std::uint32_t>(records_.size());
     if (total > 4 * hashed_for_) {
-      for (std::uint32_t i = 0; i < tokens.size(); ++i) records_[first + i].token = tokens[i];
       rehash(2 * total);
       link(0, total);
     } else {
-      for (std::uint32_t i = 0; i < tokens.size(); ++i) records_[first + i].token = tokens[i];
       link(first, total);
     }
   }
@@ -49,7 +66,11 @@ class OwnRing {
     records_ = {};
     heads_ = {};
     ring_ = {};
+    lead_ = 0;
   }
+
+  [[nodiscard]] std::uint32_t lead() const noexcept { return lead_; }  ///< slots before the prompt
+  [[nodiscard]] std::size_t length() const noexcept { return records_.size() - lead_; }
 
   [[nodiscard]] View view() const noexcept {
     // One slot of room behind the newest, so that the tail is a slot of its own.
@@ -60,6 +81,15 @@ class OwnRing {
   }
 
  private:
+  /// Adds tokens that are not linked yet.
+  void grow(std::span<const Token> tokens) {
+    const std::size_t first = records_.size();
+    records_.resize(first + tokens.size());
+    for (std::size_t i = 0; i < tokens.size(); ++i) records_[first + i].token = tokens[i];
+    ring_.records = records_.data();
+    ring_.capacity = static_cast<std::uint32_t>(records_.size());
+  }
+
   void rehash(std::uint32_t capacity) {
     hashed_for_ = capacity;
     ring_.bits = Ring::head_bits(capacity);
@@ -74,12 +104,21 @@ class OwnRing {
   }
 
   void link(std::uint32_t first, std::uint32_t last) {
+    std::uint32_t known = 0;  // tokens before a slot since the last separator
+    while (known < std::min(first, recall::kLongest) && records_[first - 1 - known].token >= 0) {
+      ++known;
+    }
     std::array<Token, recall::kLongest> window;
     for (std::uint32_t slot = first; slot < last; ++slot) {
-      const std::uint32_t known = std::min(slot, recall::kLongest);
+      const recall::Record& record = records_[slot];
+      if (slot < lead_ && (record.token < 0 || record.link[0] == recall::kUnnamed)) {
+        known = record.token < 0 ? 0 : std::min(known + 1, recall::kLongest);
+        continue;
+      }
       for (std::uint32_t i = 0; i < known; ++i) window[i] = records_[slot - known + i].token;
       const auto hashes = recall::hash_context({window.data(), known}, 0);
-      ring_.put(slot, records_[slot].token, hashes, known);
+      ring_.put(slot, record.token, hashes, known);
+      known = std::min(known + 1, recall::kLongest);
     }
   }
 
@@ -87,6 +126,7 @@ class OwnRing {
   std::vector<std::uint32_t> heads_;
   Ring ring_;
   std::uint32_t hashed_for_ = 0;
+  std::uint32_t lead_ = 0;
 };
 
 void check(std::span<const Token> tokens) {
@@ -124,7 +164,7 @@ void walk(std::span<Sketch> sketches) {
 
 }  // namespace
 
-class RecallStream::Impl {
+class RecallRequest::Impl {
  public:
   Impl(std::shared_ptr<Recall> recall, NamespaceKey key, const RecallPolicy& rules)
       : shared(std::move(recall)), name(key), policy(rules) {}
@@ -139,6 +179,7 @@ class RecallStream::Impl {
   Recall::Sequence sequence = 0;
   Outcome outcome;
   RecallDraft draft;
+  std::size_t length = 0;     ///< tokens of prompt and output
   std::uint64_t written = 0;  ///< of shared history, when the draft was begun
   bool closed = false;
 
@@ -147,16 +188,15 @@ class RecallStream::Impl {
   /// Asks for the memory that `settle` will read first.
   void foresee() const noexcept;
   void begin(Sketch& sketch, int attempt);
-  [[nodiscard]] bool intact() const;
   void finish(Sketch& sketch, const Limits& limits);
-  void publish(std::uint32_t match);
+  void publish(const Sketch& sketch);
   [[nodiscard]] Limits limits(const RecallBudget& budget) const;
   void learn(std::span<const Token> tokens);
   void share();
 };
 
 /// Stands at the text as far as shared history is written now; `attempt`: none of it after 3.
-void RecallStream::Impl::begin(Sketch& sketch, int attempt) {
+void RecallRequest::Impl::begin(Sketch& sketch, int attempt) {
   const Recall::Impl& history = shared->impl();
   written = recall::receive(history.header->written);
   const auto readable = static_cast<std::uint32_t>(
@@ -167,28 +207,19 @@ void RecallStream::Impl::begin(Sketch& sketch, int attempt) {
       text);
 }
 
-/// Whether nothing was overwritten that may have been read since `begin`.
-bool RecallStream::Impl::intact() const {
-  const Recall::Impl& history = shared->impl();
-  recall::fence(std::memory_order_acquire);
-  const std::uint64_t claimed = recall::peek(history.header->claimed);
-  // A block gets its new owner before its last slots are overwritten.
-  return claimed - written <= history.margin() - kBlock;
-}
-
 /// Ends what `begin` began, and once more where a writer came near what was read.
-void RecallStream::Impl::finish(Sketch& sketch, const Limits& limits) {
+void RecallRequest::Impl::finish(Sketch& sketch, const Limits& limits) {
   sketch.grow(shared->impl().model, limits, outcome);
-  for (int attempt = 1; attempt <= 3 && !intact(); ++attempt) {
+  for (int attempt = 1; attempt <= 3 && !shared->impl().intact(written); ++attempt) {
     begin(sketch, attempt);
     walk({&sketch, 1});
     sketch.grow(shared->impl().model, limits, outcome);
   }
-  publish(sketch.match());
+  publish(sketch);
 }
 
 /// Says the outcome as a draft.
-void RecallStream::Impl::publish(std::uint32_t match) {
+void RecallRequest::Impl::publish(const Sketch& sketch) {
   const auto& drawn = outcome.nodes;
   const std::size_t n = drawn.size();
   draft.tokens.resize(n);
@@ -197,19 +228,23 @@ void RecallStream::Impl::publish(std::uint32_t match) {
   draft.probability.resize(n);
   draft.sources.resize(n);
   draft.score = 0;
-  draft.match = static_cast<std::int32_t>(match);
+  draft.match = static_cast<std::int32_t>(sketch.match());
   for (std::size_t i = 0; i < n; ++i) {
     const recall::Trial& trial = outcome.trials[drawn[i].trial];
     draft.tokens[i] = drawn[i].token;
     draft.parents[i] = drawn[i].parent;
     draft.confidence[i] = static_cast<float>(trial.confidence) / 65536.0F;
     draft.probability[i] = static_cast<float>(drawn[i].path) / 4294967296.0F;
-    draft.sources[i] = trial.own ? 0 : 1;
+    RecallSource source = trial.own ? RecallSource::kOwn : RecallSource::kShared;
+    if (trial.own && own.lead() != 0 && sketch.first_own(trial) < own.lead()) {
+      source = RecallSource::kPrediction;
+    }
+    draft.sources[i] = static_cast<std::uint8_t>(source);
     draft.score += draft.probability[i];
   }
 }
 
-void RecallStream::Impl::learn(std::span<const Token> tokens) {
+void RecallRequest::Impl::learn(std::span<const Token> tokens) {
   const auto& [nodes, trials, readings, root_trials] = outcome;
   if (trials.empty() || tokens.empty()) return;
   recall::Model& model = shared->impl().model;
@@ -236,7 +271,7 @@ void RecallStream::Impl::learn(std::span<const Token> tokens) {
   outcome.readings.clear();
 }
 
-void RecallStream::Impl::share() {
+void RecallRequest::Impl::share() {
   if (unshared == 0 || !shared->writable()) return;
   if (sequence == 0) sequence = shared->begin();
   const std::span<const Token> all(text);
@@ -245,8 +280,9 @@ void RecallStream::Impl::share() {
   unshared = 0;
 }
 
-void RecallStream::Impl::settle(std::span<const Token> tokens) {
+void RecallRequest::Impl::settle(std::span<const Token> tokens) {
   learn(tokens);
+  length += tokens.size();
   text.insert(text.end(), tokens.begin(), tokens.end());
   unshared += tokens.size();
   if (unshared >= policy.share) share();
@@ -256,7 +292,7 @@ void RecallStream::Impl::settle(std::span<const Token> tokens) {
     text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(kept));
 }
 
-void RecallStream::Impl::foresee() const noexcept {
+void RecallRequest::Impl::foresee() const noexcept {
   const auto& [nodes, trials, readings, root_trials] = outcome;
   if (trials.empty()) return;
   for (std::size_t i = 0; i < 4; ++i) {
@@ -267,26 +303,29 @@ void RecallStream::Impl::foresee() const noexcept {
   recall::prefetch(text.data() + text.size());
 }
 
-RecallStream::RecallStream(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
-                           NamespaceKey name, const RecallPolicy& policy)
+RecallRequest::RecallRequest(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
+                             NamespaceKey name, const RecallPolicy& policy,
+                             std::span<const std::span<const Token>> predictions)
     : impl_(std::make_unique<Impl>(std::move(shared), name, policy)) {
   check(prompt);
+  for (const auto& prediction : predictions) check(prediction);
   impl_->shared->impl().memory.require_whole();
-  impl_->own.open(prompt);
+  impl_->own.open(predictions, prompt);
+  impl_->length = prompt.size();
   const std::size_t kept = std::min<std::size_t>(prompt.size(), recall::kMatchCap);
   impl_->text.assign(prompt.end() - static_cast<std::ptrdiff_t>(kept), prompt.end());
 }
 
-RecallStream::~RecallStream() = default;
+RecallRequest::~RecallRequest() = default;
 
-Limits RecallStream::Impl::limits(const RecallBudget& budget) const {
+Limits RecallRequest::Impl::limits(const RecallBudget& budget) const {
   const double floor =
       std::clamp(static_cast<double>(std::max(policy.floor, budget.floor)), 0.0, 1.0);
   return {budget.nodes, std::min(budget.nodes, budget.reach),
-          static_cast<std::uint32_t>(floor * 4294967295.0), policy.chain};
+          static_cast<std::uint32_t>(floor * 4294967295.0), policy.chain || budget.chain};
 }
 
-const RecallDraft& RecallStream::propose(const RecallBudget& budget) {
+const RecallDraft& RecallRequest::propose(const RecallBudget& budget) {
   Sketch& sketch = thread_sketches()[0];
   impl_->begin(sketch, 0);
   walk({&sketch, 1});
@@ -294,7 +333,7 @@ const RecallDraft& RecallStream::propose(const RecallBudget& budget) {
   return impl_->draft;
 }
 
-void RecallStream::observe(std::span<const Token> tokens) {
+void RecallRequest::observe(std::span<const Token> tokens) {
   Impl& self = *impl_;
   if (tokens.empty() || self.closed) return;
   check(tokens);
@@ -302,10 +341,18 @@ void RecallStream::observe(std::span<const Token> tokens) {
   self.settle(tokens);
 }
 
-void RecallStream::close() {
+void RecallRequest::share() {
+  if (!impl_->closed) impl_->share();
+}
+
+void RecallRequest::close() {
   Impl& self = *impl_;
-  if (self.closed) return;
-  self.share();
+  if (!self.closed) self.share();
+  abandon();
+}
+
+void RecallRequest::abandon() {
+  Impl& self = *impl_;
   self.closed = true;
   self.own.clear();
   self.text = {};
@@ -313,17 +360,21 @@ void RecallStream::close() {
   self.parts = {};
 }
 
-const RecallDraft& RecallStream::last() const noexcept {
+std::size_t RecallRequest::length() const noexcept {
+  return impl_->length;
+}
+
+const RecallDraft& RecallRequest::last() const noexcept {
   return impl_->draft;
 }
-const Recall& RecallStream::history() const noexcept {
+const Recall& RecallRequest::history() const noexcept {
   return *impl_->shared;
 }
-Recall::Sequence RecallStream::sequence() const noexcept {
+Recall::Sequence RecallRequest::sequence() const noexcept {
   return impl_->sequence;
 }
 
-std::size_t RecallStream::nbytes() const noexcept {
+std::size_t RecallRequest::nbytes() const noexcept {
   const auto bytes = [](const auto&... held) {
     return (... + (held.capacity() * sizeof(held[0])));
   };
@@ -334,7 +385,7 @@ std::size_t RecallStream::nbytes() const noexcept {
          bytes(draft.tokens, draft.parents, draft.confidence, draft.probability, draft.sources);
 }
 
-void propose_all(std::span<RecallStream* const> streams, std::span<const RecallBudget> budgets,
+void propose_all(std::span<RecallRequest* const> streams, std::span<const RecallBudget> budgets,
                  std::uint32_t threads) {
   const std::size_t groups = (streams.size() + kGroup - 1) / kGroup;
   spread(groups, threads, [&](std::size_t group) {
@@ -344,13 +395,13 @@ void propose_all(std::span<RecallStream* const> streams, std::span<const RecallB
     for (std::size_t i = 0; i < count; ++i) streams[first + i]->impl_->begin(sketches[i], 0);
     walk(sketches);
     for (std::size_t i = 0; i < count; ++i) {
-      RecallStream::Impl& self = *streams[first + i]->impl_;
+      RecallRequest::Impl& self = *streams[first + i]->impl_;
       self.finish(sketches[i], self.limits(budgets[first + i]));
     }
   });
 }
 
-void observe_all(std::span<RecallStream* const> streams,
+void observe_all(std::span<RecallRequest* const> streams,
                  std::span<const std::span<const Token>> tokens, std::uint32_t threads) {
   for (const std::span<const Token>& part : tokens) check(part);
   // One thread does what other streams see, in their order; the others move the streams' own rings,
