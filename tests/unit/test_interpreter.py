@@ -82,7 +82,7 @@ def test_ctrl_c_ends_a_long_add_to_a_suffix_tree() -> None:
 def test_ctrl_c_ends_a_long_prompt() -> None:
     tree, text = _native.SuffixTree(64), np.tile(IDS, 5)
     policy = SuffixPolicy().native()
-    interrupted(lambda: _native.SuffixStream(tree, text, policy))
+    interrupted(lambda: _native.SuffixStream(tree, text, policy, []))
     assert tree.sequences == 0
 
 
