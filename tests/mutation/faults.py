@@ -131,7 +131,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a draft may be read from what the ring is about to overwrite",
-        "native/src/recall_stream.cpp",
+        "native/src/recall_request.cpp",
         "history.ring.capacity - history.margin())",
         "history.ring.capacity)",
         ("tests/unit/test_recall.py", "tests/property/test_recall.py"),
