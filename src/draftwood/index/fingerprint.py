@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from draftwood.bundled import bundled
 from draftwood.errors import TokenizerMismatch, TokenizerMissing
 
 UNKNOWN = bytes(32)
@@ -36,7 +37,7 @@ def tokenizer_fingerprint(path: Path | str) -> bytes:
     Raises:
         TokenizerMissing: no such file, or one that holds no vocabulary.
     """
-    file = _file_of(Path(path))
+    file = _file_of(Path(bundled(str(path))))
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from draftwood.bundled import bundled
 from draftwood.draft import TokenIds
 from draftwood.errors import MissingExtra, TraceError
 
@@ -36,7 +37,7 @@ class TraceTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> TraceTokenizer:
-        """From a tokenizer.json, or from a model folder that holds one.
+        """From a tokenizer.json, a model folder that holds one, or the name of a bundled model.
 
         Raises:
             TraceError: no such file, or one that is no tokenizer.
@@ -48,6 +49,7 @@ class TraceTokenizer:
             raise MissingExtra(
                 "replaying text needs the tokenizers package; install draftwood[replay]"
             ) from None
+        path = Path(bundled(str(path)))
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
             raise TraceError(

@@ -1,0 +1,75 @@
+"""What README and the pages on generating show is run, as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from draftwood.cli import app as command_line
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+torch.set_num_threads(1)
+
+REPO = Path(__file__).parents[2]
+
+
+def blocks(page: str, language: str, *, within: str = "") -> list[str]:
+    """The code blocks of a page, or of one of its sections."""
+    text = (REPO / page).read_text(encoding="utf-8")
+    if within:
+        text = text.partition(f"## {within}\n")[2].partition("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize(("page", "within"), [("README.md", "Use it"), ("docs/generate.md", "")])
+def test_python_blocks_run(page, within, capsys):
+    names: dict[str, object] = {}
+    for block in blocks(page, "python", within=within):
+        exec(compile(block, page, "exec"), names)
+    names["llm"].close()
+    assert capsys.readouterr().out
+
+
+def test_constrained_blocks_run():
+    pytest.importorskip("xgrammar")
+    import numpy as np
+
+    import draftwood as dw
+
+    with dw.load("demo", device="cpu") as llm:
+        names = {"llm": llm, "np": np}
+        for block in blocks("docs/constrained.md", "python"):
+            exec(
+                compile(block.replace("llm.generate(", "done = llm.generate("), "page", "exec"),
+                names,
+            )
+        assert names["done"].text.lstrip().startswith("{")
+
+
+def test_readmes_commands_build_a_history_that_halves_the_steps(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        line
+        for block in blocks("README.md", "bash", within="Use it")
+        for line in block.splitlines()
+    ]
+    commands = [line for line in lines if "demo" in line]
+    assert len(commands) == 3
+    steps = []
+    for line in commands:
+        command, _, into = line.partition(" > ")
+        monkeypatch.setattr(sys, "argv", shlex.split(command, comments=True))
+        with pytest.raises(SystemExit) as left:
+            command_line.main()
+        assert not left.value.code
+        out, err = capsys.readouterr()
+        if into:
+            Path(into.strip()).write_text(out)
+        steps += [int(found) for found in re.findall(r"tokens in (\d+) steps", err)]
+    first, warm = steps
+    assert warm <= first / 2
