@@ -29,6 +29,7 @@ from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.recycled import RecycledDrafter
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import (
+    BrokenModel,
     ContextTooLong,
     DraftwoodError,
     GenerationFailed,
@@ -36,6 +37,7 @@ from draftwood.errors import (
     HistoryCorrupt,
     HistoryError,
     HistoryMalformed,
+    HistoryReplaced,
     HistoryTooNew,
     HistoryTruncated,
     InvalidDraft,
@@ -92,6 +94,7 @@ __all__ = [
     "ROOT",
     "AsyncGenerationStream",
     "Blend",
+    "BrokenModel",
     "Budget",
     "Chance",
     "ContextTooLong",
@@ -112,6 +115,7 @@ __all__ = [
     "HistoryCorrupt",
     "HistoryError",
     "HistoryMalformed",
+    "HistoryReplaced",
     "HistoryTooNew",
     "HistoryTruncated",
     "HistoryWriter",

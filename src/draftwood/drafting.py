@@ -84,9 +84,8 @@ class Drafters:
 
     @property
     def name(self) -> str:
-        """The default drafter's spec, or what kind of drafter it is."""
-        default = self._default
-        return repr(default) if isinstance(default, str) else type(default).__name__
+        """The default drafter as it was given: its spec, or what the drafter says of itself."""
+        return repr(self._default)
 
     @property
     def default_cost(self) -> Cost:

@@ -348,9 +348,19 @@ def test_a_progress_bar_is_shown_when_asked_for(llm, capsys):
     assert "3/3" in capsys.readouterr().err
 
 
+def test_a_model_object_is_loaded_with_its_tokenizer(llm):
+    with dw.load(llm.target.model, "lookup", tokenizer=llm.tokenizer) as given:
+        assert given.target.model is llm.target.model
+        text = given.generate(PROMPT, max_tokens=12).text
+        assert repr(given).startswith("LanguageModel(LlamaForCausalLM, ")
+    assert text == llm.generate(PROMPT, max_tokens=12).text
+
+
 def test_reprs_say_what_the_things_are(llm, folder):
     done = llm.generate(PROMPT, max_tokens=4)
     assert repr(done).startswith(f"Generation({done.text!r}, 4 tokens after {len(PROMPT)}, ")
     assert "finish='length'" in repr(done)
-    assert repr(llm) == f"LanguageModel({folder}, drafter=DraftFrom, cost=None)"
+    assert repr(llm) == f"LanguageModel({folder}, drafter={llm.drafter!r}, cost=None)"
+    with dw.load(folder, "lookup:nodes=4", cost=0.5, device="cpu") as other:
+        assert repr(other) == f"LanguageModel({folder}, drafter='lookup:nodes=4', cost=0.5)"
     assert repr(done.stats) == f"Stats({done.stats})"

@@ -129,6 +129,9 @@ class Calibrated:
         self.drafter = drafter
         self.calibrator = calibrator or Calibrator()
 
+    def __repr__(self) -> str:
+        return f"calibrated({self.drafter!r})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> CalibratedStream:

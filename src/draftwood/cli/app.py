@@ -54,3 +54,9 @@ def main() -> None:
     except DraftwoodError as error:
         print(f"draftwood: {error}", file=sys.stderr)
         sys.exit(WRONG)
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        sys.stderr.close()
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"draftwood: {what}; give a file that can be used", file=sys.stderr)
+        sys.exit(WRONG)

@@ -189,7 +189,12 @@ def _prompt(prompt: str | None, prompt_file: Path | None) -> str:
     if prompt_file is None:
         return prompt or ""
     if str(prompt_file) == "-":
-        return sys.stdin.read()
+        try:
+            return sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise InvalidOption(
+                f"cannot read the prompt from standard input ({error}); give UTF-8 text"
+            ) from None
     return _read(prompt_file, "prompt")
 
 

@@ -54,6 +54,9 @@ class PromptLookup:
         self._parents = np.arange(-1, nodes - 1, dtype=np.int32)
         self._source = np.zeros(nodes, dtype=np.uint8)
 
+    def __repr__(self) -> str:
+        return f"PromptLookup(max_ngram={self._sizes.start}, nodes={len(self._parents)})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> LookupStream:

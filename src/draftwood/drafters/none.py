@@ -11,6 +11,9 @@ from draftwood.protocols import Feedback
 class NoDraft:
     """A drafter, and its own stream, without drafts. Safe to share between threads."""
 
+    def __repr__(self) -> str:
+        return "NoDraft()"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> NoDraft:

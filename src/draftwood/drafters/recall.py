@@ -121,6 +121,11 @@ class RecallDrafter:
             self._recall = recall
             return recall
 
+    def __repr__(self) -> str:
+        mode, floor = self.policy.mode, self.policy.floor
+        kept = "" if self._path is None else f", path={self._path!r}"
+        return f"RecallDrafter(mode={mode!r}, nodes={self.nodes}, floor={floor}{kept})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> RecallDraftStream:

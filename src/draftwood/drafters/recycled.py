@@ -63,6 +63,9 @@ class RecycledDrafter:
         self.nodes, self.floor = nodes, floor
         self.reliability = Reliability()
 
+    def __repr__(self) -> str:
+        return f"RecycledDrafter(nodes={self.nodes}, floor={self.floor})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> RecycledStream:

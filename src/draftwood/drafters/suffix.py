@@ -91,6 +91,10 @@ class SuffixDrafter:
         """The tree over the outputs of a namespace; an empty one at first."""
         return self.history.tree(namespace)
 
+    def __repr__(self) -> str:
+        mode, floor = self.policy.mode, self.policy.floor
+        return f"SuffixDrafter(mode={mode!r}, nodes={self.nodes}, floor={floor})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> SuffixStream:

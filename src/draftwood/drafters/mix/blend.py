@@ -70,6 +70,9 @@ class Blend:
         self.nodes = nodes
         self.agreement = Agreement()
 
+    def __repr__(self) -> str:
+        return f"Blend({self.parts!r}, nodes={self.nodes})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> BlendStream:

@@ -49,6 +49,9 @@ class Hybrid:
         """The threshold now: accepted tokens a step."""
         return self._tau
 
+    def __repr__(self) -> str:
+        return f"Hybrid({self._first!r}, {self._other!r}, tau={self._tau:.3g})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> HybridStream:
