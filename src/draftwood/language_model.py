@@ -233,7 +233,7 @@ class LanguageModel:
         return as_tokens(ids, vocab_size=self.target.vocab_size)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """The text of token ids, a list or an array, special tokens left out."""
         return self.decoding.decode(list(ids))
 
     def sampling(
@@ -437,7 +437,7 @@ class LanguageModel:
             prompt,
             verifier,
             text,
-            Stop(max_tokens, ends),
+            Stop(max_tokens, self.end_tokens, stop_token_ids=settings.stop_token_ids),
             settings,
             seed=seed,
             drafter=drafter,
