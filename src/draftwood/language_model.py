@@ -5,26 +5,23 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from draftwood.batch import BatchDecoder
 from draftwood.budget.spender import Spender
-from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.drafting import Drafters, Drafting
-from draftwood.errors import DraftwoodError, GenerationFailed, InvalidOption, InvalidTokens
+from draftwood.errors import DraftwoodError, GenerationFailed, InvalidTokens
 from draftwood.fork import fork_lock
 from draftwood.generation import Generation, Run, refused
 from draftwood.options import BatchOptions, Cost, Options, Settings, takes
 from draftwood.progress import progress_bar
+from draftwood.prompts import Prompt, PromptEncoder, Prompts, is_several
 from draftwood.protocols import BatchDrafter, Drafter, Partner, Step, Verifier
+from draftwood.running import UntilTheEnd, alone, together
 from draftwood.sampling.law import Sampling
-from draftwood.sampling.processors import LogitBias, LogitsProcessor
+from draftwood.sampling.processors import LogitBias
 from draftwood.stats import Stats
 from draftwood.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.targets.transformers.generation_config import GenerationSettings
@@ -36,20 +33,6 @@ from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 if TYPE_CHECKING:
     from draftwood.targets.transformers.target import TransformersTarget
-
-Message: TypeAlias = Mapping[str, Any]
-"""One turn of a chat: {"role": "user", "content": "..."}."""
-
-Prompt: TypeAlias = str | Sequence[Message] | Sequence[int] | NDArray[np.integer[Any]]
-"""Text, the turns of a chat, or token ids."""
-
-Prompts: TypeAlias = (
-    list[str]
-    | Sequence[Sequence[Message]]
-    | Sequence[Sequence[int]]
-    | Sequence[NDArray[np.integer[Any]]]
-)
-"""Several prompts of one kind."""
 
 
 class LanguageModel:
@@ -83,6 +66,7 @@ class LanguageModel:
     ) -> None:
         self.target = target
         self.tokenizer = tokenizer
+        self.prompts = PromptEncoder(tokenizer, target.vocab_size)
         self.decoding = Decoding.of(tokenizer)
         self.name = type(target.model).__name__ if name is None else name
         if not isinstance(drafter, Drafters):
@@ -216,21 +200,9 @@ class LanguageModel:
             InvalidOption: for something that is no prompt, and for chat turns or tools where the
                 model has no chat template, or one that refuses them.
         """
-        turns = _turns(prompt)
-        template = getattr(self.tokenizer, "chat_template", None) is not None
-        if isinstance(prompt, str) and (template if chat is None else chat):
-            turns = [{"role": "user", "content": prompt}]
-        if turns is not None:
-            if not template:
-                raise InvalidOption("the model has no chat template; give the prompt as text")
-            ids = self._templated(turns, tools, chat_template_kwargs or {})
-        elif tools is not None:
-            raise InvalidOption(
-                "tools are given with a prompt that goes into no chat template; give chat turns"
-            )
-        else:
-            ids = self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
-        return as_tokens(ids, vocab_size=self.target.vocab_size)
+        return self.prompts.encode(
+            prompt, chat=chat, tools=tools, chat_template_kwargs=chat_template_kwargs
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, a list or an array, special tokens left out."""
@@ -276,7 +248,7 @@ class LanguageModel:
 
     def _generate(self, prompt: Any, settings: Settings, canceled: Event | None = None) -> Any:
         """`generate` with checked options; once `canceled` is set it ends with what there is."""
-        several, count = _is_several(prompt), settings.n or 1
+        several, count = is_several(prompt), settings.n or 1
         done = self._texts(list(prompt) if several else [prompt], count, settings, canceled)
         if settings.n is None:
             return done if several else done[0]
@@ -323,7 +295,7 @@ class LanguageModel:
         left = len(runs)
         with (
             progress_bar(total, shown=settings.progress) as advance,
-            closing(self._steps(runs, size, drafting)) as steps,
+            closing(together(self.target, runs, size, drafting)) as steps,
         ):
             advance(total - left)
             for number, step in steps:
@@ -340,46 +312,9 @@ class LanguageModel:
                 if canceled is not None and canceled.is_set():
                     return
 
-    def _steps(
-        self, runs: Sequence[Run], size: int, drafting: Drafting
-    ) -> Generator[tuple[int, Step | Exception], None, None]:
-        """The steps of all texts, each with the number of its text; an error ends one."""
-        if len(runs) == 1:
-            with closing(self._alone(runs[0], drafting)) as alone:
-                try:
-                    for step in alone:
-                        yield 0, step
-                except Exception as error:
-                    yield 0, error
-            return
-        decoder = BatchDecoder(
-            self.target, drafting.drafter, max_batch=size, budget=drafting.budget
-        )
-        with closing(decoder):
-            for run in runs:
-                decoder.submit(run.request)
-            while decoder.busy:
-                turn = decoder.step()
-                yield from turn.failed.items()
-                yield from turn.steps.items()
-
-    def _alone(self, run: Run, drafting: Drafting) -> Generator[Step, None, None]:
-        """The steps of a text that is generated by itself."""
-        request = run.request
-        return decode(
-            self.target,
-            request.drafter or drafting.drafter,
-            request.verifier,
-            request.prompt,
-            budget=drafting.budget,
-            stop=request.stop,
-            namespace=request.namespace,
-            prediction=request.prediction,
-        )
-
     def _counted(self, run: Run, drafting: Drafting) -> Generator[Step, None, None]:
         """The same, entered into all figures."""
-        with closing(self._alone(run, drafting)) as steps:
+        with closing(alone(self.target, run, drafting)) as steps:
             for step in steps:
                 self._count(run, step, drafting.plain_seconds())
                 yield step
@@ -420,7 +355,7 @@ class LanguageModel:
         if "max_tokens" not in settings.given:
             max_tokens = self.own.max_tokens(len(prompt), max_tokens)
         ends = frozenset(self.end_tokens).union(settings.stop_token_ids)
-        asked = tuple(_UntilTheEnd(each, ends, len(prompt)) for each in settings.logits_processors)
+        asked = tuple(UntilTheEnd(each, ends, len(prompt)) for each in settings.logits_processors)
         sampling = self.sampling(replace(settings, logits_processors=asked), prompt, max_tokens)
         seed: int | None = None
         verifier: Verifier = Greedy(sampling)
@@ -441,59 +376,8 @@ class LanguageModel:
             settings,
             seed=seed,
             drafter=drafter,
-            prediction=self._prediction(settings.prediction),
+            prediction=self.prompts.predictions(settings.prediction),
         )
-
-    def _prediction(self, prediction: Any) -> tuple[TokenIds, ...]:
-        """Likely answers as token ids."""
-        if prediction is None:
-            return ()
-        texts = prediction if _is_several(prediction) else [prediction]
-        found = [
-            self.tokenizer(each, add_special_tokens=False)["input_ids"]
-            if isinstance(each, str)
-            else each
-            for each in texts
-        ]
-        ids = (as_tokens(each, vocab_size=self.target.vocab_size) for each in found)
-        return tuple(each for each in ids if len(each))
-
-    def _templated(
-        self, turns: Sequence[Message], tools: Sequence[Any] | None, options: Mapping[str, Any]
-    ) -> Any:
-        given = {"add_generation_prompt": True, **options}
-        if tools is not None:
-            given["tools"] = list(tools)
-        try:
-            return self.tokenizer.apply_chat_template(
-                list(turns), **given, tokenize=True, return_dict=False
-            )
-        except Exception as error:  # a template raises what its author chose
-            raise InvalidOption(
-                f"the chat template refuses these turns ({_first_line(error)}); change the turns, "
-                "tools or chat_template_kwargs"
-            ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _UntilTheEnd:
-    """A call's processor, not asked after a token that ends the text.
-
-    An accepted draft may hold the end token, and a verifier looks at the row after it, too; what is
-    chosen there is cut off, and a grammar that has ended has no answer.
-    """
-
-    processor: LogitsProcessor
-    ends: Collection[int]
-    prompt_tokens: int
-
-    def __call__(self, ids: TokenIds, logits: NDArray[np.float32]) -> Any:
-        if len(ids) > self.prompt_tokens and int(ids[-1]) in self.ends:
-            return logits
-        return self.processor(ids, logits)
-
-    def __repr__(self) -> str:
-        return repr(self.processor)
 
 
 def _raise_failure(done: Sequence[Generation]) -> None:
@@ -506,45 +390,9 @@ def _raise_failure(done: Sequence[Generation]) -> None:
         raise GenerationFailed(number, each.error, done) from each.error
 
 
-def _is_several(prompt: Any) -> bool:
-    """Whether it is a list of prompts: of texts, of chats, of lists or arrays of ids."""
-    if isinstance(prompt, (str, bytes, np.ndarray)) or not isinstance(prompt, Sequence):
-        return False
-    return bool(prompt) and isinstance(prompt[0], (str, np.ndarray, Sequence))
-
-
-def _turns(prompt: Any) -> Sequence[Message] | None:
-    """The turns of a chat; None for text and token ids.
-
-    Raises:
-        InvalidOption: for something that is none of these.
-    """
-    if isinstance(prompt, str):
-        return None
-    if isinstance(prompt, (Mapping, bytes)) or not isinstance(prompt, (Sequence, np.ndarray)):
-        if not hasattr(prompt, "__array__"):
-            raise InvalidOption(
-                f"the prompt is {type(prompt).__name__}; give text, a list of chat turns, or a "
-                "list of token ids"
-            )
-        return None
-    if isinstance(prompt, np.ndarray) or not any(isinstance(each, Mapping) for each in prompt):
-        return None
-    for number, turn in enumerate(prompt):
-        if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
-            raise InvalidOption(
-                f'turn {number} of the chat has no role; write {{"role": "user", "content": "..."}}'
-            )
-    return prompt
-
-
 def new_seed() -> int:
     """A seed that was not used before, in all likelihood."""
     return secrets.randbits(31)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
 
 
 def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:
