@@ -44,7 +44,9 @@ def plain_rows(llm, prompt, tokens):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.9, "seed": 3, "top_k": 5}])
 def test_logprobs_are_those_of_a_plain_pass(llm, options):
-    done = llm.generate(PROMPT, max_tokens=30, logprobs=4, **options)
+    options = {"max_tokens": 30, "logprobs": 4, "drafter": "recall:share=1", **options}
+    llm.generate(PROMPT, **options)
+    done = llm.generate(PROMPT, **options)
     assert done.stats.accepted > 0  # rows of accepted tokens are among them
     rows = plain_rows(llm, llm.encode(PROMPT).tolist(), done.tokens.tolist())
     assert len(done.logprobs.chosen) == len(done.tokens)

@@ -54,7 +54,10 @@ def test_a_processor_sees_the_tokens_on_the_path_of_each_row(llm):
         return logits
 
     prompt = llm.encode(PROMPT).tolist()
-    done = llm.generate(PROMPT, max_tokens=30, logits_processors=[watch])
+    options = {"max_tokens": 30, "drafter": "recall:share=1", "logits_processors": [watch]}
+    llm.generate(PROMPT, **options)
+    seen.clear()
+    done = llm.generate(PROMPT, **options)
     whole = prompt + done.tokens.tolist()
     assert done.stats.accepted > 0
     assert len(seen) >= len(done.tokens)
