@@ -1,3 +1,5 @@
+import inspect
+import re
 from typing import Literal
 
 import pytest
@@ -82,6 +84,16 @@ def test_the_catalog_makes_its_drafters():
     assert isinstance(make_drafter("none"), NoDraft)
     assert isinstance(make_drafter("lookup:max_ngram=2,match=latest"), PromptLookup)
     assert "suffix" in DRAFTERS
+
+
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_every_factory_says_what_it_makes_and_explains_its_options(name):
+    factory = DRAFTERS[name]
+    text = inspect.getdoc(factory)
+    summary = text.split("\n\n")[0]
+    assert summary.endswith(".")
+    assert "\n" not in summary
+    assert [key for key in options_of(factory) if not re.search(rf"\b{key}\b", text)] == []
 
 
 def test_a_drafters_own_limits_pass_through():

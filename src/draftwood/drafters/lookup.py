@@ -24,7 +24,7 @@ _ID_BYTES = np.dtype(np.int32).itemsize
 
 
 class PromptLookup:
-    """A drafter that knows each request's own context only; it shares and keeps nothing.
+    """Copies what followed the same last tokens earlier in the request's own context.
 
     max_ngram, min_ngram: tokens that have to match, longest first. nodes: the most tokens to
     copy. match: which of several places to copy from. Safe to use from any number of threads.

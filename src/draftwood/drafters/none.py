@@ -9,7 +9,7 @@ from draftwood.protocols import Feedback
 
 
 class NoDraft:
-    """A drafter, and its own stream, without drafts. Safe to share between threads."""
+    """No drafts: plain decoding. A drafter and its own stream; safe to share between threads."""
 
     def __repr__(self) -> str:
         return "NoDraft()"

@@ -31,7 +31,7 @@ FLOORS = {"tree": 0.005, "chain": 0.172}
 
 
 class RecallDrafter:
-    """Drafts from a `Recall`.
+    """What followed here before, in this request or in any other, from a history of fixed size.
 
     max_tokens: slots of shared history (25 bytes each, taken at once; the oldest tokens make room).
     nodes: the largest draft. mode: "tree", or "chain" for targets that check no trees. floor: no

@@ -38,7 +38,7 @@ MAX_NODES = 2**15
 
 
 class SuffixDrafter:
-    """Drafts from suffix trees; the released code's policy by default.
+    """SuffixDecoding: trees of past outputs; the policy of the released code by default.
 
     alpha, offset, floor, mode, counts: see `SuffixPolicy`. depth: tokens of a suffix that the trees
     keep; a draft behind a match of p tokens is at most depth - p long. nodes: the largest draft.

@@ -85,7 +85,7 @@ class TrigramTable:
 
 
 class TrigramDrafter:
-    """ADED's drafter: walks by the PUCT rule through a `TrigramTable` of the target's outputs.
+    """ADED: trigrams of the target's outputs, searched by walks that follow the PUCT rule.
 
     max_pairs, followers: see `TrigramTable`. explore: weight of what few walks have tried, above 0.
     walks: a draft's; each adds one node at most. depth: tokens on a path at most. prompts: learn
