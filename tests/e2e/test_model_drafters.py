@@ -214,7 +214,7 @@ def test_a_spec_names_a_drafter_with_its_model(spec, tmp_path):
     folder = save_tiny_model(tmp_path)
     with load(folder, "none", device="cpu") as plain:
         expected = plain.generate("select", max_tokens=24).tokens.tolist()
-    with load(folder, spec.replace("{}", str(folder)), device="cpu") as llm:
+    with load(folder, spec.replace("{}", str(folder)), device="cpu", cost=None) as llm:
         got = llm.generate("select", max_tokens=24)
     assert got.tokens.tolist() == expected
     assert got.stats.tokens_per_step > 1.5  # the model drafts for itself
