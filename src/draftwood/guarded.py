@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidDraft
 from draftwood.fork import fork_lock
-from draftwood.protocols import BatchDrafter, Drafter, Feedback, Stream
+from draftwood.protocols import Abandoning, BatchDrafter, Drafter, Feedback, Stream
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,18 @@ class Guarded:
         except Exception:
             self.failed("close")
 
+    def abandon(self) -> None:
+        """End the stream without learning from what it has not learned, where it can do that."""
+        stream: object = self.stream
+        if not isinstance(stream, Abandoning):
+            self.close()
+            return
+        self.stream = None
+        try:
+            stream.abandon()
+        except Exception:
+            self.failed("close")
+
     def failed(self, verb: str) -> None:
         """To be called where its exception is handled: go on without the stream."""
         self.standing.failed(verb, "this sequence goes on without drafts")
@@ -235,6 +247,16 @@ class GuardedBatch:
     def failures(self) -> int:
         """Calls of the run's own drafter that failed, and drafts of it that were not fit."""
         return self._own.failures
+
+    @property
+    def off(self) -> bool:
+        """Whether the run's own drafter was switched off."""
+        return self._own.off
+
+    def settle(self) -> None:
+        """A step ends in which the run's own streams were asked without this object's help."""
+        self._own.asked()
+        self._own.settle()
 
     def open(
         self,

@@ -148,6 +148,14 @@ class Stream(Protocol):
         """End the sequence; the stream is not used again."""
 
 
+@runtime_checkable
+class Abandoning(Protocol):
+    """What a `Stream` may offer as well: to end without learning from what it has not learned."""
+
+    def abandon(self) -> None:
+        """End the sequence; nothing more is learned from it, and the stream is not used again."""
+
+
 class Drafter(Protocol):
     """Shared by all sequences of a model; safe to use from several threads."""
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,13 +29,11 @@ from draftwood.draft_batch import DraftBatch
 from draftwood.drafters.recall import RecallDrafter, RecallDraftStream
 from draftwood.errors import InvalidDraft, InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.guarded import open_stream
-from draftwood.protocols import BatchDrafter, Drafter, Feedback, Stream
+from draftwood.guarded import Guarded, GuardedBatch, usable
+from draftwood.protocols import Drafter, Feedback
 
 log = logging.getLogger(__name__)
 
-FAILURES = 8
-"""Failures of the drafter after which it is switched off."""
 PATIENCE, LEAP = 256, 64
 _FAULTS = (
     "",
@@ -66,24 +64,20 @@ class TokenRows:
 NewTokens: TypeAlias = Sequence[ArrayLike] | TokenRows
 
 
-@runtime_checkable
-class Abandoning(Protocol):
-    """What a `Stream` may offer as well: to end without learning from what it has not learned."""
-
-    def abandon(self) -> None:
-        """End the sequence; nothing more is learned from it."""
-
-
 class _Session:
-    """An open sequence. stream: None once it drafts no more. draft: the one handed out last."""
+    """An open sequence. guard: its stream; None: it never had one. draft: handed out last."""
 
-    __slots__ = ("draft", "key", "slot", "stream")
+    __slots__ = ("draft", "guard", "key", "slot")
 
-    def __init__(self, key: Hashable, slot: int, stream: Stream | None) -> None:
+    def __init__(self, key: Hashable, slot: int, guard: Guarded | None) -> None:
         self.key = key
         self.slot = slot
-        self.stream = stream
+        self.guard = guard
         self.draft = Draft.empty()
+
+    @property
+    def drafts(self) -> bool:
+        return self.guard is not None and self.guard.stream is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +108,8 @@ class Sessions:
 
     Whatever a drafter or a caller does wrong costs drafts and nothing else: it is counted in
     `failures`, logged once for each kind, and never raised. A sequence that got wrong tokens, or
-    whose drafter failed, goes on without drafts. After 8 failures of the drafter it is switched
-    off. Only the constructor raises.
+    whose drafter failed, goes on without drafts. A drafter that fails in three steps in a row is
+    switched off (`GuardedBatch`). Only the constructor raises.
 
     Thread-safe: calls from several threads are served one after the other; `open` and `close` do
     their work with the drafter beside a step of another thread. Deterministic: the same calls in
@@ -146,7 +140,7 @@ class Sessions:
             raise InvalidOption(f"nodes is {nodes}; use 0 to 65535, such as 16")
         if depth is not None and depth < 0:
             raise InvalidOption(f"depth is {depth}; use 0 or more, or None for as many as nodes")
-        self._drafter = drafter
+        self._guards = GuardedBatch(drafter, vocab_size=vocab_size)
         self._vocab_size = vocab_size
         self._context_limit = context_limit
         self._trees = trees
@@ -165,8 +159,6 @@ class Sessions:
         self._last: _LastStep | None = None
         self._fresh = False  # whether a sequence joined since the last step
         self._failures: Counter[str] = Counter()
-        self._failed = 0
-        self._off = False
 
     def open(
         self,
@@ -186,7 +178,7 @@ class Sessions:
         """
         if os.getpid() != self._process:
             return
-        stream: Stream | None = None
+        guard: Guarded | None = None
         ids: TokenIds = as_tokens([])
         try:
             ids = as_tokens(prompt, vocab_size=self._vocab_size)
@@ -196,15 +188,18 @@ class Sessions:
         except Exception:
             self._blame("open with a wrong prompt", traceback=True)
         else:
-            if not self._off:
-                stream = self._open_stream(ids, generated, namespace, likely)
+            prompted = len(ids) - generated
+            guard = self._guards.open(ids[:prompted], namespace, likely)
+            if generated:
+                guard.observe(Feedback.of(Draft.empty(), ids[prompted:]))
         with self._lock:
             twice = self._take(key)
             request = None
-            if self._recall is not None and isinstance(stream, RecallDraftStream):
+            stream = None if guard is None or self._recall is None else guard.stream
+            if isinstance(stream, RecallDraftStream):
                 request = stream.stream.native
             slot = self._table.open(ids, request)
-            self._sessions[key] = _Session(key, slot, stream)
+            self._sessions[key] = _Session(key, slot, guard)
             self._slots[key] = slot
             self._keys[slot] = key
             self._fresh = True
@@ -305,13 +300,14 @@ class Sessions:
 
     @property
     def failures(self) -> Mapping[str, int]:
-        """How often each kind of thing went wrong."""
-        return dict(self._failures)
+        """How often each kind of thing went wrong; "drafter": its calls, and drafts not fit."""
+        failed = self._guards.failures
+        return dict(self._failures) | ({"drafter": failed} if failed else {})
 
     @property
     def drafting(self) -> bool:
         """Whether the drafter is on; False after it has failed too often."""
-        return not self._off
+        return not self._guards.off
 
     @property
     def drafted(self) -> int:
@@ -335,7 +331,7 @@ class Sessions:
         began: float,
     ) -> DraftBatch:
         count = len(keys)
-        if self._off or not count:
+        if self._guards.off or not count:
             return DraftBatch.empty(count)
         try:
             slots = [self._slots.get(key, -1) for key in keys]
@@ -396,6 +392,7 @@ class Sessions:
         drafts = DraftBatch(*flat)
         if faults is not None:
             self._settle_faults(keys, faults)
+        self._guards.settle()
         if spending is not None:
             ended = perf_counter()
             self._last = _LastStep(
@@ -476,9 +473,9 @@ class Sessions:
             feedback = Feedback.of(session.draft, table.end(session.slot, count))
             accepted[session.key] = min(len(feedback.verdict.path), count - 1)
             session.draft = Draft.empty()
-            if session.stream is not None:
-                told.append((session, feedback))
-        self._observe(told)
+            told.append((session, feedback))
+        guarded = [(each.guard, feedback) for each, feedback in told if each.guard is not None]
+        self._guards.observe([guard for guard, _ in guarded], [said for _, said in guarded])
         context = table.longest
         try:
             self._tell_spender(accepted, seconds)
@@ -487,26 +484,30 @@ class Sessions:
             self._drop_spender()
             plan = budget
         nodes, reach = min(budget.nodes, plan.nodes), min(budget.reach, plan.reach)
-        asked: list[_Session] = []
+        asked: list[Guarded] = []
         budgets: list[Budget] = []
         places: list[int] = []
         for at, session in enumerate(sessions):
-            if session is None or session.stream is None or not reach:
+            if session is None or not session.drafts or not reach:
                 continue
             room = self._context_limit - table.length(session.slot)
             room = min(room, rooms[at]) if rooms else room
-            if room > 1:
-                asked.append(session)
+            if room > 1 and session.guard is not None:
+                asked.append(session.guard)
                 budgets.append(Budget(nodes, min(reach, room - 1), plan.floor))
                 places.append(at)
         drafts = [Draft.empty()] * len(keys)
-        for at, draft in zip(places, self._propose(asked, budgets), strict=True):
-            drafts[at] = draft
+        proposed = zip(places, asked, self._guards.propose(asked, budgets), strict=True)
+        for at, guard, draft in proposed:
+            try:
+                _require_tree(draft)
+            except InvalidDraft:
+                guard.failed("propose")
+            else:
+                drafts[at] = draft if self._trees or draft.is_chain else draft.to_chain()
         try:
             spent = self._spender.spend(drafts, context)
-            for at, draft in enumerate(spent):
-                self._check(draft, Budget(len(drafts[at]), reach))
-            drafts = [spent[at] for at in range(len(keys))]
+            drafts = [usable(spent[at], Budget(len(draft))) for at, draft in enumerate(drafts)]
         except Exception:
             self._drop_spender()
         for session, draft in zip(sessions, drafts, strict=True):
@@ -545,94 +546,14 @@ class Sessions:
 
     # The drafter and its streams
 
-    def _open_stream(
-        self, ids: TokenIds, generated: int, namespace: str, likely: Sequence[TokenIds]
-    ) -> Stream | None:
-        stream: Stream | None = None
-        try:
-            prompted = len(ids) - generated
-            stream = open_stream(self._drafter, ids[:prompted], namespace, likely)
-            if generated:
-                stream.observe(Feedback.of(Draft.empty(), ids[prompted:]))
-        except Exception:
-            self._drafter_failed("open")
-            if stream is not None:
-                self._end_stream(stream, learn=False)
-            return None
-        return stream
-
-    def _observe(self, told: Sequence[tuple[_Session, Feedback]]) -> None:
-        """Move the streams: in one call where the drafter can."""
-        streams = [session.stream for session, _ in told]
-        if isinstance(self._drafter, BatchDrafter) and len(told) > 1:
-            try:
-                self._drafter.observe_all(streams, [feedback for _, feedback in told])
-            except Exception:
-                self._drafter_failed("observe_all")
-                for session, _ in told:  # none knows its place any more
-                    self._drop(session)
-            return
-        for session, feedback in told:
-            try:
-                if session.stream is not None:
-                    session.stream.observe(feedback)
-            except Exception:
-                self._drafter_failed("observe")
-                self._drop(session)
-
-    def _propose(self, asked: Sequence[_Session], budgets: Sequence[Budget]) -> list[Draft]:
-        """A draft of each: in one call where the drafter can, checked one by one."""
-        given: list[Draft | None] = [None] * len(asked)
-        if isinstance(self._drafter, BatchDrafter) and len(asked) > 1:
-            try:
-                streams = [session.stream for session in asked]
-                found = self._drafter.propose_all(streams, budgets)
-                given = [found[at] for at in range(len(asked))]
-            except Exception:
-                self._drafter_failed("propose_all")
-        drafts: list[Draft] = []
-        for session, budget, found_one in zip(asked, budgets, given, strict=True):
-            draft = Draft.empty()
-            try:
-                if session.stream is not None and not self._off:
-                    draft = session.stream.propose(budget) if found_one is None else found_one
-                    draft = self._check(draft, budget)
-            except Exception:
-                draft = Draft.empty()
-                self._drafter_failed("propose")
-                self._drop(session)
-            drafts.append(draft)
-        return drafts
-
-    def _check(self, draft: Draft, budget: Budget) -> Draft:
-        """The draft, cut to its budget; raises where it is none."""
-        if not isinstance(draft, Draft):
-            raise InvalidDraft(f"a drafter proposed {type(draft).__name__}; propose a Draft")
-        n = len(draft.tokens)
-        if not n:
-            return Draft.empty()
-        for name in ("tokens", "parents"):
-            array: Any = getattr(draft, name)
-            if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.ndim != 1:
-                raise InvalidDraft(f"the {name} of a draft are no int32 array [n]")
-        as_tokens(draft.tokens, vocab_size=self._vocab_size)
-        parents = draft.parents
-        wrong = (parents < ROOT) | (parents >= np.arange(len(parents)))
-        if len(parents) != n or len(draft.confidence) != n or len(draft.source) != n or wrong.any():
-            raise InvalidDraft("a draft's arrays are no tree with parents before children")
-        if n > budget.nodes or (n > budget.reach and draft.height > budget.reach):
-            self._blame("draft longer than its budget")
-            draft = draft.cut(nodes=budget.nodes)
-            draft = draft if draft.height <= budget.reach else draft.shallow(budget.reach)
-        return draft if self._trees or draft.is_chain else draft.to_chain()
-
-    def _drop(self, session: _Session) -> None:
-        """The sequence goes on without drafts."""
+    def _drop(self, session: _Session, *, failed: bool = False) -> None:
+        """The sequence goes on without drafts; failed: as its drafter is to blame."""
         self._table.mute(session.slot)
-        stream, session.stream = session.stream, None
         session.draft = Draft.empty()
-        if stream is not None:
-            self._end_stream(stream, learn=False)
+        if failed and session.guard is not None:
+            session.guard.failed("propose")
+        else:
+            self._end(session, learn=False)
 
     def _lose(self, keys: Any) -> None:
         """Of a step that could not be made: whatever its tokens were, these did not get them."""
@@ -667,18 +588,9 @@ class Sessions:
             self._end(session, learn=learn)
 
     def _end(self, session: _Session, *, learn: bool) -> None:
-        stream, session.stream = session.stream, None
-        if stream is not None:
-            self._end_stream(stream, learn=learn)
-
-    def _end_stream(self, stream: Stream, *, learn: bool) -> None:
-        try:
-            if not learn and isinstance(stream, Abandoning):
-                stream.abandon()
-            else:
-                stream.close()
-        except Exception:
-            self._drafter_failed("close")
+        guard = session.guard
+        if guard is not None:
+            guard.close() if learn else guard.abandon()
 
     # What goes wrong
 
@@ -687,22 +599,11 @@ class Sessions:
             if not fault:
                 continue
             if fault == _DRAFTED:
-                self._count_failure(_FAULTS[fault])
+                self._drop(self._sessions[key], failed=True)
                 continue
             self._blame(_FAULTS[fault])
             if fault not in (_UNKNOWN, _TWICE):
                 self._drop(self._sessions[key])
-
-    def _drafter_failed(self, verb: str) -> None:
-        """To be called where the drafter's exception is handled."""
-        self._count_failure(f"drafter failed in {verb}", traceback=True)
-
-    def _count_failure(self, kind: str, *, traceback: bool = False) -> None:
-        self._blame(kind, traceback=traceback)
-        self._failed += 1
-        if self._failed == FAILURES:
-            self._off = True
-            log.error("drafting is switched off: the drafter has failed %d times", FAILURES)
 
     def _blame(self, kind: str, *, traceback: bool = False) -> None:
         """Count what went wrong, and log it the first time."""
@@ -757,6 +658,20 @@ class _Matrix:
     def came_to(self, row: int, length: int) -> int:
         before = length if self._starts is None else int(self._starts[row])
         return int(self._ends[row]) - before
+
+
+def _require_tree(draft: Draft) -> None:
+    """What a draft's maker may have said without a look (`Draft.trusted`) is looked at here."""
+    n, parents = len(draft.tokens), draft.parents
+    if (
+        not all(each.dtype == np.int32 and each.shape == (n,) for each in (draft.tokens, parents))
+        or len(draft.confidence) != n
+        or len(draft.source) != n
+        or (draft.tokens < 0).any()
+        or (parents < ROOT).any()
+        or (parents >= np.arange(n)).any()
+    ):
+        raise InvalidDraft(f"a draft of {n} nodes is no tree of token ids in int32 arrays")
 
 
 def _answers(prediction: ArrayLike | Sequence[ArrayLike] | None, vocab_size: int) -> list[TokenIds]:
