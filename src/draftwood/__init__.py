@@ -77,6 +77,7 @@ from draftwood.protocols import (
 from draftwood.sampling.chance import Chance, SeededChance
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitBias, LogitsProcessor
+from draftwood.sessions import Sessions
 from draftwood.stats import Stats
 from draftwood.streams import AsyncGenerationStream, GenerationStream
 from draftwood.targets.replay import ReplayTarget
@@ -147,6 +148,7 @@ __all__ = [
     "Sampling",
     "Seconds",
     "SeededChance",
+    "Sessions",
     "SharedGumbel",
     "SourceError",
     "Spending",

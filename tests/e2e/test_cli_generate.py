@@ -133,6 +133,15 @@ def test_cost_and_nodes_change_no_text(generate, cost):
     assert generate(*arguments, "--cost", cost, "--nodes", 4)[1] == expected
 
 
+def test_a_prediction_is_drafted_from(generate, tmp_path):
+    arguments = ("--prompt", "select", "--max-tokens", 30, "--cost", "none", "--json")
+    plain = json.loads(generate(*arguments)[1])
+    (tmp_path / "likely.txt").write_text(plain["text"])
+    told = json.loads(generate(*arguments, "--prediction-file", tmp_path / "likely.txt")[1])
+    assert told["text"] == plain["text"]
+    assert told["steps"] < plain["steps"]
+
+
 def test_a_history_is_built_and_drafted_from(generate, model, monkeypatch, capsys, tmp_path):
     """README's way: what was generated is put into a history, which warms the next process."""
     arguments = ("--prompt", "select", "--max-tokens", 30, "--cost", "none", "--json")
