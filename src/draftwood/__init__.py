@@ -77,7 +77,7 @@ from draftwood.protocols import (
 from draftwood.sampling.chance import Chance, SeededChance
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitBias, LogitsProcessor
-from draftwood.sessions import Sessions
+from draftwood.sessions import Sessions, TokenRows
 from draftwood.stats import Stats
 from draftwood.streams import AsyncGenerationStream, GenerationStream
 from draftwood.targets.replay import ReplayTarget
@@ -159,6 +159,7 @@ __all__ = [
     "SuffixDrafter",
     "Target",
     "TokenIds",
+    "TokenRows",
     "TokenizerMismatch",
     "TokenizerMissing",
     "TraceError",
