@@ -13,9 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.common.command import parser, publish, read, require
+from draftwood.demo.plot import plot_demo
 from draftwood.demo.run import DRAFTERS, load_demo, run_demo
 from draftwood.demo.workload import workload
-from draftwood.replay.plot import plot_demo
 
 
 def main() -> None:

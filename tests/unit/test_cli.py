@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from draftwood.cli import app as command_line
+from draftwood.replay import run
 
 MAIN = "from draftwood.cli.app import main; main()"
 
@@ -146,9 +148,58 @@ def test_replay_draws(draftwood, trace, tmp_path):
     assert "tokens per step" in (tmp_path / "out.svg").read_text()
 
 
+def test_ctrl_c_shows_the_traces_that_are_done(draftwood, trace, monkeypatch):
+    real = run.replay_trace
+
+    def interrupted(of, *arguments, **options):
+        if of.path == trace:
+            return real(of, *arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "replay_trace", interrupted)
+    others = ("second.jsonl", "third.jsonl")
+    code, out, err = draftwood("replay", trace, *others, "--drafter", "none")
+    assert code == 130
+    assert "two" in out
+    assert err == "draftwood: interrupted after 1 of 3 traces\n"
+
+
+def shell(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`draftwood ARGUMENTS` in the place of $0 of a shell command."""
+    line = shlex.join([sys.executable, "-c", MAIN, *map(str, arguments)])
+    return subprocess.run(
+        ["bash", "-c", command.replace("draftwood", line)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("form", [["--json"], []], ids=["json", "table"])
+def test_a_full_disk_after_stdout_is_one_line(trace, form):
+    done = shell("draftwood > /dev/full", "replay", trace, "--drafter", "none", *form)
+    assert done.returncode == 2
+    assert done.stderr == "draftwood: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("form", [["--json"], []], ids=["json", "table"])
+def test_a_closed_stdout_ends_quietly(trace, form):
+    done = shell("draftwood >&-", "replay", trace, "--drafter", "none", *form)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(trace):
+    command = "(sleep 0.2; draftwood; echo $? >&2) | true"
+    done = shell(command, "replay", *[trace] * 3, "--drafter", "none", "--json")
+    assert done.stderr == "1\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["replay", "x.jsonl", "--plot", "nowhere/out.svg"], "cannot draw to nowhere/out.svg: No"),
+        (["replay", "x.jsonl", "--plot", "out.docx"], ".docx is no picture format"),
+        (["demo", "--plot", "nowhere/out.svg"], "cannot draw to nowhere/out.svg: No"),
         (["replay", "x.jsonl", "--drafter", "sufix"], "did you mean 'suffix'?"),
         (["replay", "x.jsonl", "--drafter", "lookup:nodes=many"], "is not a whole number"),
         (["replay", "x.jsonl", "--drafter", "lookup:nodes=-1"], "ask for at least 1"),

@@ -2,8 +2,10 @@ import sys
 
 import pytest
 
+from draftwood.demo.plot import plot_demo
 from draftwood.errors import InvalidOption, MissingExtra
-from draftwood.replay.plot import plot_demo, plot_replay, require_matplotlib
+from draftwood.replay.chart import check_drawable
+from draftwood.replay.plot import plot_replay
 
 REPLAY = [
     {"trace": trace, "drafter": drafter, "tokens_per_step": value}
@@ -47,10 +49,25 @@ def test_pixels_are_drawn_too(tmp_path):
 @pytest.mark.parametrize("name", ["out.docx", "nowhere/out.svg"])
 def test_a_file_that_cannot_be_drawn_is_refused(tmp_path, name):
     with pytest.raises(InvalidOption, match="cannot draw to"):
+        check_drawable(tmp_path / name)
+    with pytest.raises(InvalidOption, match="cannot draw to"):
         plot_demo(DEMO, tmp_path / name)
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_the_check_of_a_path_leaves_no_file_and_changes_none(tmp_path):
+    check_drawable(tmp_path / "new.svg")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old.svg").write_text("kept")
+    (tmp_path / "empty.png").touch()
+    check_drawable(tmp_path / "old.svg")
+    check_drawable(tmp_path / "empty.png")
+    assert (tmp_path / "old.svg").read_text() == "kept"
+    assert (tmp_path / "empty.png").exists()
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"install draftwood\[plot\]"):
-        require_matplotlib()
+        check_drawable(tmp_path / "out.svg")
+    with pytest.raises(MissingExtra, match=r"install draftwood\[plot\]"):
+        plot_demo(DEMO, tmp_path / "out.svg")

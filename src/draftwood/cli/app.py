@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -48,15 +49,34 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: errors are one line on stderr and exit code 2."""
+    """Run the command line: errors are one line on stderr and exit code 2.
+
+    Where the reader of standard output has gone away (`| head`), it ends quietly with exit code 1.
+    """
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk is noticed here, and not when Python ends
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(1)
     except DraftwoodError as error:
-        print(f"draftwood: {error}", file=sys.stderr)
-        sys.exit(WRONG)
-    except BrokenPipeError:  # whoever reads our output has seen enough
-        sys.stderr.close()
+        _fail(str(error))
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"draftwood: {what}; give a file that can be used", file=sys.stderr)
-        sys.exit(WRONG)
+        _drop_output()
+        if error.filename is None:
+            _fail(f"cannot write the output: {error.strerror}")
+        _fail(f"{error.filename}: {error.strerror}; give a file that can be used")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"draftwood: {message}", file=sys.stderr)
+    sys.exit(WRONG)
+
+
+def _drop_output() -> None:
+    """Discard what standard output still holds, so that Python does not try again at its end."""
+    if sys.__stdout__ is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())

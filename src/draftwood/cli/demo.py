@@ -35,9 +35,9 @@ def demo(
         if value < 1:
             raise InvalidOption(f"--{name} is {value}; give at least 1")
     if plot is not None:
-        from draftwood.replay.plot import plot_demo, require_matplotlib
+        from draftwood.replay.chart import check_drawable
 
-        require_matplotlib()
+        check_drawable(plot)
     from draftwood.cli.terminal import messages, progress_bar, results
     from draftwood.demo.report import demo_table
     from draftwood.demo.run import DRAFTERS, load_demo, run_demo
@@ -59,6 +59,8 @@ def demo(
     else:
         results().print(demo_table(rows, requests=requests, threads=threads))
     if plot is not None:
+        from draftwood.demo.plot import plot_demo
+
         plot_demo(rows, plot)
     if any(row["equal_outputs"] < 1 for row in rows):
         console.print("draftwood: outputs differ from plain decoding; this is a bug: report it")

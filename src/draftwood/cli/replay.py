@@ -1,4 +1,4 @@
-"""`draftwood replay`: recorded outputs, served again through each drafter."""
+"""`draftwood replay`: what drafters would have gained on recorded requests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from draftwood.errors import InvalidOption, MissingExtra, TraceError
 if TYPE_CHECKING:
     from draftwood.budget.cost import VerifyCost
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 
 def replay(
     traces: Annotated[list[Path], typer.Argument(help="JSONL files, also .gz or .zst.")],
@@ -26,15 +29,17 @@ def replay(
     limit_tokens: Annotated[
         int | None, typer.Option(help="Stop each trace after so many output tokens.")
     ] = None,
-    interleave: Annotated[int, typer.Option(help="Requests in flight at once.")] = 1,
+    interleave: Annotated[
+        int, typer.Option(help="Requests in flight at once, a step of each in turn.")
+    ] = 1,
     batch: Annotated[
         int, typer.Option(help="Requests in flight that share each pass and its budget.")
     ] = 1,
     cost: Annotated[
         float | None,
         typer.Option(
-            help="What each drafted token adds to a pass, as a part of a plain step, such as 0.01: "
-            "predicts the speed-up, and is what cost=auto in a drafter's spec stands for."
+            help="What each drafted token adds to a pass, as a part of a plain step, such as 0.01; "
+            "predicts the speed-up, and is used for cost=auto in a drafter's spec."
         ),
     ] = None,
     cost_curve: Annotated[
@@ -52,7 +57,10 @@ def replay(
         Path | None, typer.Option(help="Draw tokens per step to this file, such as out.svg.")
     ] = None,
 ) -> None:
-    """Replay recorded outputs as if they were served now, history growing online."""
+    """Serve recorded requests again and count the steps that each drafter would have taken.
+
+    History is empty at first and grows with every response, as it does in production.
+    """
     from draftwood.cli.terminal import complain, messages, progress_bar, results
     from draftwood.drafters.catalog import make_priced_drafter
     from draftwood.replay.cost import spender_for
@@ -66,9 +74,9 @@ def replay(
     for spec in specs:  # a wrong spec is found before any work is done
         spender_for(make_priced_drafter(spec), price, spec=spec)
     if plot is not None:
-        from draftwood.replay.plot import plot_replay, require_matplotlib
+        from draftwood.replay.chart import check_drawable
 
-        require_matplotlib()
+        check_drawable(plot)
     text_tokenizer = None if tokenizer is None else TraceTokenizer.load(tokenizer)
 
     console = messages()
@@ -79,6 +87,7 @@ def replay(
         complain(console, text)
 
     rows: list[dict[str, Any]] = []
+    interrupted = False
     with progress_bar(console) as bar:
         for path in traces:
             task = bar.add_task(path.name, total=1.0)
@@ -97,6 +106,11 @@ def replay(
                 )
             except (TraceError, MissingExtra) as error:
                 problem(str(error))
+            except KeyboardInterrupt:
+                done = len({row["path"] for row in rows})
+                complain(console, f"interrupted after {done} of {len(traces)} traces")
+                interrupted = True
+                break
             else:
                 rows += new
                 if as_json:
@@ -107,9 +121,11 @@ def replay(
         paper = results()
         paper.print(replay_table(rows, width=paper.width))
     if rows and plot is not None:
+        from draftwood.replay.plot import plot_replay
+
         plot_replay(rows, plot)
-    if problems:
-        raise typer.Exit(2)
+    if interrupted or problems:
+        raise typer.Exit(INTERRUPTED if interrupted else 2)
 
 
 def _price(cost: float | None, curve: Path | None) -> VerifyCost | None:

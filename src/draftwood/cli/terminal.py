@@ -13,7 +13,8 @@ _PIPED_WIDTH = 160
 
 def results() -> Console:
     """The console of tables: stdout."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    terminal = sys.stdout is not None and sys.stdout.isatty()  # None: it is closed
+    return Console(width=None if terminal else _PIPED_WIDTH)
 
 
 def messages() -> Console:

@@ -1,4 +1,4 @@
-"""What a replay would have taken: simulated time, by what passes of a target cost."""
+"""Simulated time: what the passes of a replay would take on a target of a given cost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from draftwood.errors import InvalidOption
 
 
 class Clock:
-    """A spender that lets another decide, and adds up what the passes would take.
+    """A spender that leaves all decisions to another one, and adds up the time of the passes.
 
-    seconds: simulated time of all passes so far, in the unit of `cost`. plain_token: what each
-    token of the last pass would have taken without drafts, at the same batch size: t(0) / batch.
-    The other spender is told simulated time, too: drafting takes none, a pass what it costs.
+    seconds: simulated time of all passes so far, in the unit of `cost`. plain_token: the time of
+    one token without drafts at the batch size of the last pass, t(0) / batch. The other spender is
+    told simulated times, too: 0 for drafting, and for a pass what it costs.
     """
 
     def __init__(self, cost: VerifyCost, spender: Spender | None = None) -> None:
@@ -28,17 +28,17 @@ class Clock:
         self._spender = spender_of(spender)
 
     def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
-        """As the other spender plans."""
+        """The budget that the other spender plans."""
         return self._spender.plan(batch, context, padded=padded)
 
     def spend(
         self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
     ) -> list[Draft]:
-        """As the other spender spends."""
+        """The drafts as the other spender cuts them."""
         return self._spender.spend(drafts, context, padded=padded)
 
     def observe(self, spent: Spent) -> None:
-        """A pass was made: it takes its time."""
+        """Add the time of a pass."""
         batch, drafted = len(spent.drafts), sum(map(len, spent.drafts))
         taken = self._cost.seconds(drafted, batch=batch, context=spent.context)
         self.seconds += taken
@@ -49,9 +49,10 @@ class Clock:
 def spender_for(
     priced: PricedDrafter, cost: VerifyCost | None, *, spec: str = ""
 ) -> Spender | None:
-    """What spends a drafter's drafts in a replay; None: they are verified as they are.
+    """The spender that cuts a drafter's drafts in a replay; None: they are not cut.
 
-    cost: what stands for "auto", which has nothing to measure in a replay. spec: for the message.
+    cost: used where the drafter's spec says cost=auto, since a replay has no target whose passes
+    could be measured. spec: the spec, for the error message.
 
     Raises:
         InvalidOption: cost=auto, and no cost is given.

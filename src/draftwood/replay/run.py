@@ -1,4 +1,4 @@
-"""Replay: recorded responses served in order through the loop, once for each drafter."""
+"""Replay: recorded responses served again through the decode loop, once with each drafter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from draftwood.budget.spender import Spender
 from draftwood.errors import InvalidOption, TraceError
 from draftwood.protocols import Drafter
 from draftwood.replay.cost import Clock
-from draftwood.replay.service import Figures, Passes, Service, Turns
+from draftwood.replay.figures import Figures
+from draftwood.replay.simulation import Batched, Interleaved, Simulation
 from draftwood.replay.trace import Record, Trace
 
 
@@ -25,15 +26,15 @@ def replay(
     limit_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Figures]:
-    """Serve `records` with each drafter by itself; figures by the drafter's name.
+    """Serve `records` once with each drafter; returns figures by the drafter's name.
 
-    The records are read once and kept no longer than needed. spenders: by drafter's name, what
-    cuts its drafts (none: 64 nodes). cost: what a pass takes; with it the figures predict a
-    speed-up, and spenders see simulated time. interleave: requests in flight at once, a step each
-    in turn; a call of a session waits for the session's call before it. batch: the same, but all
-    of them share a pass and what it may cost. limit_tokens: the first so many output tokens only;
-    the response that crosses the limit is cut. progress: told the output tokens handed out so
-    far, after each record.
+    Records are read once and not kept longer than needed. spenders: by the drafter's name, what
+    cuts its drafts; without one, drafts have up to 64 nodes. cost: the time of a pass; with it the
+    figures predict a speed-up, and spenders are told simulated times. interleave: requests in
+    flight that take turns, a step each; a session's call waits for the call before it. batch:
+    requests in flight that share every pass and its budget. limit_tokens: serve only the first so
+    many output tokens; the response that crosses the limit is cut. progress: called after each
+    record with the output tokens taken up so far.
 
     Raises:
         InvalidOption: interleave, batch or limit_tokens below 1, or both of the first above.
@@ -49,24 +50,24 @@ def replay(
     if limit_tokens is not None and limit_tokens < 1:
         raise InvalidOption(f"limit_tokens is {limit_tokens}; ask for at least 1")
 
-    def serve(name: str, drafter: Drafter) -> Service:
+    def simulate(name: str, drafter: Drafter) -> Simulation:
         spender = (spenders or {}).get(name)
         clock = None if cost is None else Clock(cost, spender)
         figures = Figures(clock=clock)
-        way, places = (Passes, batch) if batch > 1 else (Turns, interleave)
+        way, places = (Batched, batch) if batch > 1 else (Interleaved, interleave)
         return way(drafter, places, spender=clock or spender, figures=figures)
 
-    services = {name: serve(name, drafter) for name, drafter in drafters.items()}
+    simulations = {name: simulate(name, drafter) for name, drafter in drafters.items()}
     tokens = 0
     for record in _first(records, limit_tokens):
-        for service in services.values():
-            service.submit(record)
+        for simulation in simulations.values():
+            simulation.submit(record)
         tokens += len(record.response)
         if progress is not None:
             progress(tokens)
-    for service in services.values():
-        service.drain()
-    return {name: service.figures for name, service in services.items()}
+    for simulation in simulations.values():
+        simulation.drain()
+    return {name: each.figures for name, each in simulations.items()}
 
 
 def replay_trace(
@@ -82,7 +83,7 @@ def replay_trace(
 ) -> list[dict[str, Any]]:
     """Replay a trace file; one row for each drafter, as `replay --json` prints it.
 
-    progress: told which part of the work is done, 0 to 1, after each record.
+    progress: called after each record with the part of the work that is done, 0 to 1.
 
     Raises:
         TraceError: the file cannot be read, or none of its lines can be used.

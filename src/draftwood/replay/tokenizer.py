@@ -1,4 +1,4 @@
-"""Text to token ids for replay: a tokenizer.json, and the end token that its model would emit."""
+"""From recorded text to token ids: a tokenizer.json, and the token that ends a response."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ class Trace:
     vocabulary and given its end token where one is given. problem: told each line that cannot be
     used, as `file:line: reason`; the others are kept.
 
-    Lines are read as they are asked for; what stays in memory is one batch, and the tokens of
-    each session so far.
+    Lines are read as they are asked for; one batch stays in memory, and the tokens of each
+    session so far.
     """
 
     def __init__(
