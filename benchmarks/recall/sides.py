@@ -89,7 +89,7 @@ class RecallSide:
     def open(self, prompt: TokenIds) -> StreamRequest[RecallStream]:
         """A stream."""
         stream = RecallStream(self.recall, prompt, policy=self._policy)
-        return StreamRequest(stream, stream._native)
+        return StreamRequest(stream, stream.native)
 
     def step(
         self,

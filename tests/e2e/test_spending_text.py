@@ -35,4 +35,5 @@ def test_loading_with_a_cost_to_measure_times_some_passes(folder):
     cost = model.budget.cost
     assert isinstance(cost, MeasuredCost)
     for batch in (1, 8):
-        assert 0.0 < cost.seconds(0, batch=batch, context=32) < 1.0  # 1.0 where nothing was timed
+        unknown = MeasuredCost().seconds(0, batch=batch, context=32)
+        assert cost.seconds(0, batch=batch, context=32) != unknown
