@@ -2,10 +2,11 @@
 
     python benchmarks/recall_stress/run.py --seconds 60 --json
 
-Three trials, `--seconds` each: `processes` (a writer at full speed and readers that map its file),
-`threads` (the same in one process), `kill` (a writer is killed by SIGKILL again and again; after
-each, the file opens, holds all that was added, and drafts). The ring is small, so that it wraps all
-the time, and the readers ask most for what is being overwritten.
+Three trials, `--seconds` each, and longer until the ring has wrapped three times: `processes` (a
+writer at full speed and readers that map its file), `threads` (the same in one process), `kill` (a
+writer is killed by SIGKILL again and again; after each, the file opens, holds all that was added,
+and drafts). The ring is small, so that it wraps all the time, and the readers ask most for what is
+being overwritten.
 
 Every second token of the text names its sequence and its place there, so one look at a draft tells
 whether it is a run of one sequence of history:
@@ -52,6 +53,9 @@ FIRST_TAG = 1000
 REMOVED = 64
 """Of so many sequences in a row, the last two are removed as soon as they are written."""
 NODES = 16
+LEAST_WRAPS = 3
+"""How often the ring is filled in every trial, however slow the machine is."""
+LEAST_KILLS = 5
 FAULTS = ("torn", "stale", "leaked", "undead", "lost")
 
 Read = Callable[[], int]
@@ -236,12 +240,19 @@ def processes(path: Path, seconds: float, readers: int, slots: int) -> dict[str,
     children += [context.Process(target=reader, args=(seed,)) for seed in range(readers)]
     for child in children[1:]:
         child.start()
-    time.sleep(seconds)
+    _wait(seconds, Recall.open(path, write=False))
     stop.set()
     told = [results.get() for _ in children]
     for child in children:
         child.join()
     return _summary(told, each, slots)
+
+
+def _wait(seconds: float, recall: Recall) -> None:
+    """So long, and until the ring was filled often enough."""
+    time.sleep(seconds)
+    while recall.written < LEAST_WRAPS * recall.capacity:
+        time.sleep(0.01)
 
 
 def _summary(told: list[Any], each: int, slots: int) -> dict[str, Any]:
@@ -290,7 +301,7 @@ def threads(path: Path, seconds: float, readers: int, slots: int) -> dict[str, A
     running += [threading.Thread(target=reader, args=(seed,)) for seed in range(readers)]
     for thread in running:
         thread.start()
-    time.sleep(seconds)
+    _wait(seconds, recall)
     stop.set()
     for thread in running:
         thread.join()
@@ -318,7 +329,11 @@ def kill(path: Path, seconds: float, readers: int, slots: int) -> dict[str, Any]
     shared = mmap.mmap(-1, 8)  # the last sequence that the writer has added
     first = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while (
+        time.monotonic() < end
+        or counts["kills"] < LEAST_KILLS
+        or counts["sequences"] * each < LEAST_WRAPS * slots
+    ):
         fresh = chance.random() < 0.1
         if fresh:  # the file's creation may be cut short, too
             path.unlink(missing_ok=True)
