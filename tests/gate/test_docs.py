@@ -1,8 +1,9 @@
 """The code that README and the docs show runs: Python blocks, and `draftwood` command lines.
 
 A page's blocks run in order, Python ones in one namespace, in a folder of its own, offline. What a
-reader puts in for a name such as PATH is the bundled model's here. A block whose first line is
-"```python no-run" is not run; there are to be few.
+reader puts in for a name such as PATH is the bundled model's here. A block that begins with
+"```python needs NAME" runs where that package is installed, and one with "```python no-run" never;
+there are to be few of both.
 """
 
 import glob
@@ -12,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -93,12 +95,18 @@ def draftwood(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return int(left.value.code or 0)
 
 
+def is_at_hand(block: Block) -> bool:
+    """Whether the package is installed that the block needs."""
+    _, marked, package = block.info.partition("python needs ")
+    return bool(marked) and find_spec(package) is not None
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page, folder, monkeypatch, capsys):
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
-        if block.info == "python":
+        if block.info == "python" or is_at_hand(block):
             exec(compile(filled(block.text), where, "exec"), names)
         elif block.info in ("bash", "console"):
             for arguments in commands(block):
@@ -108,8 +116,8 @@ def test_the_code_of_a_page_runs(page, folder, monkeypatch, capsys):
 
 def test_few_blocks_are_marked_as_not_to_be_run():
     infos = [block.info for page in PAGES for block in blocks(page)]
-    marked = [info for info in infos if info == "python no-run"]
-    print(f"{len(marked)} blocks are not run, {infos.count('python')} are")
-    assert set(infos) <= {"", "python", "python no-run", "bash", "console", "json", "text"}
+    marked = [info for info in infos if re.fullmatch(r"python (no-run|needs \w+)", info)]
+    print(f"{infos.count('python')} Python blocks run, {len(marked)} only sometimes or never")
+    assert set(infos) <= {"", "python", "bash", "console", "json", "text", *marked}
     assert infos.count("python") >= 8
     assert len(marked) <= MOST_NOT_RUN
