@@ -78,13 +78,14 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def commands(block: Block) -> Iterator[list[str]]:
-    """The arguments of every `draftwood` command of a block."""
+def commands(block: Block) -> Iterator[tuple[list[str], str]]:
+    """The arguments of every `draftwood` command of a block, and the file that its output is for."""
     for line in block.text.replace("\\\n", " ").splitlines():
-        words = shlex.split(filled(line), comments=True)
+        command, _, into = filled(line).partition(" > ")
+        words = shlex.split(command, comments=True)
         if words[:1] == ["draftwood"]:
             found = [sorted(glob.glob(word)) if "*" in word else [word] for word in words[1:]]
-            yield [word for some in found for word in some]
+            yield [word for some in found for word in some], into.strip()
 
 
 def draftwood(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -109,9 +110,12 @@ def test_the_code_of_a_page_runs(page, folder, monkeypatch, capsys):
         if block.info == "python" or is_at_hand(block):
             exec(compile(filled(block.text), where, "exec"), names)
         elif block.info in ("bash", "console"):
-            for arguments in commands(block):
+            for arguments, into in commands(block):
                 code = draftwood(arguments, monkeypatch)
-                assert code == 0, f"{where}: {arguments}\n{capsys.readouterr().err}"
+                out, err = capsys.readouterr()
+                assert code == 0, f"{where}: {arguments}\n{err}"
+                if into:
+                    (folder / into).write_text(out)
 
 
 def test_few_blocks_are_marked_as_not_to_be_run():
