@@ -79,7 +79,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def commands(block: Block) -> Iterator[tuple[list[str], str]]:
-    """The arguments of every `draftwood` command of a block, and the file that its output is for."""
+    """The arguments of every `draftwood` command of a block, and the file for its output."""
     for line in block.text.replace("\\\n", " ").splitlines():
         command, _, into = filled(line).partition(" > ")
         words = shlex.split(command, comments=True)
