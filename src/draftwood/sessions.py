@@ -158,6 +158,7 @@ class Sessions:
         self._process = os.getpid()
         self._last: _LastStep | None = None
         self._fresh = False  # whether a sequence joined since the last step
+        self._left: set[Hashable] = set()  # keys of sequences that have ended since
         self._failures: Counter[str] = Counter()
 
     def open(
@@ -349,9 +350,12 @@ class Sessions:
         if seconds is None and last is not None and not self._fresh:
             seconds = began - last.ended
         self._fresh = False
-        if self._recall is not None:
-            return self._step_recall(self._recall, keys, slots, rows, rooms, seconds, began)
-        return self._step_any(keys, slots, rows, rooms, seconds, began)
+        try:
+            if self._recall is not None:
+                return self._step_recall(self._recall, keys, slots, rows, rooms, seconds, began)
+            return self._step_any(keys, slots, rows, rooms, seconds, began)
+        finally:
+            self._left.clear()
 
     def _step_recall(
         self,
@@ -419,10 +423,10 @@ class Sessions:
         if last is None:
             return
         try:
-            if keys == last.keys:
+            if keys == last.keys and not self._left:
                 came, count = rows.came(last.total), len(keys)
             else:
-                known = set(last.keys)
+                known = set(last.keys) - self._left
                 each = [
                     rows.came_to(at, self._table.length(slot))
                     for at, (key, slot) in enumerate(zip(keys, slots, strict=True))
@@ -522,15 +526,17 @@ class Sessions:
 
     def _tell_spender(self, accepted: Mapping[Hashable, int], seconds: float | None) -> None:
         last = self._last
-        if last is None or not any(key in accepted for key in last.keys):
+        known = [] if last is None else [key for key in last.keys if key in accepted]
+        known = [key for key in known if key not in self._left]
+        if last is None or not known:
             return
         # A sequence that has ended is taken to have done as the others did.
-        mean = round(sum(accepted.get(key, 0) for key in last.keys) / len(accepted))
+        mean = round(sum(accepted[key] for key in known) / len(known))
         self._spender.observe(
             Spent(
                 asked=last.asked,
                 drafts=last.drafts,
-                accepted=[accepted.get(key, mean) for key in last.keys],
+                accepted=[accepted[key] if key in known else mean for key in last.keys],
                 context=last.context,
                 padded=False,
                 draft_seconds=last.draft_seconds,
@@ -570,6 +576,7 @@ class Sessions:
         session = self._sessions.pop(key, None)
         if session is not None:
             del self._slots[key]
+            self._left.add(key)
             del self._keys[session.slot]
             self._table.close(session.slot)
         return session

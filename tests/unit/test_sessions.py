@@ -373,6 +373,23 @@ def test_a_measured_cost_learns_from_the_engines_passes():
     assert len(drafts.tokens) <= 1
 
 
+@pytest.mark.parametrize("name", ["recall", "lookup"])
+def test_a_key_that_a_new_request_takes_over_brings_no_tokens_of_its_own(name):
+    """What a prompt holds was not generated: the pace would rise to hundreds of tokens a step."""
+    spending = Spending(LinearCost(0.01), limit=Budget(8))
+    sessions = sessions_of(DRAFTERS[name](), spender=spending)
+    matrix = np.zeros((2, 600), np.int32)
+    for turn in range(40):
+        if turn:
+            sessions.close(0)
+        else:
+            sessions.open(1, matrix[1, :500])
+        sessions.open(0, matrix[0, : 500 if turn % 2 else 5])
+        ends = np.array([sessions.length(0) + 1, sessions.length(1) + 1])
+        sessions.step([0, 1], TokenRows(matrix, ends))
+    assert spending.speedup(2) <= 9.0  # a draft of 8 nodes brings no more
+
+
 def test_threads_may_open_and_close_beside_the_steps_of_another():
     sessions = sessions_of(RecallDrafter(max_tokens=65536), nodes=16)
     sessions.open("main", POEM)
