@@ -157,6 +157,11 @@ class BatchDecoder:
         return len(self._waiting)
 
     @property
+    def drafter_failures(self) -> int:
+        """Calls of the run's drafter that raised, and drafts of it that could not be verified."""
+        return self._streams.failures
+
+    @property
     def busy(self) -> bool:
         """Whether a step has something to do."""
         return self.waiting + self.running > 0

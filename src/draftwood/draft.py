@@ -152,9 +152,9 @@ class Draft:
             raise InvalidDraft(f"a draft holds token id {low}; ids are 0 or more")
 
     def check(self, vocab_size: int | None = None) -> None:
-        """Look at all that verification and budgets rely on; for drafts of unknown make.
+        """Look at all that verification and budgets rely on; for drafts that others made.
 
-        vocab_size: entries of the target's rows; None: not known. Of a native draft only that is
+        vocab_size: entries of the target's rows; None: not known. Of a trusted draft only that is
         looked at.
 
         Raises:
@@ -167,7 +167,7 @@ class Draft:
                 f"a draft holds token id {self.tokens.max()}, and the target has {vocab_size}; "
                 "use the tokenizer that belongs to the model"
             )
-        if self.native:
+        if self.is_trusted:
             return
         self._check_arrays()
         sure = self.confidence.tolist()
@@ -204,10 +204,10 @@ class Draft:
     ) -> Draft:
         """A draft of arrays that are known to hold what the class says; nothing is checked.
 
-        For drafters whose arrays come from this library's native code, where the look at every
-        parent takes longer than the draft.
+        For this library's own history drafters, most of them native, where the look at every node
+        takes longer than the draft.
         """
-        draft = object.__new__(_NativeDraft)
+        draft = object.__new__(TrustedDraft)
         put = object.__setattr__
         put(draft, "tokens", tokens)
         put(draft, "parents", parents)
@@ -219,7 +219,7 @@ class Draft:
 
     def with_confidence(self, confidence: NDArray[np.float32]) -> Draft:
         """The same nodes, float32 [n] numbers saying how likely each is."""
-        if self.native:
+        if self.is_trusted:
             return Draft.trusted(self.tokens, self.parents, confidence, self.source)
         return Draft(
             self.tokens, self.parents, confidence, self.source, self.proposal, self.evidence
@@ -285,9 +285,9 @@ class Draft:
         return tree_html(labels, self.parents.tolist(), self.confidence.tolist())
 
     @property
-    def native(self) -> bool:
-        """Whether native code made it (`trusted`), so that its arrays need no second look."""
-        return isinstance(self, _NativeDraft)
+    def is_trusted(self) -> bool:
+        """Whether `trusted` made it, so that its arrays need no second look."""
+        return isinstance(self, TrustedDraft)
 
     @property
     def depths(self) -> NDArray[np.int32]:
@@ -414,7 +414,7 @@ class Draft:
 
     def _select(self, nodes: NDArray[np.intp] | slice, parents: NDArray[np.int32]) -> Draft:
         confidence, source = self.confidence[nodes], self.source[nodes]
-        if self.native:
+        if self.is_trusted:
             return Draft.trusted(self.tokens[nodes], parents, confidence, source)
         return Draft(
             self.tokens[nodes],
@@ -437,7 +437,7 @@ class Draft:
         return len(self)
 
 
-class _NativeDraft(Draft):
+class TrustedDraft(Draft):
     """A draft that `Draft.trusted` made."""
 
     __slots__ = ()
@@ -461,7 +461,7 @@ def accepted_tokens(draft: Draft, path: Sequence[int] | NDArray[np.int32]) -> To
     return draft.tokens[np.asarray(path, dtype=np.intp)]
 
 
-_EMPTY = Draft(
+_EMPTY = Draft.trusted(
     NO_TOKENS,
     np.empty(0, dtype=np.int32),
     np.empty(0, dtype=np.float32),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 from weakref import WeakValueDictionary
 
-from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.draft import Budget, Draft, TokenIds, TrustedDraft
 from draftwood.errors import InvalidDraft
 from draftwood.fork import fork_lock
 from draftwood.protocols import Abandoning, BatchDrafter, Drafter, Feedback, Stream
@@ -27,6 +29,16 @@ def open_stream(
     return drafter.open(prompt, namespace=namespace)
 
 
+def batch_drafter(drafter: Drafter) -> BatchDrafter | None:
+    """The drafter, where it takes a call for all of its streams."""
+    return cast(BatchDrafter, drafter) if _takes_calls_for_all(type(drafter)) else None
+
+
+@cache
+def _takes_calls_for_all(kind: type) -> bool:
+    return issubclass(kind, BatchDrafter)  # many microseconds, so once for a class
+
+
 def ask_all(
     drafter: Drafter, streams: Sequence[Stream], budgets: Sequence[Budget]
 ) -> Sequence[Draft]:
@@ -34,16 +46,18 @@ def ask_all(
 
     No stream may be given twice. Raises what the drafter raises; `GuardedBatch` handles that.
     """
-    if isinstance(drafter, BatchDrafter):
-        return drafter.propose_all(streams, budgets) if streams else []
+    together = batch_drafter(drafter)
+    if together is not None:
+        return together.propose_all(streams, budgets) if streams else []
     return [stream.propose(budget) for stream, budget in zip(streams, budgets, strict=True)]
 
 
 def tell_all(drafter: Drafter, streams: Sequence[Stream], feedback: Sequence[Feedback]) -> None:
     """Move each stream of a drafter, in one call where it takes that, else one by one."""
-    if isinstance(drafter, BatchDrafter):
+    together = batch_drafter(drafter)
+    if together is not None:
         if streams:
-            drafter.observe_all(streams, feedback)
+            together.observe_all(streams, feedback)
         return
     for stream, each in zip(streams, feedback, strict=True):
         stream.observe(each)
@@ -67,6 +81,11 @@ def usable(draft: Draft, budget: Budget, terms: Terms = Terms()) -> Draft:
     Raises:
         InvalidDraft: for a draft that is not fit, or is no `Draft`.
     """
+    if type(draft) is TrustedDraft and len(draft.tokens) <= budget.reach:
+        # the usual case, made short: nothing to cut, and only ids to look at
+        most = terms.vocab_size
+        if most is None or max(draft.tokens.tolist(), default=0) < most:
+            return draft
     if not isinstance(draft, Draft):
         raise InvalidDraft(f"a drafter proposed {type(draft).__name__}; propose a Draft")
     if draft.proposal is not None and not terms.sampled:
@@ -86,14 +105,15 @@ def usable(draft: Draft, budget: Budget, terms: Terms = Terms()) -> Draft:
 class Standing:
     """How a drafter does in a run.
 
-    failures: calls that raised, and drafts that were not fit to be verified. off: it failed in
-    `FAILING_STEPS` steps in a row, with no step between in which all went well, and is not asked
-    any more. Each kind of call is logged when it fails for the first time, and being switched off
-    is, too.
+    together: the drafter, where it takes a call for all of its streams. failures: calls that
+    raised, and drafts that were not fit to be verified. off: it failed in `FAILING_STEPS` steps in
+    a row, with no step between in which all went well, and is not asked any more. Each kind of call
+    is logged when it fails for the first time, and being switched off is, too.
     """
 
     def __init__(self, drafter: Drafter) -> None:
         self.drafter = drafter
+        self.together = batch_drafter(drafter)
         self.failures = 0
         self.off = False
         self._logged: set[str] = set()
@@ -310,10 +330,10 @@ class GuardedBatch:
     ) -> list[Draft]:
         """Drafts of some streams of one drafter."""
         standing.asked()
-        if isinstance(standing.drafter, BatchDrafter):
+        if standing.together is not None:
             try:
                 streams = [guard.stream for guard in guards]
-                given = list(standing.drafter.propose_all(streams, budgets))
+                given = list(standing.together.propose_all(streams, budgets))
                 if len(given) != len(guards):
                     raise InvalidDraft(f"{len(given)} drafts for {len(guards)} streams")
             except Exception:
@@ -326,12 +346,12 @@ class GuardedBatch:
         return [guard.propose(budget) for guard, budget in zip(guards, budgets, strict=True)]
 
     def _tell(self, standing: Standing, alive: list[tuple[Guarded, Feedback]]) -> None:
-        if not alive or not isinstance(standing.drafter, BatchDrafter):
+        if not alive or standing.together is None:
             for guard, each in alive:
                 guard.observe(each)
             return
         try:
-            standing.drafter.observe_all(
+            standing.together.observe_all(
                 [guard.stream for guard, _ in alive], [each for _, each in alive]
             )
         except Exception:

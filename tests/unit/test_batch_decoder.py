@@ -13,7 +13,7 @@ from draftwood.draft import Budget
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import ContextTooLong, InvalidOption, InvalidTokens
 from draftwood.sampling.law import Sampling
-from draftwood.testing import ToyTarget, greedy_text, hash_model, random_trees
+from draftwood.testing import ToyTarget, greedy_text, hash_model, raising, random_trees
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
@@ -103,6 +103,16 @@ def test_requests_are_numbered_and_join_in_the_order_in_which_they_came():
     assert texts[3] == greedy_text(ROW, [3], 4)[1:]
     decoder.close()
     assert target.closed
+
+
+def test_failures_of_the_drafter_are_counted():
+    decoder = BatchDecoder(Seats(), raising())
+    for number in range(2):
+        decoder.submit(request([number]))
+    assert decoder.drafter_failures == 0
+    texts, _ = drain(decoder)
+    assert decoder.drafter_failures == 2
+    assert texts == {n: greedy_text(ROW, [n], 5) for n in range(2)}
 
 
 def test_a_step_without_requests_does_nothing():

@@ -7,6 +7,7 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.blend import OPINIONS, Agreement, Blend, Merged
+from draftwood.drafters.sources import RECYCLED
 from draftwood.errors import InvalidOption, InvalidSpec, PairMismatch
 from draftwood.protocols import Feedback, Partner, Verdict
 from draftwood.stats import Stats
@@ -70,9 +71,13 @@ def test_nodes_come_best_first_so_that_any_prefix_is_the_best_of_its_size():
 
 
 def test_a_node_is_of_the_drafter_that_is_surest_of_it():
-    draft = Blend([Scripted(OTHER), Scripted(FIRST)]).open(PROMPT).propose(Budget(8))
+    first, other = (
+        Scripted(Draft.tree(each.tokens, each.parents, confidence=each.confidence, source=source))
+        for source, each in ((64, FIRST), (65, OTHER))
+    )
+    draft = Blend([other, first]).open(PROMPT).propose(Budget(8))
     by_path = {tuple(draft.tokens[draft.path(n)].tolist()): draft.source[n] for n in range(5)}
-    assert by_path == {(4,): 1, (4, 5): 1, (4, 5, 6): 1, (4, 7): 0, (8,): 0}
+    assert by_path == {(4,): 64, (4, 5): 64, (4, 5, 6): 64, (4, 7): 65, (8,): 65}
 
 
 def test_a_floor_drops_what_is_worth_less():
@@ -171,7 +176,7 @@ def test_recycled_logits_hear_of_rows_that_another_drafter_paid_for():
     list(decode(ToyTarget(row), blend, Greedy(), PROMPT, stop=Stop(40)))
     again = list(decode(ToyTarget(row), blend, Greedy(), PROMPT, stop=Stop(40)))
     assert Stats.of(again).tokens_per_step > 4
-    assert any((step.draft.source == 1).any() for step in again)
+    assert any((step.draft.source == RECYCLED).any() for step in again)
 
 
 def test_closing_closes_all_and_closing_the_blend_ends_its_drafters():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from draftwood.budget.calibration import Calibrated, Calibrator, cells_of
+from draftwood.budget.calibration import Calibrated, Calibrator
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter, make_priced_drafter
@@ -64,7 +64,7 @@ def test_sources_and_evidence_are_kept_apart():
 def test_few_outcomes_change_little_and_many_change_all():
     calibrator = Calibrator()
     draft = Draft.chain([5], confidence=0.55)
-    cells = cells_of(draft)
+    cells = calibrator.cells(draft)
     assert float(calibrator.confidence(cells)[0]) == pytest.approx(0.55, abs=0.01)
     calibrator.learn(draft, cells, as_tokens([0]))
     assert 0.3 < float(calibrator.confidence(cells)[0]) < 0.55
@@ -84,7 +84,7 @@ def test_only_nodes_whose_parent_came_have_an_outcome():
         [5, 8, 6, 7, 9], [ROOT, ROOT, 0, 0, 1], confidence=[0.5, 0.35, 0.65, 0.75, 0.85]
     )
     calibrator = Calibrator()
-    cells = cells_of(draft)
+    cells = calibrator.cells(draft)
     before = calibrator.confidence(cells)
     calibrator.learn(draft, cells, as_tokens([5, 7]))
     change = calibrator.confidence(cells) - before

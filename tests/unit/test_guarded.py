@@ -90,7 +90,7 @@ BAD = {
     "negative id, later": lambda: spoiled("tokens", 1, -7),
     "id beyond the vocabulary": lambda: draft_of(tokens=(5, 12)),
     "largest id": lambda: draft_of(tokens=(5, 2**31 - 1)),
-    "native id beyond the vocabulary": lambda: Draft.trusted(as_tokens([5, 12]), *arrays()[1:]),
+    "trusted id beyond the vocabulary": lambda: Draft.trusted(as_tokens([5, 12]), *arrays()[1:]),
     "ids of int64": lambda: Draft(np.array([5, 2**40]), *arrays()[1:]),
     "small ids of int64": lambda: Draft(np.array([5, 6]), *arrays()[1:]),
     "ids of float": lambda: Draft(np.array([5.7, 6.0]), *arrays()[1:]),
@@ -221,11 +221,11 @@ def test_confidence_that_rounding_put_above_one_is_sound():
     assert usable(draft, Budget(8)) is draft
 
 
-def test_a_native_draft_is_looked_at_for_ids_only():
+def test_a_trusted_draft_is_looked_at_for_ids_only():
     draft = Draft.trusted(*arrays())
-    assert draft.native
-    assert draft.cut(nodes=1).native
-    assert not Draft(*arrays()).native
+    assert draft.is_trusted
+    assert draft.cut(nodes=1).is_trusted
+    assert not Draft(*arrays()).is_trusted
     assert usable(draft, Budget(8), Terms(12)) is draft
     with pytest.raises(InvalidDraft, match="holds token id 6, and the target has 6"):
         usable(draft, Budget(8), Terms(6))

@@ -13,6 +13,7 @@ from draftwood.drafters.small.sampled import MultiCandidate
 from draftwood.drafters.small.seat import DraftSeat
 from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain
+from draftwood.drafters.sources import SMALL_MODEL
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.sampling.ranking import k_likeliest
@@ -335,7 +336,7 @@ def test_trees_of_several_models_are_merged_by_their_paths():
         path = tuple(draft.tokens[draft.path(node)].tolist())
         found = [share[path] for share in shares if path in share]
         assert draft.confidence[node] == max(found)
-        assert draft.source[node] == (0 if path in shares[0] else 1)
+        assert draft.source[node] == SMALL_MODEL + (path not in shares[0])
     assert (np.diff(worth(draft)) <= 1e-7).all()
     settled(stream, draft, 1, 7)
     for model in (one, other):

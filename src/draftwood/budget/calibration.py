@@ -35,7 +35,8 @@ class Calibrator:
     """P(accepted | parent accepted) from a drafter's raw confidence, learned online.
 
     Outcomes are counted by source, raw confidence, evidence (`Draft.evidence`) and depth, from
-    every drafted node whose parent the text went through. An estimate is its class's own counts on
+    every drafted node whose parent the text went through. The first seven sources that are seen are
+    kept apart, any others are taken together. An estimate is its class's own counts on
     top of 8 imagined outcomes of the coarser class without the depth; that one's rest on the class
     without evidence either, which does not fall with raw confidence and whose own prior is the raw
     confidence itself. So it is usable from the first draft on. Old outcomes fade.
@@ -48,8 +49,20 @@ class Calibrator:
         self._tried = np.zeros(_SHAPE)
         self._right = np.zeros(_SHAPE)
         self._lock = fork_lock()
+        self._places = np.full(256, _SOURCES - 1, dtype=np.intp)
+        self._seen: set[int] = set()
         self._steps, self._refresh_at = 0, 1
         self._table = self._estimates()
+
+    def cells(self, draft: Draft) -> NDArray[np.intp]:
+        """intp [n]: the class of every node."""
+        sources = set(draft.source.tolist())
+        if not sources <= self._seen:
+            with self._lock:
+                for source in sorted(sources - self._seen):
+                    self._places[source] = min(len(self._seen), _SOURCES - 1)
+                    self._seen.add(source)
+        return cells_of(draft, self._places)
 
     def confidence(self, cells: NDArray[np.intp]) -> NDArray[np.float32]:
         """float32 [n]: the estimates for nodes of these classes."""
@@ -59,7 +72,7 @@ class Calibrator:
     def learn(self, draft: Draft, cells: NDArray[np.intp], tokens: TokenIds) -> None:
         """What came after the context that `draft` was made for: one token or more.
 
-        cells: the classes of the draft's nodes, from `cells_of`.
+        cells: the classes of the draft's nodes, as they were when it was made.
         """
         came = tokens.tolist()
         reached = {ROOT: 0}
@@ -104,14 +117,12 @@ class Calibrator:
         return table
 
 
-def cells_of(draft: Draft) -> NDArray[np.intp]:
-    """intp [n]: the class of every node, for a `Calibrator`."""
+def cells_of(draft: Draft, places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """intp [n]: the class of every node. places: intp [256], where the table has each source."""
     raw = np.clip(np.nan_to_num(draft.confidence), 0.0, 1.0)
     cells = _LEVEL_OF[(raw * _FINE).astype(np.intp)]
     cells += _DEPTH_OF[np.minimum(draft.depths, len(_DEPTH_OF) - 1)]
-    cells += np.minimum(draft.source, _SOURCES - 1).astype(np.intp) * (
-        _LEVELS * _EVIDENCE * _DEPTHS
-    )
+    cells += places[draft.source] * (_LEVELS * _EVIDENCE * _DEPTHS)
     if draft.evidence is not None:
         cells += np.minimum(draft.evidence, _EVIDENCE - 1).astype(np.intp) * _DEPTHS
     return cells
@@ -184,7 +195,7 @@ class CalibratedStream:
         self._drafted = None
         if not len(draft) or draft.proposal is not None:
             return draft
-        cells = cells_of(draft)
+        cells = self._calibrator.cells(draft)
         self._drafted = draft, cells
         sure = self._calibrator.confidence(cells)
         return draft.with_confidence(sure)

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
+from draftwood.drafters.sources import LOOKUP
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback
 
@@ -52,7 +53,7 @@ class PromptLookup:
         self._sizes = range(max_ngram, min_ngram - 1, -1)
         self._latest = match == "latest"
         self._parents = np.arange(-1, nodes - 1, dtype=np.int32)
-        self._source = np.zeros(nodes, dtype=np.uint8)
+        self._source = np.full(nodes, LOOKUP, dtype=np.uint8)
 
     def __repr__(self) -> str:
         return f"PromptLookup(max_ngram={self._sizes.start}, nodes={len(self._parents)})"
@@ -110,7 +111,7 @@ class LookupStream:
                 n = len(tokens)
                 # a rough guess, good enough to compare: longer matches are more often right
                 confidence = np.full(n, size / (size + 1), dtype=np.float32)
-                return Draft(tokens, self._parents[:n], confidence, self._source[:n])
+                return Draft.trusted(tokens, self._parents[:n], confidence, self._source[:n])
         return Draft.empty()
 
     def observe(self, feedback: Feedback | TokenIds) -> None:

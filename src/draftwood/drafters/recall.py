@@ -232,7 +232,7 @@ class RecallDraftStream:
         guess = self.stream.propose(nodes, min(budget.reach, nodes), floor=budget.floor)
         if not len(guess):
             return Draft.empty()
-        return Draft(guess.tokens, guess.parents, guess.confidence, guess.sources)
+        return Draft.trusted(guess.tokens, guess.parents, guess.confidence, guess.sources)
 
     def observe(self, feedback: Feedback | TokenIds) -> None:
         """Move past what was generated, and learn from how the draft went.

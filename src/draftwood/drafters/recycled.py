@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.drafters.sources import RECYCLED
 from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recall import namespace_key
 from draftwood.index.recycled import ALONE, RecycledTable
@@ -170,7 +171,7 @@ class RecycledStream:
             np.array(tokens, dtype=np.int32),
             np.array(parents, dtype=np.int32),
             np.array(confidence, dtype=np.float32),
-            np.zeros(len(tokens), dtype=np.uint8),
+            np.full(len(tokens), RECYCLED, dtype=np.uint8),
             evidence=np.array(orders, dtype=np.uint8),
         )
 

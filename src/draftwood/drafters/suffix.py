@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
+from draftwood.drafters.sources import SUFFIX_OWN as OWN
+from draftwood.drafters.sources import SUFFIX_SHARED as SHARED
 from draftwood.errors import InvalidOption
 from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
 from draftwood.index.store import History, HistoryInfo
@@ -29,12 +31,14 @@ from draftwood.index.suffix_tree import (
 )
 from draftwood.protocols import Feedback, Partner
 
-OWN = 0
-"""`Draft.source` of nodes from the request's own prompt and output."""
-SHARED = 1
-"""`Draft.source` of nodes from the outputs of all requests."""
+_NATIVE_SHARED = 1
+"""What the native code calls the tree over all requests; the request's own is 0."""
 
 MAX_NODES = 2**15
+
+_SOURCES = tuple(np.full(MAX_NODES, each, dtype=np.uint8) for each in (OWN, SHARED))
+for _each in _SOURCES:
+    _each.flags.writeable = False
 
 
 class SuffixDrafter:
@@ -129,10 +133,10 @@ class SuffixDrafter:
             *self._limits(budgets, len(streams)),
             self._threads,
         )
-        drafts = [Draft.empty() if each is None else Draft.trusted(*each[:4]) for each in found]
+        drafts = [Draft.empty() if each is None else _draft(*each[:4]) for each in found]
         if self.history.limits.evict == "lru":
-            for stream, draft, each in zip(streams, drafts, found, strict=True):
-                if each is not None and draft.source[0] == SHARED:
+            for stream, each in zip(streams, found, strict=True):
+                if each is not None and each[3][0] == _NATIVE_SHARED:
                     self.history.touch(stream.namespace, each[4])
         return drafts
 
@@ -265,9 +269,9 @@ class SuffixStream:
         if found is None:
             return Draft.empty()
         tokens, parents, confidence, source, witness = found
-        if self._lru and source[0] == SHARED:
+        if self._lru and source[0] == _NATIVE_SHARED:
             self._history.touch(self.namespace, witness)
-        return Draft.trusted(tokens, parents, confidence, source)
+        return _draft(tokens, parents, confidence, source)
 
     def observe(self, feedback: Feedback | TokenIds) -> None:
         """Append what was generated to both trees; the tokens alone are enough."""
@@ -292,3 +296,13 @@ class SuffixStream:
             generated = self.native.generated
             self.native.close()
             self._history.end(self.sequence, generated)
+
+
+def _draft(
+    tokens: TokenIds,
+    parents: NDArray[np.int32],
+    confidence: NDArray[np.float32],
+    source: NDArray[np.uint8],
+) -> Draft:
+    """A native draft, which is all of one tree, with the package's number of that tree."""
+    return Draft.trusted(tokens, parents, confidence, _SOURCES[source[0]][: len(tokens)])

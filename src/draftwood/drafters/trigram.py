@@ -21,6 +21,7 @@ from math import sqrt
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.small.graph import TokenGraph
+from draftwood.drafters.sources import TRIGRAM
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback
@@ -144,7 +145,7 @@ class TrigramStream:
         depth = min(self._drafter.depth, budget.reach)
         for _ in range(min(self._drafter.walks, budget.nodes)):
             search.walk(depth)
-        return search.graph.unroll(budget.within(depth)).draft
+        return search.graph.unroll(budget.within(depth), source=TRIGRAM).draft
 
     def observe(self, feedback: Feedback) -> None:
         """Learn what was generated."""

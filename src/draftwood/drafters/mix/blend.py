@@ -47,8 +47,8 @@ _FADE: Final = 1000.0
 class Blend:
     """Several drafters' drafts in one tree, best first.
 
-    drafters: two or more, kept as `parts`; `Draft.source` is a node's drafter by its place here,
-    the most confident one where several have it. nodes: the largest draft. Their confidence is
+    drafters: two or more, kept as `parts`; a node's source is that of the drafter that is surest of
+    it (of equal ones: the first). nodes: the largest draft. Their confidence is
     calibrated online, each by itself; where they meet, the value of their agreement is learned too.
 
     A drafter that raises costs its own nodes only, and so does one that samples: its tokens could
@@ -229,14 +229,14 @@ class Merged:
         return found
 
     def _join(self, drafts: Sequence[Draft], agreement: Agreement) -> None:
-        words: list[dict[int, float]] = []  # by drafter: node -> confidence
+        words: list[dict[int, tuple[float, int]]] = []  # by drafter: node -> confidence, source
         inner: list[set[int]] = []  # by drafter: nodes below which it has children
         for draft in drafts:
             places: list[int] = []
-            word: dict[int, float] = {}
+            word: dict[int, tuple[float, int]] = {}
             opened: set[int] = set()
-            nodes = (draft.tokens.tolist(), draft.parents.tolist(), draft.confidence.tolist())
-            for token, parent, sure in zip(*nodes, strict=True):
+            nodes = (draft.tokens, draft.parents, draft.confidence, draft.source)
+            for token, parent, sure, of in zip(*(each.tolist() for each in nodes), strict=True):
                 above = 0 if parent == ROOT else places[parent]
                 opened.add(above)
                 below = self._children[above]
@@ -246,21 +246,21 @@ class Merged:
                     self._tokens.append(token)
                     self._children.append({})
                 places.append(node)
-                word[node] = sure
+                word[node] = sure, of
             words.append(word)
             inner.append(opened)
         count = len(self._tokens)
         opinions, highest, source = [0] * count, [-1.0] * count, [0] * count
         digit = 1
-        for number, (word, opened) in enumerate(zip(words, inner, strict=True)):
+        for word, opened in zip(words, inner, strict=True):
             for above in opened:
                 for child in self._children[above].values():
                     opinions[child] += digit * _AGAINST
-            for node, sure in word.items():
+            for node, (sure, of) in word.items():
                 level = min(_LEVELS - 1, int(sure * _LEVELS))
                 opinions[node] += digit * (_FOR + level - _AGAINST)
                 if sure > highest[node]:
-                    highest[node], source[node] = sure, number
+                    highest[node], source[node] = sure, of
             digit *= OPINIONS
         self._opinions, self._source = opinions, source
         self._confidence = list(map(agreement.confidence, opinions, highest))

@@ -24,6 +24,7 @@ from draftwood.drafters.small.graph import TokenGraph, merge_graphs
 from draftwood.drafters.small.seat import DraftModel, pair_models
 from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain, Promises
+from draftwood.drafters.sources import SMALL_MODEL, small_model
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback, Partner, Top
@@ -116,7 +117,8 @@ class ModelStream:
         graph, shape = self.grow(budget), self._drafter.shape
         start = perf_counter()
         floor = max(budget.floor, shape.floor)
-        draft = graph.unroll(Budget(min(budget.nodes, shape.nodes), budget.depth, floor)).draft
+        limit = Budget(min(budget.nodes, shape.nodes), budget.depth, floor)
+        draft = graph.unroll(limit, source=SMALL_MODEL).draft
         self._drafter.count(DraftCounts(seconds=perf_counter() - start))
         return draft
 
@@ -204,8 +206,9 @@ class ModelStream:
 class MergedDrafter:
     """Several small models whose trees are merged: equal paths are one, the larger q counts.
 
-    drafters: one for each model; `Draft.source` is the first one that found the node. Miao et al.
-    2024, *SpecInfer* (arXiv 2305.09781), section 3.2.
+    drafters: one for each model; `Draft.source` tells the first one that found the node.
+
+    Miao et al. 2024, *SpecInfer* (arXiv 2305.09781), section 3.2.
 
     Raises:
         InvalidOption: no drafter.
@@ -257,7 +260,7 @@ class MergedStream:
         """All paths of all trees, the likeliest first."""
         graph, sources = merge_graphs([stream.grow(budget) for stream in self._streams])
         unrolled = graph.unroll(budget)
-        unrolled.draft.source[:] = [sources[node] for node in unrolled.nodes]
+        unrolled.draft.source[:] = [small_model(sources[node]) for node in unrolled.nodes]
         return unrolled.draft
 
     def observe(self, feedback: Feedback) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.drafters.small.seat import DraftModel, DraftSeat, pair_models
+from draftwood.drafters.sources import SMALL_MODEL
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Partner
 
@@ -93,7 +94,7 @@ class OverlappedStream:
                 raise self._failure
             part = slice(self._committed, self._committed + reach)
             tokens, probability = self._chain[part], self._probability[part]
-        return Draft.chain(tokens, confidence=probability)
+        return Draft.chain(tokens, confidence=probability, source=SMALL_MODEL)
 
     def observe(self, feedback: Feedback) -> None:
         """Go on from what was drafted ahead, if it began with exactly the committed tokens."""

@@ -26,6 +26,7 @@ from draftwood.drafters.small.grow import DraftCounts
 from draftwood.drafters.small.seat import DraftModel, pair_models
 from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain, Promises
+from draftwood.drafters.sources import SMALL_MODEL
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback, Partner
@@ -316,6 +317,6 @@ class _Sample:
             np.array(self.tokens, dtype=np.int32),
             np.array(self.parents, dtype=np.int32),
             np.array(self._shares, dtype=np.float32),
-            np.zeros(len(self.tokens), dtype=np.uint8),
+            np.full(len(self.tokens), SMALL_MODEL, dtype=np.uint8),
             np.array(self._laws),
         )
