@@ -238,6 +238,7 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   capacity_ = header.capacity;
   file_ = handle.keep();
   path_ = path;
+  named_ = again.st_nlink != 0;
 }
 
 void RecallMemory::require_whole() const {
@@ -253,7 +254,7 @@ void RecallMemory::require_whole() const {
   struct stat named{};  // a relative path may mean another folder by now
   const bool replaced = path_.front() == '/' && ::stat(path_.c_str(), &named) == 0 &&
                         (named.st_ino != ours.st_ino || named.st_dev != ours.st_dev);
-  if (ours.st_nlink == 0 || replaced) {
+  if ((named_ && ours.st_nlink == 0) || replaced) {
     throw RecallError(RecallFault::kReplaced,
                       path_ + " was removed or replaced while it was open; open the new one");
   }

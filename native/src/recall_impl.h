@@ -70,6 +70,7 @@ class RecallMemory {
   std::size_t size_ = 0;
   std::uint32_t capacity_ = 0;
   int file_ = -1;
+  bool named_ = false;  ///< had a name when it was mapped, unlike a file in memory only
   std::string path_;
 };
 

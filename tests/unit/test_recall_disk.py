@@ -156,3 +156,12 @@ def test_busy_is_said_of_a_file_that_another_has_locked(tmp_path: Path) -> None:
         Recall.open(path)
     recall.close()
     Recall.open(path).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files without a name are Linux's")
+def test_a_file_without_a_name_is_not_taken_for_a_removed_one() -> None:
+    file = os.memfd_create("recall")
+    recall = Recall.open(f"/proc/self/fd/{file}", max_tokens=4096)
+    recall.add([1, 2, 3])
+    recall.close()
+    os.close(file)
