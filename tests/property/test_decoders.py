@@ -155,6 +155,14 @@ def test_long_texts_are_not_decoded_again_and_again(name, cleans):
     assert longest <= 80
 
 
+def test_a_window_never_begins_within_what_a_replacement_may_take_together():
+    tokenizer = tokenizer_of(DECODERS["Fuse, Replace one's own"])  # two of "a" are one "b"
+    detokenizer = Detokenizer(Decoding.of(tokenizer))
+    ids = [*[WORDS.index("a")] * 101, WORDS.index("s"), *[WORDS.index("a")] * 51]
+    shown = "".join(detokenizer.push([token]) for token in ids)
+    assert shown + detokenizer.finish() == "b" * 50 + "as" + "b" * 25 + "a"
+
+
 def test_three_characters_in_bytes_come_out_whole_and_are_found():
     tokenizer = tokenizer_of(DECODERS["Llama 2"])
     tree = [WORDS.index(f"<0x{byte:02X}>") for byte in "🌲".encode()]

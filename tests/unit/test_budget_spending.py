@@ -124,6 +124,13 @@ def sampled(parents, confidence):
     return Draft.tree([0] * len(parents), parents, confidence=confidence, proposal=proposal)
 
 
+@pytest.mark.parametrize(("count", "left"), [(0, 0), (1, 0), (2, 2), (3, 2), (4, 4), (5, 5)])
+def test_of_a_sampled_draft_whole_levels_are_kept(count, left):
+    # level 1: two nodes, level 2: two, level 3: one
+    draft = sampled([-1, -1, 0, 1, 3], [0.5] * 5)
+    assert len(keep(draft, rank(draft, [1.0, 0.8, 0.5]), count)) == left
+
+
 def test_sampled_drafts_are_cut_by_level_and_not_by_what_was_drawn():
     # level 1: two nodes, level 2: two, level 3: one
     parents = [-1, -1, 0, 1, 3]

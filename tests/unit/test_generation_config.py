@@ -274,6 +274,13 @@ def test_limits_of_the_config_count_where_the_call_names_none(model):
         settings_of(model, max_length=20).max_tokens(20, 256)
 
 
+def test_min_new_tokens_takes_the_place_of_min_length_as_in_generate(model):
+    own = settings_of(model, min_new_tokens=2, min_length=12)
+    law = own.sampling(as_tokens([1, 2, 3]), end_tokens=END)
+    scores = [law.scores(np.zeros(SIZE), as_tokens(range(1, 4 + n)))[7] for n in range(4)]
+    assert scores == [-np.inf, -np.inf, 0, 0]
+
+
 def test_end_tokens_and_stop_strings_are_read_in_every_form(model):
     assert settings_of(model).end_tokens is None
     assert settings_of(model, eos_token_id=3).end_tokens == {3}

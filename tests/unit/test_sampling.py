@@ -123,9 +123,11 @@ def test_warpers_see_what_was_kept_and_come_last():
     weights = Sampling(temperature=0.5, top_k=2, warpers=(flatten,))(np.arange(3.0), NOTHING)
     assert calls == [[-INF, 2.0, 4.0]]
     assert weights.tolist() == [0, 1, 1]
+    for law in (Sampling(min_p=0.3, warpers=(flatten,)), Sampling(top_p=0.8, warpers=(flatten,))):
+        assert law(np.arange(3.0), NOTHING).tolist() == [0, 1, 1]
     greedy = Sampling(temperature=0, warpers=(flatten,))
     assert greedy(np.arange(3.0), NOTHING).tolist() == [0, 0, 1]
-    assert len(calls) == 1
+    assert len(calls) == 3
 
 
 def test_a_processor_may_change_in_place_or_return_and_never_touches_the_rows():

@@ -547,3 +547,29 @@ def test_limits_outside_their_range_are_refused():
         make_drafter("suffix:evict=random")
     with pytest.raises(InvalidSpec):
         make_drafter("suffix:mode=forest")
+
+
+def test_a_history_of_exactly_its_limit_keeps_all():
+    drafter = SuffixDrafter(max_tokens=6)
+    for start in (10, 20):
+        stream = drafter.open(as_tokens([9]))
+        stream.observe(feedback(range(start, start + 3)))
+        stream.close()
+    other = drafter.open(as_tokens([9]))
+    other.observe(feedback([1, 2, 3, 4, 5, 6, 7, 8]))
+    assert known(drafter, 10)
+    assert known(drafter, 20)
+    other.close()
+    assert not known(drafter, 10)
+
+
+def test_a_call_for_many_streams_lets_the_history_shrink_as_single_calls_do(monkeypatch):
+    grown = []
+    drafter = SuffixDrafter(max_tokens=40)
+    monkeypatch.setattr(drafter.history, "grow", grown.append)
+    streams = [drafter.open(as_tokens([9])) for _ in range(2)]
+    drafter.observe_all(streams, [feedback([1, 2]), feedback([3])])
+    assert sum(grown) == 3
+    for stream in streams:
+        stream.observe(feedback([4, 5]))
+    assert sum(grown) == 7

@@ -107,7 +107,7 @@ class Detokenizer:
             else:
                 self._attempt = len(self._window) + WINDOW
             self._border = 0
-        if not self._border and self._settled > WINDOW // 2:
+        if not self._border and self._settled > WINDOW - 8:
             self._border = self._settled
 
 
