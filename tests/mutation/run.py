@@ -28,9 +28,13 @@ import sys
 sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__name__.startswith("ScikitBuild")]
 sys.path.insert(0, sys.argv[1])
 import pytest
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *sys.argv[2:]]))
+options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
+sys.exit(pytest.main([*options, *sys.argv[2:]]))
 """
-"""Runs tests against the scratch copy: the finder of an editable installation would win over it."""
+"""Runs tests against the scratch copy, in one process.
+
+The finder of an editable installation would win over it, and does in workers of pytest-xdist.
+"""
 
 
 def main() -> int:
