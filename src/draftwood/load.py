@@ -42,6 +42,7 @@ def load(
     trust_remote_code: bool = False,
     device_map: Any = None,
     quantization_config: Any = None,
+    packed: bool | None = None,
     budget: Budget | None = None,
 ) -> LanguageModel:
     """A causal language model, with a drafter.
@@ -55,8 +56,10 @@ def load(
     tokenizer: in place of the model's own. device: "cpu", "cuda" or "cuda:1"; None: CUDA where
     there is one. dtype: "float32", "bfloat16", "float16" or "auto" (as stored); None: "auto" on
     CUDA, float32 on a CPU. attention: "sdpa" or "eager"; None: the model's choice. revision,
-    trust_remote_code, device_map, quantization_config: passed on to transformers. budget: the most
-    a draft may hold; None: 64 nodes.
+    trust_remote_code, device_map, quantization_config: passed on to transformers. packed:
+    whether linear weights on a CPU are laid out anew, in place, where passes over few rows are
+    faster with that; their values stay. None: those of a model that is loaded by name, not those
+    of an object. budget: the most a draft may hold; None: 64 nodes.
 
     Raises:
         InvalidSpec, InvalidOption: for an unknown drafter, or an option outside its range.
@@ -77,6 +80,7 @@ def load(
             trust_remote_code=trust_remote_code,
             device_map=device_map,
             quantization_config=quantization_config,
+            packed=packed,
         )
         from draftwood.targets.transformers.target import TransformersTarget
 

@@ -105,6 +105,7 @@ def test_options_for_transformers_are_passed_on(monkeypatch):
         "trust_remote_code": True,
         "device_map": "auto",
         "quantization_config": object(),
+        "packed": False,
     }
     with pytest.raises(ModelNotFound, match="seen"):
         load("some/model", **wanted)

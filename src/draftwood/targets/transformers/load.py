@@ -36,6 +36,7 @@ def read_model(
     device_map: Any = None,
     quantization_config: Any = None,
     tokenizer_needed: bool = True,
+    packed: bool | None = None,
 ) -> tuple[Any, Any]:
     """A causal language model in evaluation mode, and its tokenizer.
 
@@ -44,9 +45,9 @@ def read_model(
     returned as it is. tokenizer: an object, or where to find one; None: the one beside the weights.
     tokenizer_needed: where it is not, None stands for a tokenizer that is not there.
 
-    device, dtype, attention: as in `draftwood.load`. revision: branch, tag or commit of a Hub id.
-    trust_remote_code: whether Python code that comes with the model may run; nobody is asked.
-    device_map, quantization_config: as `from_pretrained` of transformers takes them.
+    device, dtype, attention, packed: as in `draftwood.load`. revision: branch, tag or commit of
+    a Hub id. trust_remote_code: whether Python code that comes with the model may run; nobody is
+    asked. device_map, quantization_config: as `from_pretrained` takes them.
 
     Raises:
         MissingExtra: where torch, transformers or what the model needs beside them is missing.
@@ -77,7 +78,10 @@ def read_model(
             raise InvalidOption(
                 f"{type(model).__name__} comes without its tokenizer; pass tokenizer=..."
             )
-        return model, _tokenizer(transformers, tokenizer, code, needed=tokenizer_needed)
+        words = _tokenizer(transformers, tokenizer, code, needed=tokenizer_needed)
+        if packed:
+            _pack(model)
+        return model, words
     if not isinstance(model, (str, Path)):
         raise InvalidOption(
             f"the model is a {type(model).__name__}; give a folder, a Hub id, a .gguf file or a "
@@ -117,7 +121,16 @@ def read_model(
     _require_all_weights(source.shown, report)
     if source.gguf is not None and all(p.is_floating_point() for p in network.parameters()):
         del network.config.quantization_config  # the weights are ordinary ones by now
-    return (network if device_map is not None else network.to(place)).eval(), words
+    network = (network if device_map is not None else network.to(place)).eval()
+    if packed is not False:
+        _pack(network)
+    return network, words
+
+
+def _pack(model: Any) -> None:
+    from draftwood.targets.transformers.packed import pack
+
+    pack(model)
 
 
 @dataclass(frozen=True, slots=True)
