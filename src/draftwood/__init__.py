@@ -56,12 +56,13 @@ from draftwood.errors import (
     UnsupportedModel,
     UnusableLogits,
 )
-from draftwood.generation import Generation, Logprobs
 from draftwood.index.recall import Recall
 from draftwood.index.store import History, HistoryWriter
 from draftwood.language_model import LanguageModel
+from draftwood.language_model.generation import Generation, Logprobs
+from draftwood.language_model.options import Options
+from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream
 from draftwood.load import load
-from draftwood.options import Options
 from draftwood.protocols import (
     Cursor,
     Drafter,
@@ -79,7 +80,6 @@ from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitBias, LogitsProcessor
 from draftwood.sessions import Sessions, TokenRows
 from draftwood.stats import Stats
-from draftwood.streams import AsyncGenerationStream, GenerationStream
 from draftwood.targets.replay import ReplayTarget
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from draftwood.budget.measured import MeasuredCost
 from draftwood.draft import Budget
-from draftwood.drafting import Drafters
-from draftwood.generation import Generation
 from draftwood.language_model import LanguageModel
-from draftwood.options import CostOption, Options, cost_of
+from draftwood.language_model.drafting import Drafters
+from draftwood.language_model.generation import Generation
+from draftwood.language_model.options import CostOption, Options, cost_of
 from draftwood.protocols import Drafter, Target
 from draftwood.targets.transformers.load import read_model
 

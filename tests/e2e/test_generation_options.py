@@ -6,7 +6,7 @@ import pytest
 import draftwood as dw
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import GenerationFailed, InvalidOption, InvalidTokens
-from draftwood.options import Settings
+from draftwood.language_model.options import Settings
 from draftwood.testing import random_trees, save_tiny_model
 
 torch = pytest.importorskip("torch")

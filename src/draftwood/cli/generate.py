@@ -12,7 +12,7 @@ import typer
 from draftwood.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from draftwood.generation import Generation
+    from draftwood.language_model.generation import Generation
 
 
 def generate(
@@ -102,8 +102,8 @@ def generate(
     if stream and n != 1:
         raise InvalidOption(f"--n is {n} and --stream prints one text; leave one of them out")
     from draftwood.cli.terminal import complain, messages
+    from draftwood.language_model.options import Settings
     from draftwood.load import load
-    from draftwood.options import Settings
 
     options: dict[str, Any] = {
         "temperature": temperature,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Self, TypeVar
 
-from draftwood.generation import Generation, Run
+from draftwood.language_model.generation import Generation, Run
 from draftwood.protocols import Step
 
 T = TypeVar("T")

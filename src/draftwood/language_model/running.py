@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from draftwood.batch import BatchDecoder
 from draftwood.decode import decode
 from draftwood.draft import TokenIds
-from draftwood.drafting import Drafting
-from draftwood.generation import Run
+from draftwood.language_model.drafting import Drafting
+from draftwood.language_model.generation import Run
 from draftwood.protocols import Step, Target
 from draftwood.sampling.processors import LogitsProcessor
 

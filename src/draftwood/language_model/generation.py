@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from draftwood.batch import Request
 from draftwood.draft import NO_TOKENS, Draft, TokenIds
-from draftwood.options import Settings
+from draftwood.language_model.options import Settings
 from draftwood.protocols import Drafter, Rows, Step, Top, Verdict, Verifier
 from draftwood.sampling.ranking import k_likeliest
 from draftwood.stats import Stats

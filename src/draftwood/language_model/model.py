@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from draftwood.budget.spender import Spender
 from draftwood.draft import Budget, TokenIds, as_tokens
-from draftwood.drafting import Drafters, Drafting
 from draftwood.errors import DraftwoodError, GenerationFailed, InvalidTokens
 from draftwood.fork import fork_lock
-from draftwood.generation import Generation, Run, refused
-from draftwood.options import BatchOptions, Cost, Options, Settings, takes
-from draftwood.progress import progress_bar
-from draftwood.prompts import Prompt, PromptEncoder, Prompts, is_several
+from draftwood.language_model.drafting import Drafters, Drafting
+from draftwood.language_model.generation import Generation, Run, refused
+from draftwood.language_model.options import BatchOptions, Cost, Options, Settings, takes
+from draftwood.language_model.progress import progress_bar
+from draftwood.language_model.prompts import Prompt, PromptEncoder, Prompts, is_several
+from draftwood.language_model.running import UntilTheEnd, alone, together
+from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.protocols import BatchDrafter, Drafter, Partner, Step, Verifier
-from draftwood.running import UntilTheEnd, alone, together
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitBias
 from draftwood.stats import Stats
-from draftwood.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.targets.transformers.generation_config import GenerationSettings
 from draftwood.text.decoding import Decoding
 from draftwood.text.stop import Stop
