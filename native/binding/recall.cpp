@@ -148,18 +148,19 @@ void bind_recall(nb::module_& module) {
           "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction");
 
   nb::class_<Recall>(module, "Recall", "History that requests share: a ring of tokens.")
-      .def(nb::init<std::size_t>(), "max_tokens"_a)
+      .def(nb::init<std::size_t, std::uint64_t>(), "max_tokens"_a, "seed"_a = 0)
       .def_static(
           "open",
           [](const nb::bytes& path, bool write, std::size_t max_tokens,
-             const nb::object& fingerprint) {
+             const nb::object& fingerprint, std::uint64_t seed) {
             const std::string name = draftwood::path_of(path);
             const TokenizerPrint print = print_of(fingerprint);
             const draftwood::Unlocked unlocked;
-            return std::shared_ptr<Recall>(Recall::open(name, write, max_tokens, print).release(),
-                                           draftwood::UnlockedDelete<Recall>());
+            return std::shared_ptr<Recall>(
+                Recall::open(name, write, max_tokens, print, seed).release(),
+                draftwood::UnlockedDelete<Recall>());
           },
-          "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none())
+          "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none(), "seed"_a = 0)
       .def("begin", &Recall::begin, NoGil(), "A name for a sequence that is to be added.")
       .def(
           "add",

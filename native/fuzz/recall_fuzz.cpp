@@ -99,7 +99,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // A good header lets the mutation reach the counters and what stands behind them.
   RecallHeader header{};
   std::memcpy(&header, data, sizeof(header));
-  draftwood::begin_header(header, draftwood::Recall::kLeastTokens + header.print[0], header.print);
+  draftwood::begin_header(header, draftwood::Recall::kLeastTokens + header.print[0], header.print,
+                          header.seed);
   std::vector<std::byte> sealed(header.file_bytes);
   std::memcpy(sealed.data(), data, std::min<std::size_t>(size, sealed.size()));
   std::memcpy(sealed.data(), &header, sizeof(header));

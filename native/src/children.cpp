@@ -4,11 +4,17 @@
 #include <bit>
 #include <functional>
 #include <iterator>
+#include <random>
 #include <utility>
 
 namespace draftwood {
 
 // --- TokenMap ---------------------------------------------------------------------------------
+
+const TokenMap::Secret TokenMap::secret_ = [] {
+  std::random_device random;
+  return Secret{random(), random() | 1U};
+}();
 
 Ref TokenMap::find(Token token) const {
   return size_ == 0 ? kNone : slots_[slot_of(token)].ref;  // a free slot's ref is kNone

@@ -32,7 +32,8 @@ struct Child {
   std::uint32_t count;
 };
 
-/// token -> Ref, by open addressing.
+/// token -> Ref, by open addressing. Hashed with a secret of this process: whoever chooses the
+/// tokens cannot choose where they stand, and so no text costs more than any other.
 class TokenMap {
  public:
   [[nodiscard]] Ref find(Token token) const;
@@ -57,8 +58,15 @@ class TokenMap {
     Token token = kEnd;
     Ref ref = kNone;
   };
+  struct Secret {
+    std::uint32_t flip;
+    std::uint32_t factor;  ///< odd
+  };
+  static const Secret secret_;
   [[nodiscard]] std::size_t home(Token token) const {
-    return (static_cast<std::uint32_t>(token) * 0x9E3779B9U) >> shift_;
+    std::uint32_t x = (static_cast<std::uint32_t>(token) ^ secret_.flip) * 0x9E3779B9U;
+    x ^= x >> 15;
+    return (x * secret_.factor) >> shift_;
   }
   [[nodiscard]] std::size_t slot_of(Token token) const;
   void resize(unsigned bits);
@@ -105,10 +113,10 @@ class ChildPool {
     std::size_t entries;
   };
   std::vector<Slab> slabs_;
-  std::vector<Slab> leaving_;     ///< by address
-  std::size_t slab_total_ = 0;    ///< entries in `slabs_`
-  std::size_t idle_ = 0;          ///< of them, in lists of free blocks
-  std::size_t left_ = 0;          ///< entries in `leaving_` that nothing uses any more
+  std::vector<Slab> leaving_;      ///< by address
+  std::size_t slab_total_ = 0;     ///< entries in `slabs_`
+  std::size_t idle_ = 0;           ///< of them, in lists of free blocks
+  std::size_t left_ = 0;           ///< entries in `leaving_` that nothing uses any more
   std::size_t slab_entries_ = 16;  ///< of the last slab, as is used_
   std::size_t used_ = 16;
   std::size_t bytes_ = 0;

@@ -1,19 +1,23 @@
 #include "draftwood/recall.h"
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "recall_impl.h"
+#include "recall_marks.h"
+#include "recall_remove.h"
 
 namespace draftwood {
 
+using recall::kBlank;
 using recall::peek;
 using recall::poke;
 
 namespace {
 
-constexpr Token kBlank = -1;
 constexpr const char* kReadOnly =
     "this history is for reading only here: opened so, or by the parent of this process";
 constexpr std::uint32_t kMarks = 2;    ///< at the beginning of a part: the sequence's name
@@ -21,26 +25,11 @@ constexpr std::uint32_t kOverlap = 8;  ///< tokens of context that are repeated 
 constexpr std::uint32_t kChunk = 64;   ///< slots that are claimed at a time
 constexpr std::uint64_t kNames = std::uint64_t{1} << 60;
 
-/// A part of a sequence begins with two marks, which hold the sequence's name 30 bits each.
-constexpr Token first_mark(Recall::Sequence sequence) noexcept {
-  return static_cast<Token>(0x80000000U | static_cast<std::uint32_t>(sequence & 0x3FFFFFFF));
-}
-constexpr Token second_mark(Recall::Sequence sequence) noexcept {
-  return static_cast<Token>(0xC0000000U | static_cast<std::uint32_t>(sequence >> 30 & 0x3FFFFFFF));
-}
-constexpr bool is_first_mark(Token token) noexcept {
-  return (static_cast<std::uint32_t>(token) & 0xC0000000U) == 0x80000000U;
-}
-
 }  // namespace
 
-std::uint32_t salt_of(NamespaceKey name) noexcept {
-  return static_cast<std::uint32_t>(name ^ (name >> 32));
-}
-
-Recall::Recall(std::size_t max_tokens) : impl_(std::make_unique<Impl>()) {
+Recall::Recall(std::size_t max_tokens, std::uint64_t seed) : impl_(std::make_unique<Impl>()) {
   RecallHeader header{};
-  begin_header(header, max_tokens, TokenizerPrint{});
+  begin_header(header, max_tokens, TokenizerPrint{}, seed);
   impl_->memory.allocate(header);
   impl_->place();
 }
@@ -48,9 +37,9 @@ Recall::Recall(std::size_t max_tokens) : impl_(std::make_unique<Impl>()) {
 Recall::Recall(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::size_t max_tokens,
-                                     const TokenizerPrint& print) {
+                                     const TokenizerPrint& print, std::uint64_t seed) {
   auto impl = std::make_unique<Impl>();
-  impl->memory.map(path, write, max_tokens, print);
+  impl->memory.map(path, write, max_tokens, print, seed);
   impl->place();
   impl->writable = write;
   impl->clean = peek(impl->header->clean) == 1;
@@ -79,9 +68,7 @@ Recall::Sequence Recall::begin() {
   if (!impl_->writable) throw std::logic_error(kReadOnly);
   impl_->memory.require_whole();
   const std::lock_guard lock(impl_->writer);
-  const std::uint64_t next = impl_->header->sequences % kNames + 1;
-  poke(impl_->header->sequences, next);
-  return next;
+  return impl_->begin();
 }
 
 Recall::Span Recall::add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
@@ -98,15 +85,13 @@ Recall::Span Recall::add(Sequence sequence, NamespaceKey name, std::span<const T
 std::size_t Recall::remove(Sequence sequence) {
   if (!impl_->writable) throw std::logic_error(kReadOnly);
   impl_->memory.require_whole();
-  const std::lock_guard lock(impl_->writer);
-  return impl_->remove(sequence);
+  return sequence == 0 ? 0 : impl_->remove(sequence, 0);
 }
 
 std::size_t Recall::remove_namespace(NamespaceKey name) {
   if (!impl_->writable) throw std::logic_error(kReadOnly);
   impl_->memory.require_whole();
-  const std::lock_guard lock(impl_->writer);
-  return impl_->remove_namespace(name);
+  return impl_->remove(0, name);
 }
 
 void Recall::flush() {
@@ -114,9 +99,7 @@ void Recall::flush() {
   impl_->memory.require_whole();
   {
     const std::lock_guard lock(impl_->writer);
-    std::uint32_t* word = impl_->learned;
-    for (const std::uint32_t value : impl_->model.words()) poke(*word++, value);
-    poke(impl_->header->learned, std::uint64_t{1});
+    impl_->store_model();
   }
   impl_->memory.flush();
 }
@@ -163,6 +146,64 @@ bool Recall::Impl::intact(std::uint64_t written) const noexcept {
   return peek(header->claimed) - written <= margin() - kBlock;
 }
 
+void Recall::Impl::store_model() const {
+  std::uint32_t* word = learned;
+  for (const std::uint32_t value : model.words()) poke(*word++, value);
+  poke(header->learned, std::uint64_t{1});
+}
+
+std::uint32_t Recall::Impl::salt(NamespaceKey name) const noexcept {
+  if (memory.version() == 1) return static_cast<std::uint32_t>(name ^ (name >> 32));
+  std::uint64_t x = memory.seed() ^ name;
+  x = (x ^ x >> 33) * 0xFF51AFD7ED558CCDU;
+  x = (x ^ x >> 33) * 0xC4CEB9FE1A85EC53U;
+  return static_cast<std::uint32_t>(x >> 32);
+}
+
+Recall::Sequence Recall::Impl::begin() const noexcept {
+  const std::uint64_t next = header->sequences % kNames + 1;
+  poke(header->sequences, next);
+  return next;
+}
+
+void Recall::Impl::enter(Running& request) {
+  const std::lock_guard lock(writer);
+  request.after = running;
+  if (running != nullptr) running->before = &request;
+  running = &request;
+}
+
+void Recall::Impl::leave(Running& request) {
+  const std::lock_guard lock(writer);
+  if (request.before == nullptr && running != &request) return;  // it left before
+  (request.before != nullptr ? request.before->after : running) = request.after;
+  if (request.after != nullptr) request.after->before = request.before;
+  request.before = request.after = nullptr;
+}
+
+std::size_t Recall::Impl::remove(Sequence sequence, NamespaceKey name) {
+  using namespace std::chrono_literals;
+  for (;; std::this_thread::sleep_for(1ms)) {
+    const std::lock_guard lock(writer);
+    if (removing) continue;
+    removing = true;
+    for (Running* each = running; each != nullptr; each = each->after) {
+      if (sequence == 0 ? each->name == name : each->sequence == sequence) each->stopped = true;
+    }
+    break;
+  }
+  recall::Removal removal(*this, {sequence, name});
+  while (removal.step()) std::this_thread::yield();  // whoever waits to write does so now
+  {
+    const std::lock_guard lock(model.mutex());
+    model.forget();
+  }
+  const std::lock_guard lock(writer);
+  if (peek(header->learned) == 1) store_model();
+  removing = false;
+  return removal.removed();
+}
+
 /// Says which slots are about to change, before the first of them does.
 void Recall::Impl::claim(std::uint64_t upto) const noexcept {
   poke(header->claimed, upto);
@@ -199,7 +240,7 @@ void Recall::Impl::add_part(Sequence sequence, NamespaceKey name, std::span<cons
   const std::size_t padding =
       first % kBlock != 0 && peek(owners[slot / kBlock]) != name ? kBlock - first % kBlock : 0;
   const std::size_t total = padding + kMarks + text.size();
-  const std::uint32_t salt = salt_of(name);
+  const std::uint32_t start = salt(name);
   for (std::size_t done = 0; done < total;) {
     const std::size_t upto = std::min<std::size_t>(total, done + kChunk);
     claim(first + upto);
@@ -208,61 +249,17 @@ void Recall::Impl::add_part(Sequence sequence, NamespaceKey name, std::span<cons
       if (done < padding) {
         ring.mark(slot, kBlank);
       } else if (done < padding + kMarks) {
-        ring.mark(slot, done == padding ? first_mark(sequence) : second_mark(sequence));
+        ring.mark(slot,
+                  done == padding ? recall::first_mark(sequence) : recall::second_mark(sequence));
       } else if (const std::size_t i = done - padding - kMarks; i < known) {
         ring.mark(slot, text[i]);
       } else {
-        ring.put(slot, text[i], recall::hash_context(text.first(i), salt),
+        ring.put(slot, text[i], recall::hash_context(text.first(i), start),
                  static_cast<std::uint32_t>(std::min<std::size_t>(i, recall::kLongest)));
       }
     }
     recall::publish(header->written, first + upto);
   }
-}
-
-/// Blanks what is about to be overwritten and has lost its name; no reader comes near it. Returns
-/// where the rest begins.
-std::uint64_t Recall::Impl::blank_oldest() const noexcept {
-  const std::uint64_t written = header->written;
-  if (written <= ring.capacity) return 0;
-  std::uint64_t at = written - ring.capacity;
-  for (; at % kBlock != 0; ++at) blank(slot_of(at));
-  return at;
-}
-
-bool Recall::Impl::blank(std::uint32_t slot) const noexcept {
-  Token& token = ring.records[slot].token;
-  if (peek(token) < 0) return false;
-  poke(token, kBlank);
-  return true;
-}
-
-std::size_t Recall::Impl::remove(Sequence sequence) {
-  std::size_t removed = 0;
-  enum class Inside { kNameless, kIt, kOther } inside = Inside::kNameless;
-  for (std::uint64_t at = blank_oldest(); at < header->written; ++at) {
-    const std::uint32_t slot = slot_of(at);
-    const Token token = peek(ring.records[slot].token);
-    if (is_first_mark(token)) {
-      const Token next = peek(ring.records[ring.after(slot)].token);
-      inside = token == first_mark(sequence) && next == second_mark(sequence) ? Inside::kIt
-                                                                              : Inside::kOther;
-    } else if (inside == Inside::kNameless) {
-      blank(slot);
-    } else if (inside == Inside::kIt && blank(slot)) {
-      ++removed;
-    }
-  }
-  return removed;
-}
-
-std::size_t Recall::Impl::remove_namespace(NamespaceKey name) {
-  std::size_t removed = 0;
-  for (std::uint64_t at = blank_oldest(); at < header->written; ++at) {
-    const std::uint32_t slot = slot_of(at);
-    if (peek(owners[slot / kBlock]) == name && blank(slot)) ++removed;
-  }
-  return removed;
 }
 
 }  // namespace draftwood

@@ -23,7 +23,7 @@ namespace draftwood {
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'W', 'R', 'E', 'C', 'A', 'L', 'L'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kPage = 4096;
 constexpr RecallHeader kNoHeader{};
 
@@ -91,17 +91,22 @@ void validate(const RecallHeader& header, std::uint64_t file_bytes, const std::s
   if (header.magic != kMagic) {
     throw RecallError(RecallFault::kNotARecall, path + " does not begin as a Recall file does");
   }
-  if (header.version != kVersion) {
-    throw RecallError(
-        RecallFault::kNewer,
-        path + " is of version " + std::to_string(header.version) + "; this reads version 1");
+  const bool first = header.version == 1;
+  if (!first && header.version != kVersion) {
+    throw RecallError(RecallFault::kNewer, path + " is of version " +
+                                               std::to_string(header.version) +
+                                               "; this reads versions 1 and 2");
   }
   RecallHeader expected{};
-  if (header.check != check_of(header) || header.capacity < Recall::kLeastTokens ||
-      header.capacity % kBlock != 0 || header.capacity > Recall::kMostTokens) {
+  if ((first ? header.seed : header.check) != check_of(header) ||
+      header.capacity < Recall::kLeastTokens || header.capacity % kBlock != 0 ||
+      header.capacity > Recall::kMostTokens) {
     throw RecallError(RecallFault::kMalformed, path + " has a damaged header");
   }
-  begin_header(expected, header.capacity, header.print);
+  if (!first && header.sections != 0) {
+    throw RecallError(RecallFault::kNewer, path + " has a section that this release does not know");
+  }
+  begin_header(expected, header.capacity, header.print, 0);
   if (header.header_bytes != expected.header_bytes || header.order_bits != expected.order_bits ||
       header.file_bytes != expected.file_bytes || header.written > header.claimed) {
     throw RecallError(RecallFault::kMalformed, path + " has a damaged header");
@@ -136,13 +141,16 @@ RecallLayout RecallLayout::of(std::uint32_t capacity) {
 std::uint64_t check_of(const RecallHeader& header) noexcept {
   std::uint64_t hash = 0xCBF29CE484222325U;
   const auto* bytes = reinterpret_cast<const unsigned char*>(&header);
-  for (std::size_t i = 0; i < offsetof(RecallHeader, check); ++i) {
+  const std::size_t upto =
+      header.version == 1 ? offsetof(RecallHeader, seed) : offsetof(RecallHeader, check);
+  for (std::size_t i = 0; i < upto; ++i) {
     hash = (hash ^ bytes[i]) * 0x100000001B3U;
   }
   return hash;
 }
 
-void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerPrint& print) {
+void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerPrint& print,
+                  std::uint64_t seed) {
   if (max_tokens < Recall::kLeastTokens || max_tokens > Recall::kMostTokens) {
     throw std::invalid_argument("max_tokens is " + std::to_string(max_tokens) + "; use " +
                                 std::to_string(Recall::kLeastTokens) + " to " +
@@ -157,6 +165,8 @@ void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerP
   header.capacity = capacity;
   header.order_bits = bits[0] | bits[1] << 8 | bits[2] << 16;
   header.print = print;
+  header.seed = seed;
+  header.sections = 0;
   header.check = check_of(header);
 }
 
@@ -175,11 +185,13 @@ void RecallMemory::allocate(const RecallHeader& header) {
   data_ = static_cast<std::byte*>(memory);
   size_ = bytes;
   capacity_ = header.capacity;
+  version_ = header.version;
+  seed_ = header.seed;
   std::memcpy(data_, &header, sizeof header);
 }
 
 void RecallMemory::map(const std::string& path, bool write, std::size_t max_tokens,
-                       const TokenizerPrint& print) {
+                       const TokenizerPrint& print, std::uint64_t seed) {
   Handle handle{path};
   handle.open(write);
   struct stat status{};
@@ -198,7 +210,7 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   const ssize_t got = ::pread(handle.file, &header, sizeof header, 0);
   if (got < 0) refuse(path);
   RecallHeader fresh{};
-  begin_header(fresh, max_tokens, print);
+  begin_header(fresh, max_tokens, print, seed);
   // A writer that died before it wrote the header leaves nothing, or zeros of the file's full
   // length.
   const bool zeros = std::memcmp(&header, &kNoHeader, sizeof header) == 0;
@@ -228,7 +240,8 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   struct stat again{};
   if (::fstat(mapped.file, &again) != 0) refuse(path);
   if (again.st_ino != status.st_ino || again.st_dev != status.st_dev) {
-    throw RecallError(RecallFault::kReplaced, path + " was replaced while it was opened; try again");
+    throw RecallError(RecallFault::kReplaced,
+                      path + " was replaced while it was opened; try again");
   }
   void* memory = ::mmap(nullptr, header.file_bytes, write ? PROT_READ | PROT_WRITE : PROT_READ,
                         MAP_SHARED, mapped.file, 0);
@@ -236,6 +249,8 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   data_ = static_cast<std::byte*>(memory);
   size_ = header.file_bytes;
   capacity_ = header.capacity;
+  version_ = header.version;
+  seed_ = header.seed;
   file_ = handle.keep();
   path_ = path;
   named_ = again.st_nlink != 0;
@@ -246,10 +261,9 @@ void RecallMemory::require_whole() const {
   struct stat ours{};
   if (::fstat(file_, &ours) != 0) refuse(path_);
   if (static_cast<std::uint64_t>(ours.st_size) < size_) {
-    throw RecallError(RecallFault::kTruncated, path_ + " was cut to " +
-                                                   std::to_string(ours.st_size) + " of " +
-                                                   std::to_string(size_) +
-                                                   " bytes while it was open; open a new one");
+    throw RecallError(RecallFault::kTruncated,
+                      path_ + " was cut to " + std::to_string(ours.st_size) + " of " +
+                          std::to_string(size_) + " bytes while it was open; open a new one");
   }
   struct stat named{};  // a relative path may mean another folder by now
   const bool replaced = path_.front() == '/' && ::stat(path_.c_str(), &named) == 0 &&

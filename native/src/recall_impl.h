@@ -14,9 +14,6 @@
 
 namespace draftwood {
 
-/// What keeps the hashes of different namespaces apart.
-[[nodiscard]] std::uint32_t salt_of(NamespaceKey name) noexcept;
-
 inline constexpr std::uint32_t kBlock = 64;  ///< slots that share one namespace
 
 /// The first page of the memory or file. Counters are the only words that change after creation.
@@ -28,7 +25,9 @@ struct RecallHeader {
   std::uint32_t capacity;
   std::uint32_t order_bits;  ///< a byte an order
   TokenizerPrint print;
-  std::uint64_t check;                ///< of all of the above
+  std::uint64_t seed;      ///< keeps where contexts are found a secret; of version 1: the check
+  std::uint64_t sections;  ///< a bit for each section that later releases add; none so far
+  std::uint64_t check;     ///< of all of the above
   alignas(64) std::uint64_t claimed;  ///< slots that may have been written
   std::uint64_t written;              ///< slots that are complete
   std::uint64_t sequences;            ///< names given out
@@ -50,8 +49,8 @@ class RecallMemory {
   RecallMemory(const RecallMemory&) = delete;
   RecallMemory& operator=(const RecallMemory&) = delete;
   void allocate(const RecallHeader& header);
-  void map(const std::string& path, bool write, std::size_t max_tokens,
-           const TokenizerPrint& print);
+  void map(const std::string& path, bool write, std::size_t max_tokens, const TokenizerPrint& print,
+           std::uint64_t seed);
   /// Hands all pages to the disk. Throws std::system_error, and RecallError as require_whole().
   void flush() const;
   /// Throws RecallError where somebody cut the file, removed it or put another in its place since it
@@ -61,6 +60,8 @@ class RecallMemory {
   void leave() noexcept;
   /// The header's fixed words as they were checked: a file may be changed while it is mapped.
   [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
+  [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
   [[nodiscard]] bool is_file() const noexcept { return !path_.empty(); }
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -69,14 +70,28 @@ class RecallMemory {
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   std::uint32_t capacity_ = 0;
+  std::uint32_t version_ = 0;
+  std::uint64_t seed_ = 0;
   int file_ = -1;
   bool named_ = false;  ///< had a name when it was mapped, unlike a file in memory only
   std::string path_;
 };
 
 /// Writes the fixed words of a header. Throws std::invalid_argument for a capacity out of range.
-void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerPrint& print);
+void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerPrint& print,
+                  std::uint64_t seed);
+/// Over the fixed words before `check`, of a header of version 1 over those before `seed`.
 [[nodiscard]] std::uint64_t check_of(const RecallHeader& header) noexcept;
+
+/// A request that may share what it generates, in the list of all of its history. Changed under the
+/// writer's lock only.
+struct Running {
+  Recall::Sequence sequence = 0;
+  NamespaceKey name = 0;
+  std::atomic<bool> stopped = false;  ///< removed: nothing of it is shared or learned any more
+  Running* before = nullptr;
+  Running* after = nullptr;
+};
 
 class Recall::Impl {
  public:
@@ -88,6 +103,8 @@ class Recall::Impl {
   bool writable = true;
   bool clean = true;  ///< whether the writer before this one ended well
   ForkSafe<std::mutex> writer;
+  Running* running = nullptr;  ///< the newest
+  bool removing = false;       ///< a removal is under way; under the writer's lock, as is the list
   recall::Model model;
   ForkHook fork{ForkHook::Kind::kLock, this, [](void*) {}, leave_in_child};
 
@@ -99,24 +116,30 @@ class Recall::Impl {
   [[nodiscard]] std::uint32_t slot_of(std::uint64_t position) const noexcept {
     return static_cast<std::uint32_t>(position % ring.capacity);
   }
+  /// Where the hashes of a namespace's contexts begin.
+  [[nodiscard]] std::uint32_t salt(NamespaceKey name) const noexcept;
+  Sequence begin() const noexcept;
   Span add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
            std::span<const Token> tokens);
-  std::size_t remove(Sequence sequence);
-  std::size_t remove_namespace(NamespaceKey name);
+  /// Removes a sequence, or (sequence 0) a namespace; returns how many tokens were held.
+  std::size_t remove(Sequence sequence, NamespaceKey name);
+  void enter(Running& request);
+  void leave(Running& request);
+  void store_model() const;
 
  private:
   /// A child may read a file on; writing it is the parent's. Memory is the child's own copy.
   static void leave_in_child(void* object, ForkHook::Side side) {
     auto& self = *static_cast<Impl*>(object);
-    if (side == ForkHook::Side::kParent || !self.memory.is_file()) return;
+    if (side == ForkHook::Side::kParent) return;
+    self.removing = false;  // whoever removed is not in the child
+    if (!self.memory.is_file()) return;
     self.writable = false;
     self.memory.leave();
   }
   void claim(std::uint64_t upto) const noexcept;
   void add_part(Sequence sequence, NamespaceKey name, std::span<const Token> text,
                 std::size_t known);
-  bool blank(std::uint32_t slot) const noexcept;
-  std::uint64_t blank_oldest() const noexcept;
 };
 
 }  // namespace draftwood

@@ -210,7 +210,12 @@ Model::Model() {
     refined_[i].store(start_of(i % kBins), kRelaxed);
   for (std::size_t i = 0; i < settled_.size(); ++i)
     settled_[i].store(start_of(i % kBins), kRelaxed);
+  forget();
+}
+
+void Model::forget() noexcept {
   for (Cell& cell : echoes_) cell.store(cell_of(kFirstEcho), kRelaxed);
+  for (auto& weight : leanings_) weight.store(0, kRelaxed);
 }
 
 void Model::read(const Sight& sight, Reading& reading) const noexcept {

@@ -166,6 +166,8 @@ class Model {
   /// All that was learned, as words; for files.
   [[nodiscard]] std::vector<std::uint32_t> words() const;
   void restore(const std::uint32_t* words) noexcept;
+  /// Puts all words that belong to tokens, and not only to counts, back to where they began.
+  void forget() noexcept;
 
  private:
   using Cell =

@@ -9,7 +9,7 @@ void Walk::begin(const View& view, std::span<const Token> context) noexcept {
   view_ = view;
   context_ = context;
   const Ring& ring = *view.ring;
-  const Hashes hashes = view.reach == 0 ? Hashes{} : hash_context(context, salt_of(view.name));
+  const Hashes hashes = view.reach == 0 ? Hashes{} : hash_context(context, view.salt);
   for (std::size_t k = 0; k < kOrders; ++k) {
     Chain& chain = chains_[k];
     chain.age = 0;

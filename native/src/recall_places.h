@@ -2,8 +2,10 @@
 
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -32,13 +34,12 @@ struct View {
   /// Ages of slots to leave out: the request's own part of shared history.
   std::span<const Recall::Span> hidden;
   std::uint64_t written;
+  std::uint32_t salt = 0;  ///< where the hashes of the reader's contexts begin
 
   [[nodiscard]] bool hides(std::uint32_t age) const noexcept {
     const std::uint64_t at = written - age;
-    for (const Recall::Span& span : hidden) {
-      if (at >= span.first && at < span.last) return true;
-    }
-    return false;
+    const auto after = std::ranges::upper_bound(hidden, at, {}, &Recall::Span::first);
+    return after != hidden.begin() && at < std::prev(after)->last;
   }
 };
 

@@ -74,7 +74,7 @@ class OwnRing {
 
   [[nodiscard]] View view() const noexcept {
     // One slot of room behind the newest, so that the tail is a slot of its own.
-    return {&ring_, ring_.capacity, ring_.capacity, 0, nullptr, 0, {}, 0};
+    return {&ring_, ring_.capacity, ring_.capacity, 0, nullptr, 0, {}, 0, 0};
   }
   [[nodiscard]] std::size_t nbytes() const noexcept {
     return records_.capacity() * sizeof(recall::Record) + heads_.capacity() * sizeof(std::uint32_t);
@@ -167,7 +167,12 @@ void walk(std::span<Sketch> sketches) {
 class RecallRequest::Impl {
  public:
   Impl(std::shared_ptr<Recall> recall, NamespaceKey key, const RecallPolicy& rules)
-      : shared(std::move(recall)), name(key), policy(rules) {}
+      : shared(std::move(recall)), name(key), policy(rules) {
+    running.name = key;
+  }
+  ~Impl() { shared->impl().leave(running); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   std::shared_ptr<Recall> shared;
   NamespaceKey name;
@@ -176,7 +181,7 @@ class RecallRequest::Impl {
   std::vector<Token> text;   ///< the last tokens: context of the part to be shared, then that part
   std::size_t unshared = 0;  ///< how many of them are not in shared history yet
   std::vector<Recall::Span> parts;
-  Recall::Sequence sequence = 0;
+  Running running;
   Outcome outcome;
   RecallDraft draft;
   std::size_t length = 0;     ///< tokens of prompt and output
@@ -203,7 +208,7 @@ void RecallRequest::Impl::begin(Sketch& sketch, int attempt) {
       std::min<std::uint64_t>(written, history.ring.capacity - history.margin()));
   sketch.begin(
       {own.view(), View{&history.ring, history.slot_of(written), attempt < 3 ? readable : 0, 1,
-                        history.owners, name, parts, written}},
+                        history.owners, name, parts, written, history.salt(name)}},
       text);
 }
 
@@ -246,7 +251,7 @@ void RecallRequest::Impl::publish(const Sketch& sketch) {
 
 void RecallRequest::Impl::learn(std::span<const Token> tokens) {
   const auto& [nodes, trials, readings, root_trials] = outcome;
-  if (trials.empty() || tokens.empty()) return;
+  if (trials.empty() || tokens.empty() || running.stopped) return;
   recall::Model& model = shared->impl().model;
   const std::lock_guard lock(model.mutex());
   std::int32_t at = kRoot;
@@ -273,10 +278,20 @@ void RecallRequest::Impl::learn(std::span<const Token> tokens) {
 
 void RecallRequest::Impl::share() {
   if (unshared == 0 || !shared->writable()) return;
-  if (sequence == 0) sequence = shared->begin();
+  Recall::Impl& history = shared->impl();
+  history.memory.require_whole();
   const std::span<const Token> all(text);
-  parts.push_back(
-      shared->add(sequence, name, all.first(all.size() - unshared), all.last(unshared)));
+  const std::lock_guard lock(history.writer);
+  if (!running.stopped) {
+    if (running.sequence == 0) running.sequence = history.begin();
+    const Recall::Span part =
+        history.add(running.sequence, name, all.first(all.size() - unshared), all.last(unshared));
+    if (!parts.empty() && parts.back().last == part.first) {
+      parts.back().last = part.last;
+    } else {
+      parts.push_back(part);
+    }
+  }
   unshared = 0;
 }
 
@@ -314,6 +329,7 @@ RecallRequest::RecallRequest(std::shared_ptr<Recall> shared, std::span<const Tok
   impl_->length = prompt.size();
   const std::size_t kept = std::min<std::size_t>(prompt.size(), recall::kMatchCap);
   impl_->text.assign(prompt.end() - static_cast<std::ptrdiff_t>(kept), prompt.end());
+  impl_->shared->impl().enter(impl_->running);
 }
 
 RecallRequest::~RecallRequest() = default;
@@ -354,6 +370,7 @@ void RecallRequest::close() {
 void RecallRequest::abandon() {
   Impl& self = *impl_;
   self.closed = true;
+  self.shared->impl().leave(self.running);
   self.own.clear();
   self.text = {};
   self.outcome = {};
@@ -371,7 +388,7 @@ const Recall& RecallRequest::history() const noexcept {
   return *impl_->shared;
 }
 Recall::Sequence RecallRequest::sequence() const noexcept {
-  return impl_->sequence;
+  return impl_->running.sequence;
 }
 
 std::size_t RecallRequest::nbytes() const noexcept {

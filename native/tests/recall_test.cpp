@@ -4,6 +4,7 @@
 #include "draftwood/recall.h"
 
 #include "../src/recall_impl.h"
+#include "../src/recall_remove.h"
 #include "expect.h"
 
 #include <unistd.h>
@@ -233,6 +234,40 @@ void a_reader_draws_back_a_block_before_the_writer_is_there() {
   EXPECT(!history.intact(written));
 }
 
+/// Others write between the steps of a removal, once round the ring and further; what is left is
+/// byte for byte what is left where something else was removed.
+void a_removal_in_slices_leaves_no_trace_whatever_is_written_meanwhile() {
+  constexpr std::uint32_t kSlots = 16 * recall::Removal::kSlice;
+  for (const int pause : {0, 1, 3}) {
+    std::vector<std::vector<std::byte>> left;
+    for (const unsigned secret : {1U, 2U}) {
+      Recall history(kSlots, 9);
+      std::mt19937 random(5);
+      const auto say = [&](std::mt19937& by, int count) {
+        const Recall::Sequence sequence = history.begin();
+        std::vector<Token> text;
+        for (int i = 0; i < count; ++i) text.push_back(static_cast<Token>(by() % 50));
+        history.add(sequence, 3, {}, text);
+        return sequence;
+      };
+      for (int i = 0; i < 50; ++i) say(random, 1000);
+      std::mt19937 other(secret);
+      const Recall::Sequence gone = say(other, 9000);
+      for (int i = 0; i < 20; ++i) say(random, 1000);
+      recall::Removal removal(history.impl(), {gone, 0});
+      int steps = 0;
+      while (removal.step()) {
+        if (pause != 0 && ++steps % pause == 0) say(random, 1500);
+      }
+      EXPECT(removal.removed() == 9000 + 8 * (9000 / history.part()));
+      EXPECT(pause == 0 || steps > 40);
+      const std::byte* memory = history.impl().memory.data();
+      left.emplace_back(memory, memory + history.nbytes());
+    }
+    EXPECT(left[0] == left[1]);
+  }
+}
+
 void any_bytes_behind_a_header_are_safe() {
   std::string folder = (std::filesystem::temp_directory_path() / "recall-XXXXXX").string();
   EXPECT(::mkdtemp(folder.data()) != nullptr);
@@ -272,6 +307,7 @@ int main() {
   a_wrap_never_lets_context_be_drafted();
   a_draft_keeps_to_the_higher_floor();
   a_reader_draws_back_a_block_before_the_writer_is_there();
+  a_removal_in_slices_leaves_no_trace_whatever_is_written_meanwhile();
   any_bytes_behind_a_header_are_safe();
   std::puts("recall: all tests passed");
 }

@@ -100,7 +100,7 @@ SIDES = {
     "ouroboros": shared("ouroboros:model=SMALL,gamma=4,gain=0"),
     "overlapped": shared("overlapped:model=SMALL,ahead=4,least=4"),
     "recycled": shared("recycled"),
-    "blend": shared("blend"),
+    "blend": shared("blend:first=recall:seed=1"),
 }
 
 

@@ -25,16 +25,17 @@ DRAFTERS = (
     "suffix",
     "suffix:counts=paper",
     "suffix:alpha=4,floor=0,mode=tree,nodes=32",
-    "recall",
-    "recall:mode=chain",
-    "recall:cost=0.01",
+    "recall:seed=1",
+    "recall:mode=chain,seed=1",
+    "recall:cost=0.01,seed=1",
     "suffix:mode=tree,cost=0.01",
     "trigram",
     "hybrid",
-    "hybrid:first=recall,other=trigram,tau=1.5",
-    "blend:first=recall,other=lookup,third=trigram",
+    "hybrid:first=recall:seed=1,other=trigram,tau=1.5",
+    "blend:first=recall:seed=1,other=lookup,third=trigram",
 )
-"""Drafters that need no model; those that learn from a model's rows are in pair_ratchet.py."""
+"""Drafters that need no model; those that learn from a model's rows are in pair_ratchet.py. Recall
+has a fixed seed: which contexts share a chain must not change from run to run."""
 
 
 def measure(path: Path) -> dict[str, dict[str, int]]:

@@ -17,6 +17,7 @@ from draftwood.testing.twins import recall as reference
 
 WORD = st.integers(0, 5)  # few words: everything repeats
 TEXT = st.lists(WORD, max_size=60)
+SEED = 20_111
 NAME = st.sampled_from(["", "a", "b"])
 
 PREDICTIONS = st.lists(TEXT, max_size=2)
@@ -48,7 +49,7 @@ def same(native, slow):
     floor=st.sampled_from([0.0, 0.05, 0.5]),
 )
 def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor):
-    native, slow = Recall(256), reference.SlowRecall(256)
+    native, slow = Recall(256, seed=SEED), reference.SlowRecall(256, SEED)
     for name, prompt, likely, steps in requests:
         options = {"namespace": name, "policy": policy, "predictions": likely}
         mine = RecallStream(native, prompt, **options)
@@ -70,7 +71,7 @@ def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor
     context=TEXT,
 )
 def test_what_is_removed_is_never_drafted_again(requests, gone, name, context):
-    native, slow = Recall(256), reference.SlowRecall(256)
+    native, slow = Recall(256, seed=SEED), reference.SlowRecall(256, SEED)
     for namespace, prompt, output in requests:
         number = native.add(output, context=prompt, namespace=namespace)
         assert number == slow.add(output, context=prompt, namespace=namespace)
@@ -85,9 +86,48 @@ def test_what_is_removed_is_never_drafted_again(requests, gone, name, context):
 
 
 @settings(max_examples=40)
+@given(
+    before=st.lists(st.tuples(NAME, TEXT, TEXT), max_size=6),
+    after=st.lists(st.tuples(NAME, TEXT, TEXT), max_size=6),
+    prompt=TEXT,
+    steps=st.lists(st.lists(WORD, min_size=1, max_size=9), min_size=2, max_size=8),
+    name=NAME,
+    whole=st.booleans(),
+)
+def test_a_removed_request_goes_on_by_itself_as_its_twin_does(
+    before, after, prompt, steps, name, whole
+):
+    native, slow = Recall(256, seed=SEED), reference.SlowRecall(256, SEED)
+    for namespace, context, output in before:
+        native.add(output, context=context, namespace=namespace)
+        slow.add(output, context=context, namespace=namespace)
+    policy = RecallPolicy(share=4)
+    mine = RecallStream(native, prompt, namespace=name, policy=policy)
+    twin = reference.SlowRecallStream(slow, prompt, namespace=name, policy=policy)
+    for at, tokens in enumerate(steps):
+        same(mine.propose(16), twin.propose(16))
+        mine.observe(tokens)
+        twin.observe(tokens)
+        if at == len(steps) // 2:
+            assert mine.sequence == twin.sequence
+            if whole:
+                assert native.remove_namespace(name) == slow.remove_namespace(name)
+            elif mine.sequence:
+                assert native.remove(mine.sequence) == slow.remove(twin.sequence)
+    mine.close()
+    twin.close()
+    for namespace, context, output in after:
+        native.add(output, context=context, namespace=namespace)
+        slow.add(output, context=context, namespace=namespace)
+    assert native.written == len(slow.cells)
+    with closing(RecallStream(native, prompt, namespace=name)) as mine:
+        same(mine.propose(32), reference.SlowRecallStream(slow, prompt, namespace=name).propose(32))
+
+
+@settings(max_examples=40)
 @given(requests=st.lists(st.tuples(NAME, TEXT, TEXT), max_size=12), name=NAME, context=TEXT)
 def test_no_namespace_drafts_what_only_another_said(requests, name, context):
-    mixed, alone = Recall(4096), Recall(4096)
+    mixed, alone = Recall(4096, seed=SEED), Recall(4096, seed=SEED)
     for namespace, prompt, output in requests:
         mixed.add(output, context=prompt, namespace=namespace)
         if namespace == name:
@@ -111,7 +151,7 @@ def test_no_namespace_drafts_what_only_another_said(requests, name, context):
 )
 @settings(max_examples=30)
 def test_a_batch_drafts_and_learns_as_if_one_after_the_other(steps, prompts, budgets, threads):
-    batch, single = Recall(512), Recall(512)
+    batch, single = Recall(512, seed=SEED), Recall(512, seed=SEED)
     policy = RecallPolicy(share=4)
     together = [RecallStream(batch, prompt, policy=policy) for prompt in prompts]
     apart = [RecallStream(single, prompt, policy=policy) for prompt in prompts]

@@ -18,7 +18,7 @@ from draftwood import errors
 from draftwood.index.recall import Recall, RecallStream
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "recall"
-FILE = GOLDEN / "v1.recall"
+FILE, FIRST = GOLDEN / "v2.recall", GOLDEN / "v1.recall"
 PAGE, HEADER, COUNTERS, CAPACITY = 4096, 192, 128, 512
 ORDERS, BITS = (1, 2, 4), (9, 9, 9)
 MODEL_WORDS = 35_524
@@ -33,6 +33,13 @@ spec.loader.exec_module(golden)
 
 def word(data, at, size):
     return int.from_bytes(data[at : at + size], "little")
+
+
+def fnv(data):
+    check = 0xCBF29CE484222325
+    for byte in data:
+        check = (check ^ byte) * 0x100000001B3 % 2**64
+    return check
 
 
 class Sections:
@@ -57,9 +64,17 @@ def key_of(namespace):
     return word(hashlib.blake2b(namespace.encode(), digest_size=8).digest(), 0, 8)
 
 
+def start_of(key):
+    """Where the hashes of a namespace begin, in a file of version 2."""
+    x = golden.SEED ^ key
+    x = (x ^ x >> 33) * 0xFF51AFD7ED558CCD % 2**64
+    x = (x ^ x >> 33) * 0xC4CEB9FE1A85EC53 % 2**64
+    return x >> 32
+
+
 def buckets(before, key):
     """Order -> bucket, of the tokens before a place."""
-    found, value = {}, (key ^ key >> 32) & MASK
+    found, value = {}, start_of(key)
     for k, token in enumerate(before[::-1][:4], 1):
         x = (value ^ token) * 0x9E3779B1 & MASK
         x = (x ^ x >> 15) * 0x85EBCA77 & MASK
@@ -72,18 +87,16 @@ def buckets(before, key):
 def test_the_header_is_what_the_page_says():
     data = FILE.read_bytes()
     assert data[:8] == b"DWRECALL"
-    assert [word(data, at, 4) for at in (8, 12, 24, 28)] == [1, HEADER, CAPACITY, 0x090909]
+    assert [word(data, at, 4) for at in (8, 12, 24, 28)] == [2, HEADER, CAPACITY, 0x090909]
     assert word(data, 16, 8) == len(data) == Sections(data).end
     assert data[32:64] == bytes(range(32))
-    check = 0xCBF29CE484222325
-    for byte in data[:64]:
-        check = (check ^ byte) * 0x100000001B3 % 2**64
-    assert word(data, 64, 8) == check
-    claimed, written, sequences, learned = (word(data, at, 8) for at in range(128, 160, 8))
+    assert [word(data, at, 8) for at in (64, 72)] == [golden.SEED, 0]
+    assert word(data, 80, 8) == fnv(data[:80])
+    claimed, written, sequences, learned, clean = (word(data, at, 8) for at in range(128, 168, 8))
     assert claimed == written > CAPACITY
-    assert (sequences, learned) == (8, 1)
-    assert not any(data[72:128])
-    assert not any(data[160:PAGE])
+    assert (sequences, learned, clean) == (8, 1, 1)
+    assert not any(data[88:128])
+    assert not any(data[168:PAGE])
 
 
 def test_parts_marks_owners_links_and_heads_are_what_the_page_says():
@@ -107,6 +120,8 @@ def test_parts_marks_owners_links_and_heads_are_what_the_page_says():
             held.append((known[owner], number, before))
             assert links[slot] == links[(slot + 1) % CAPACITY] == [UNNAMED] * 3
             continue
+        if token == -1:
+            assert links[slot] == [UNNAMED] * 3
         if before is None or token < 0:  # its mark is overwritten; a second mark, or blank
             continue
         if links[slot] != [UNNAMED] * 3:
@@ -145,16 +160,41 @@ def test_parts_marks_owners_links_and_heads_are_what_the_page_says():
     )
 
 
-def test_the_golden_file_opens_and_drafts_as_it_did():
-    recall = Recall.open(FILE, write=False, fingerprint=bytes(range(32)))
-    assert golden.drafts(recall) == json.loads((GOLDEN / "v1.json").read_text())
+@pytest.mark.parametrize("file", [FIRST, FILE], ids=["version 1", "version 2"])
+def test_the_golden_file_opens_and_drafts_as_it_did(file):
+    recall = Recall.open(file, write=False, fingerprint=bytes(range(32)))
+    assert golden.drafts(recall) == json.loads(file.with_suffix(".json").read_text())
+
+
+def test_a_file_of_version_1_is_written_on_by_its_own_rules(tmp_path):
+    """Its old places and its new ones stand in the same chains, and its seed stays none."""
+    path = tmp_path / "history.recall"
+    shutil.copy(FIRST, path)
+    before = path.read_bytes()
+    with closing(Recall.open(path, fingerprint=golden.FINGERPRINT, seed=5)) as recall:
+        recall.add([3, 1, 4, 77], namespace="tenant")
+        with closing(RecallStream(recall, [3, 1, 4], namespace="tenant")) as stream:
+            assert set(stream.propose(4, 1).tokens.tolist()) >= {1, 77}
+    assert path.read_bytes()[:72] == before[:72]
+
+
+def test_a_section_that_this_release_does_not_know_is_told_by_name(tmp_path):
+    path = tmp_path / "history.recall"
+    data = bytearray(FILE.read_bytes())
+    data[72] = 1
+    data[80:88] = fnv(data[:80]).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(errors.HistoryTooNew, match="section"):
+        Recall.open(path, write=False)
 
 
 def test_the_same_history_gives_the_golden_file_byte_for_byte(tmp_path):
     path = tmp_path / "history.recall"
-    recall = Recall.open(path, max_tokens=CAPACITY, fingerprint=golden.FINGERPRINT)
+    recall = Recall.open(
+        path, max_tokens=CAPACITY, fingerprint=golden.FINGERPRINT, seed=golden.SEED
+    )
     golden.fill(recall)
-    recall.flush()
+    recall.close()
     assert path.read_bytes() == FILE.read_bytes()
 
 
@@ -190,7 +230,7 @@ def test_every_flipped_bit_of_the_fixed_header_is_told_by_name(tmp_path):
     path = tmp_path / "history.recall"
     shutil.copy(FILE, path)
     with path.open("r+b") as file, mmap.mmap(file.fileno(), PAGE) as data:
-        for at in range(72):
+        for at in range(88):
             expected = errors.HistoryTooNew if at < 12 else errors.HistoryMalformed
             for bit in range(8):
                 data[at] ^= 1 << bit
@@ -205,7 +245,7 @@ def test_any_other_flipped_bit_gives_an_error_by_name_or_some_draft(tmp_path):
     chance = random.Random(1)
     opened = 0
     model = FILE.stat().st_size - 35 * PAGE
-    places = [*range(72, 320), *range(320, model, 7), *range(model, model + 35 * PAGE, 53)]
+    places = [*range(88, 320), *range(320, model, 7), *range(model, model + 35 * PAGE, 53)]
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
         for at in places:
             flip = 1 << chance.randrange(8)

@@ -58,14 +58,15 @@ class Recall {
   static constexpr std::uint32_t kLeastTokens = 256;
   static constexpr std::uint32_t kMostTokens = 1U << 31;
 
-  /// An empty history of `max_tokens` slots in memory. Throws std::invalid_argument.
-  explicit Recall(std::size_t max_tokens);
+  /// An empty history of `max_tokens` slots in memory. `seed`: whoever does not know it cannot say
+  /// which contexts are kept in one place. Throws std::invalid_argument.
+  explicit Recall(std::size_t max_tokens, std::uint64_t seed = 0);
   /// Maps the file at `path`; creates it with `max_tokens` slots, all of its disk taken at once, where
   /// there is none and `write` is set. One process at a time may open a file to write; a child of
   /// fork() reads what its parent opened, and neither writes to it nor holds its lock. `print`: the tokenizer's, all zero: any.
-  /// Throws RecallError, std::system_error, std::invalid_argument.
+  /// `seed`: of a file that is created; it is kept there. Throws RecallError, std::system_error, std::invalid_argument.
   static std::unique_ptr<Recall> open(const std::string& path, bool write, std::size_t max_tokens,
-                                      const TokenizerPrint& print);
+                                      const TokenizerPrint& print, std::uint64_t seed = 0);
   ~Recall();
   Recall(const Recall&) = delete;
   Recall& operator=(const Recall&) = delete;
@@ -84,8 +85,11 @@ class Recall {
   Span add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
            std::span<const Token> tokens);
 
-  /// Blanks all that is held of a sequence or a namespace; returns how many tokens that were.
-  /// No draft proposed after this returns holds them. Costs a pass over the ring.
+  /// Removes all that is held of a sequence or a namespace; returns how many tokens that were.
+  /// No draft proposed after this returns holds them, and no word of the memory or file tells what
+  /// they were: their records leave all chains, and what was learned about single tokens is
+  /// forgotten. A request that is running shares and teaches nothing from then on. Costs a few
+  /// passes over the ring, in slices between which others write.
   std::size_t remove(Sequence sequence);
   std::size_t remove_namespace(NamespaceKey name);
 

@@ -14,6 +14,7 @@ from draftwood.index.recall import Recall, RecallPolicy, RecallStream
 
 HERE = Path(__file__).parent
 FINGERPRINT = bytes(range(32))
+SEED = 0x0123456789ABCDEF
 CAPACITY = 512
 POEM = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4]
 QUESTIONS: list[tuple[str, list[int]]] = [
@@ -66,15 +67,15 @@ def drafts(recall: Recall) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    path = HERE / "v1.recall"
+    path = HERE / "v2.recall"
     path.unlink(missing_ok=True)
-    recall = Recall.open(path, max_tokens=CAPACITY, fingerprint=FINGERPRINT)
+    recall = Recall.open(path, max_tokens=CAPACITY, fingerprint=FINGERPRINT, seed=SEED)
     fill(recall)
     recall.flush()
     del recall
     rows = drafts(Recall.open(path, write=False))
     lines = ",\n".join(json.dumps(row) for row in rows)
-    (HERE / "v1.json").write_text(f"[\n{lines}\n]\n")
+    (HERE / "v2.json").write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":

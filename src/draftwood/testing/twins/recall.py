@@ -70,6 +70,11 @@ class Chains:
         """Order -> all positions with the context's hash, newest first."""
         return {k: self._chains.get((k, h), [])[::-1] for k, h in self._keys(context, salt)}
 
+    def remove(self, gone: set[int]) -> None:
+        """Take positions out of all chains."""
+        for key, chain in self._chains.items():
+            self._chains[key] = [position for position in chain if position not in gone]
+
     def _keys(self, context: list[int], salt: int) -> list[tuple[int, int]]:
         return [(k, h >> (32 - self._bits[k])) for k, h in hashes_of(context, salt).items()]
 
@@ -79,6 +84,7 @@ class SlowRecall:
     """The twin of `draftwood.index.recall.Recall`; see there."""
 
     max_tokens: int
+    seed: int = 0
     cells: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     model: Model = field(default_factory=Model)
@@ -86,6 +92,7 @@ class SlowRecall:
     chains: Chains = field(init=False)
     capacity: int = field(init=False)
     parts: list[tuple[int, range]] = field(default_factory=list)
+    streams: list[SlowRecallStream] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.capacity = self.max_tokens // BLOCK * BLOCK
@@ -124,7 +131,7 @@ class SlowRecall:
         for token in [BLANK, BLANK, *before]:  # two marks, which hold the number
             self._put(token, name)
         for i, token in enumerate(tokens):
-            self.chains.add(len(self.cells), before + tokens[:i], salt_of(name))
+            self.chains.add(len(self.cells), before + tokens[:i], salt_of(self.seed, name))
             self._put(token, name)
         self.parts.append((sequence, range(start, len(self.cells))))
 
@@ -137,15 +144,21 @@ class SlowRecall:
         return sequence
 
     def remove(self, sequence: int) -> int:
-        """Blank a sequence; returns how many tokens were held."""
+        """Remove a sequence; returns how many tokens were held."""
+        for stream in self.streams:
+            stream.stopped |= stream.sequence == sequence
+        self.model.forget()
         held = [(s, part) for s, part in self.parts if part.start >= self._oldest]
         named = min((part.start for _, part in held), default=len(self.cells))
         self._blank(range(self._oldest, named))  # lost its number, and is out of reach
         return self._blank([position for s, part in held if s == sequence for position in part])
 
     def remove_namespace(self, namespace: str) -> int:
-        """Blank a namespace; returns how many tokens were held."""
+        """Remove a namespace; returns how many tokens were held."""
         key = namespace_key(namespace)
+        for stream in self.streams:
+            stream.stopped |= stream.key == key
+        self.model.forget()
         held = range(self._oldest, len(self.cells))
         return self._blank([position for position in held if self.owner(position) == key])
 
@@ -167,6 +180,7 @@ class SlowRecall:
         held = [position for position in positions if self.cells[position] >= 0]
         for position in held:
             self.cells[position] = BLANK
+        self.chains.remove(set(held))
         return len(held)
 
 
@@ -206,6 +220,8 @@ class SlowRecallStream:
             self.context_only |= set(range(len(self.lead), len(self.lead) + len(end)))
             self.lead += [*end, *prediction, BLANK]
         self.shared = len(prompt)
+        self.stopped = False
+        recall.streams.append(self)
         self.hidden: set[int] = set()
         self.sequence = 0
         self.nodes: list[Node] = []
@@ -264,11 +280,12 @@ class SlowRecallStream:
     def close(self) -> None:
         """Add what is left to shared history."""
         self._share()
+        self.recall.streams.remove(self)
 
     def _learn(self, tokens: list[int]) -> None:
         at, trials, model = ROOT, self.first, self.recall.model
         for truth in tokens:
-            if not self.first:
+            if not self.first or self.stopped:
                 break
             model.learn(trials, truth)
             right = ROOT
@@ -283,7 +300,7 @@ class SlowRecallStream:
 
     def _share(self) -> None:
         new = self.text[self.shared :]
-        if new:
+        if new and not self.stopped:
             self.sequence = self.sequence or self.recall.begin()
             before = self.text[: self.shared]
             self.hidden |= set(self.recall.extend(self.sequence, self.key, before, new))
@@ -301,7 +318,7 @@ class SlowRecallStream:
 
     def _shared_places(self) -> list[Place]:
         recall = self.recall
-        chains = recall.chains.walk(self.text, salt_of(self.key))
+        chains = recall.chains.walk(self.text, salt_of(recall.seed, self.key))
         return self._places(recall.cells, chains, recall.readable, SHARED)
 
     def _places(
@@ -340,9 +357,12 @@ class SlowRecallStream:
         return below
 
 
-def salt_of(key: int) -> int:
-    """What keeps the hashes of different namespaces apart."""
-    return (key ^ key >> 32) & MASK
+def salt_of(seed: int, key: int) -> int:
+    """Where the hashes of a namespace begin: whoever does not know the seed cannot tell."""
+    x = seed ^ key
+    x = (x ^ x >> 33) * 0xFF51AFD7ED558CCD % 2**64
+    x = (x ^ x >> 33) * 0xC4CEB9FE1A85EC53 % 2**64
+    return x >> 32
 
 
 def _match(cells: list[int], position: int, context: list[int], readable: range) -> int:

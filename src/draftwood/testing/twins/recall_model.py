@@ -135,6 +135,11 @@ class Model:
         self._echoes: dict[tuple[int, int], Cell] = {}
         self._leanings: dict[tuple[int, int], list[int]] = {}
 
+    def forget(self) -> None:
+        """Forget what was learned about single tokens; counts and weights stay."""
+        self._echoes.clear()
+        self._leanings.clear()
+
     def judge(self, places: list[Place], depth: int, last: int, path: int) -> list[Trial]:
         """A trial for every token that the places continue with, in the order of the places.
 
