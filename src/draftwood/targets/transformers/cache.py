@@ -91,11 +91,13 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def _grow(self, rows: int) -> None:
         capacity = max(FIRST_ROWS, 2 * self._keys.shape[-2], rows)
-        for name in ("_keys", "_values"):
-            old = getattr(self, name)
-            new = _rows_like(old, capacity)
-            new[:, :, : self.length] = old[:, :, : self.length]
-            setattr(self, name, new)
+        self._keys = self._grown(self._keys, capacity)
+        self._values = self._grown(self._values, capacity)
+
+    def _grown(self, old: torch.Tensor, capacity: int) -> torch.Tensor:
+        new = _rows_like(old, capacity)
+        new[:, :, : self.length] = old[:, :, : self.length]
+        return new
 
 
 class SequenceCache(Cache):  # type: ignore[misc]
@@ -162,13 +164,10 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         held = self.keys.shape[-2]
-        if rows <= held:
-            return
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = self._room(old, max(FIRST_ROWS, 2 * held, rows))
-            new[:, :, :held] = old
-            setattr(self, name, new)
+        if rows > held:
+            capacity = max(FIRST_ROWS, 2 * held, rows)
+            self.keys = self._grown(self.keys, capacity)
+            self.values = self._grown(self.values, capacity)
 
     def get_seq_length(self) -> int:
         """Rows of the longest slot before this pass."""
@@ -181,6 +180,11 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[misc]
     def get_max_length(self) -> int:
         """-1: no limit."""
         return -1
+
+    def _grown(self, old: torch.Tensor, capacity: int) -> torch.Tensor:
+        new = self._room(old, capacity)
+        new[:, :, : old.shape[-2]] = old
+        return new
 
     def _room(self, like: torch.Tensor, rows: int) -> torch.Tensor:
         return like.new_zeros((self._size, like.shape[1], rows, like.shape[3]))

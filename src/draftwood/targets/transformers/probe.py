@@ -36,7 +36,10 @@ PROMPT_TOKENS = 8
 """Tokens of the prompt of a probe."""
 WINDOW = 6
 """Tokens that a narrowed copy sees, where the model itself sees more."""
-_WINDOW_NAMES = re.compile(r"window|chunk_size|local_attention|index_topk|block_size")
+_WINDOW_NAMES = re.compile(
+    r"(window|window_size|window_len|chunk_size|local_attention|index_topk|block_size)$"
+)
+"""How configurations call what depends on the length of a text; `max_window_layers` is none."""
 
 
 def spread(vocab_size: int, count: int) -> TokenIds:
@@ -48,8 +51,10 @@ class Probe:
     """Short passes of a model, compared with what its `generate` computes."""
 
     def __init__(self, model: Any) -> None:
-        copies = (_sharing_weights(model), narrowed(model))
-        self._subjects = [_Subject(each) for each in copies if each is not None]
+        self._subjects = [_Subject(_sharing_weights(model) or model)]
+        narrow = narrowed(model)
+        if narrow is not None:
+            self._subjects += filter(_Subject.generates, [_Subject(narrow)])
 
     def chain_problem(self) -> str | None:
         """How a chain in one pass differs from one token after the other; None: not at all."""
@@ -93,12 +98,22 @@ class _Subject:
         path = self._tree.tokens[self._path].tolist()
         return _generated(self.model, self._prompt, [int(self._first), *path, self._next])[1:]
 
+    def generates(self) -> bool:
+        """Whether `generate` runs at all; a narrowed copy of some models is none."""
+        try:
+            return bool(len(self._expected))
+        except Exception:
+            return False
+
     def chain_problem(self) -> str | None:
         """How a chain differs, half of which is accepted."""
         tokens = self._tree.tokens[self._path]
         draft, verdict = Draft.chain(tokens), Verdict(np.array([0], dtype=np.int32), int(tokens[1]))
-        rows = dict(zip(range(4), self._expected, strict=False))
-        return self._problem(self._cursor, draft, verdict, lambda: (rows, self._expected[2]))
+
+        def expected() -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+            return dict(zip(range(4), self._expected, strict=False)), self._expected[2]
+
+        return self._problem(self._cursor, draft, verdict, expected)
 
     def tree_problem(self, opened: Callable[[TokenIds], Cursor] | None = None) -> str | None:
         """How a tree differs, the deepest path of which is accepted."""
@@ -156,9 +171,8 @@ def narrowed(model: Any) -> Any:
     None where nothing in its configuration names a window beyond the tokens of a probe, or where
     the model cannot be copied.
     """
-    try:
-        narrow = _sharing_weights(model)
-    except Exception:
+    narrow = _sharing_weights(model)
+    if narrow is None:
         return None
     config = narrow.config.get_text_config(decoder=True)
     found = False
@@ -170,10 +184,18 @@ def narrowed(model: Any) -> Any:
     return narrow if found else None
 
 
-def _sharing_weights(model: Any) -> Any:
-    """A copy of a model that holds the same tensors; its settings of generation are plain ones."""
-    shared = copy.deepcopy(model, {id(t): t for t in chain(model.parameters(), model.buffers())})
-    shared.generation_config = GenerationConfig()
+def _sharing_weights(model: Any) -> Any | None:
+    """A copy of a model that holds the same tensors, and generates by no rules but the logits'.
+
+    None where the model cannot be copied.
+    """
+    try:
+        shared = copy.deepcopy(
+            model, {id(t): t for t in chain(model.parameters(), model.buffers())}
+        )
+        shared.generation_config = GenerationConfig()
+    except Exception:  # hooks and quantized layers may hold anything
+        return None
     return shared
 
 

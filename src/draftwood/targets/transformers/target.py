@@ -105,8 +105,8 @@ class TransformersTarget:
         problem = probe.chain_problem()
         if problem is not None:
             raise UnsupportedModel(
-                f"{name} gives other logits for several tokens at once than `generate` computes "
-                f"one after the other ({problem}); use a model with ordinary attention"
+                f"{name} does not give for several tokens at once the logits that `generate` "
+                f"computes one after the other ({problem}); use a model with ordinary attention"
             )
         problem = probe.tree_problem() if self.trees else "its masks are not by position"
         self.trees = problem is None
