@@ -37,10 +37,10 @@ from draftwood.text.stop import Stop
 class Request:
     """One sequence to generate.
 
-    prompt: token ids [>= 1]. verifier, stop: its own, since both may remember where they are.
-    namespace: what is learned here is drafted only here. drafter: asked instead of the run's, for
-    one that knows this request's noise. prediction: likely answers, int32 tokens each, for drafters
-    that can use them.
+    prompt: token ids [>= 1]. verifier, stop: not shared with other requests, since both may keep
+    state. namespace: what is learned here is drafted only here. drafter: used for this request in
+    place of the decoder's, such as one that knows this request's noise. prediction: likely answers,
+    int32 tokens each, for drafters that can use them.
     """
 
     prompt: ArrayLike
@@ -55,8 +55,8 @@ class Request:
 class Turn:
     """What one `BatchDecoder.step` did, by request id.
 
-    steps: of each sequence that ran, in the order in which they joined. failed: requests that ended
-    with an error of their own, and the error.
+    steps: the step of each sequence that ran, in the order in which they joined. failed: the error
+    of each request that ended with one.
     """
 
     steps: dict[int, Step]
@@ -64,7 +64,7 @@ class Turn:
 
 
 class BatchDecoder:
-    """Generates for many requests at once, which come and go while it runs; what a server holds.
+    """Continuous batching: many requests at once, which join and leave between steps.
 
         decoder = BatchDecoder(target, drafter)
         number = decoder.submit(request)
@@ -72,15 +72,15 @@ class BatchDecoder:
             turn = decoder.step()        # turn.steps[number], or turn.failed[number]
 
     max_batch: sequences that run at once, at most; the others wait, and join in the order in which
-    they were submitted. budget: the most that one sequence's draft may hold (None: 64 nodes), or a
-    spender that cuts the drafts of a pass to what pays, all together.
+    they were submitted. budget: the largest draft of one sequence (None: 64 nodes), or a spender
+    that cuts all drafts of a pass together to what pays.
 
     A target with `batches` takes all running sequences in one pass, whatever the shapes of their
     drafts; any other takes one after the other. The texts equal those of `decode` as far as the
     target computes the same rows in both (in float32 all but always). A step's `seconds` are its
-    share of what was done for all, `verify` is its own. A drafter that raises, or drafts what
-    cannot be verified, costs drafts (`GuardedBatch`). Peak memory is that of the target's batch of
-    `max_batch` (`TransformersBatch` states it), plus a stream each.
+    share of what was done for all; only `verify` is its own. A drafter that raises, or makes an
+    invalid draft, costs its drafts, not the request (`GuardedBatch`). Peak memory is that of the
+    target's batch of `max_batch` (stated at `TransformersBatch`), plus a stream for each sequence.
 
     `submit` and `abort`, `busy`, `running` and `waiting` may be used from any thread at any time;
     `step` and `close` by one thread at a time.
@@ -115,7 +115,7 @@ class BatchDecoder:
     def submit(self, request: Request) -> int:
         """Queue a request; returns its id: 0, 1, 2, ..
 
-        Its prompt is looked at when its turn comes; what is wrong with it is in `Turn.failed` then.
+        The prompt is checked when the request joins; an error is then in `Turn.failed`.
 
         Raises:
             InvalidOption: after `close`.
@@ -129,10 +129,10 @@ class BatchDecoder:
         return number
 
     def abort(self, number: int) -> bool:
-        """End a request, waiting or running, of which nothing more is heard.
+        """End a request, waiting or running; no later step reports it.
 
-        Its seat is free at once; while a step is on its way (in another thread), as soon as that
-        ends. Returns False for a request that has ended, or that there never was.
+        Its seat is free at once or, while another thread runs a step, when that step ends. Returns
+        False for a request that has ended or never existed.
         """
         with self._lock:
             for at, (waits, _) in enumerate(self._waiting):
@@ -158,12 +158,12 @@ class BatchDecoder:
 
     @property
     def drafter_failures(self) -> int:
-        """Calls of the run's drafter that raised, and drafts of it that could not be verified."""
+        """Calls of the default drafter that raised, plus its drafts that were invalid."""
         return self._streams.failures
 
     @property
     def busy(self) -> bool:
-        """Whether a step has something to do."""
+        """Whether any request is running or waiting."""
         return self.waiting + self.running > 0
 
     def step(self) -> Turn:
@@ -189,7 +189,7 @@ class BatchDecoder:
         )
 
     def close(self) -> None:
-        """End all sequences and give all caches back; what waits is dropped."""
+        """End all sequences and free their caches; waiting requests are dropped."""
         with self._lock:
             self._closed = True
             self._waiting.clear()
@@ -296,17 +296,17 @@ def decode_batch(
 
     requests: taken one after the other, whenever fewer than `max_batch` sequences are running, so
     that they may be made on demand. Yield None when the queue is empty: the next pass starts with
-    what is running. While nothing runs, the iterable is asked again at once, so that one that waits
-    for work should do so then; only its end ends the run. A request's number is its place among
-    all that was yielded, from 0, each None counted.
+    what is running. While nothing runs, the iterable is asked again at once, so an iterable that
+    waits for work should block then; the run ends when the iterable does. A request's number is its
+    position among all items yielded, from 0, each None counted.
 
-    A fold over `BatchDecoder`, which says how sequences share passes, drafters and memory; use that
-    for requests from several threads, to abort some, or to go on where one fails.
+    Built on `BatchDecoder`, whose docstring says how sequences share passes, drafters and memory.
+    Use that class to submit from several threads, to abort requests, or to go on after one fails.
 
     Raises:
         InvalidOption: for a batch below one sequence.
-        InvalidTokens, ContextTooLong: for a prompt that is none or too long, when its turn comes;
-            sequences that are running end with it.
+        InvalidTokens, ContextTooLong: for an invalid or too long prompt, when the request joins;
+        running sequences end with it.
     """
     if max_batch < 1:
         raise InvalidOption(f"max_batch is {max_batch}; use 1 or more")

@@ -6,12 +6,12 @@ in proportion to its beam's likelihood times the token's probability.
     prompt  a   c   d        committed: what all beams begin with
              \   \
               b   e f        beams and, below them, the draft: layers that the small model drew in
-               \     \       the same way; one pass of the target gives p behind every node
+               \     \       the same way; one pass of the target gives p after every node
                 g     h
 
-A layer of the draft is verified as a whole (`accept_several`): W independent draws from p, taken
-from the offers where p and q allow. While all outputs are nodes of the draft, the pass has their
-rows and the next layer follows.
+A layer of the draft is verified as a whole (`accept_several`): it gives W independent draws from p,
+which are drafted tokens where p and q allow it. While all W draws are nodes of the draft, the pass
+already has their rows, and the next layer is verified.
 
 Qin et al. 2024, *Dynamic-Width Speculative Beam Decoding for LLM Inference* (arXiv 2409.16560).
 """
@@ -46,8 +46,8 @@ _FORGET = 0.9
 class Beam:
     """A sequence and how often it was drawn.
 
-    tokens: int32, generated so far. count: of the `width` draws, those that gave it. weight: its
-    likelihood over that of the likeliest beam.
+    tokens: int32, generated so far. count: how many of the `width` draws are this sequence. weight:
+    its likelihood divided by that of the likeliest beam.
     """
 
     tokens: TokenIds
@@ -57,10 +57,10 @@ class Beam:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeamStep:
-    """One pass of the target: the beams after it, and how many layers it settled.
+    """One pass of the target: the beams after it, and how many layers it verified.
 
-    drafted: nodes of the draft, the beams' own not counted. finish: None while generation goes on,
-    else "stop" (all beams have ended), "length" or "context".
+    drafted: nodes of the draft, those of the beams themselves not counted. finish: None while
+    generation goes on, else "stop" (all beams have ended), "length" or "context".
     """
 
     beams: tuple[Beam, ...]
@@ -81,17 +81,17 @@ def sample_beams(
     max_tokens: int = 256,
     end_tokens: Collection[int] = (),
 ) -> Iterator[BeamStep]:
-    """Beam sampling behind `prompt` with `width` draws a layer; a step a pass of the target.
+    """Beam sampling after `prompt` with `width` draws a layer; yields a step for each target pass.
 
-    law: from logits and the tokens before them to weights, for the target and the small model.
-    depth: layers that the small model drafts for a pass; 0 drafts none. It draws more than `width`
-    times a layer where few of its draws were accepted lately. A beam that ends with an end token
-    stays in the pool with its likelihood. The beams after every layer have the law of plain beam
-    sampling, exactly, whatever the small model.
+    law: a function from logits and the tokens before them to weights (`Sampling`), for the target
+    and the small model. depth: layers that the small model drafts for a pass; 0 drafts none. It
+    draws more than `width` times a layer where few of its draws were accepted lately. A beam that
+    ends with an end token stays in the pool with its likelihood. The beams after every layer have
+    exactly the distribution of plain beam sampling, whatever the small model.
 
     Raises:
         InvalidOption: width or max_tokens below 1, or a negative depth.
-        InvalidTokens: an empty prompt, or ids that are none.
+        InvalidTokens: an empty prompt, or invalid token ids.
         UnsupportedModel: a target that takes no trees.
     """
     prompt = as_tokens(prompt)
@@ -168,7 +168,7 @@ def _finish(pool: _Pool, layers: int, max_tokens: int, room: int | None) -> str 
 
 
 class _Pool:
-    """Different prefixes behind the committed text, each with likelihood and number of draws."""
+    """Different prefixes after the committed text, each with likelihood and number of draws."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Pool:
         return bool(prefix) and prefix[-1] in self.end_tokens
 
     def known(self, nodes: dict[Prefix, int]) -> bool:
-        """Whether a pass gave rows behind all of them."""
+        """Whether a pass gave rows after all of them."""
         return all(prefix in nodes for prefix in self.prefixes)
 
     def law(self, row: Callable[[Prefix], Probabilities]) -> tuple[Probabilities, int]:
@@ -302,7 +302,7 @@ class _Forest:
 
 
 class _Small:
-    """The small model's rows behind prefixes, each computed once while the seat holds it."""
+    """The small model's rows after prefixes, each computed once while the seat holds it."""
 
     def __init__(self, seat: DraftSeat, law: Law) -> None:
         self._seat, self._law = seat, law
@@ -310,7 +310,7 @@ class _Small:
         self._nodes: dict[Prefix, int] = {(): ROOT}
 
     def rows(self, prefixes: Sequence[Prefix]) -> bool:
-        """Compute the rows behind prefixes, a pass a level; False where the context is full."""
+        """Compute the rows after prefixes, a pass a level; False where the context is full."""
         room = self._seat.room
         if room is not None and max(map(len, prefixes)) > room:
             return False
@@ -329,12 +329,12 @@ class _Small:
         return True
 
     def law(self, committed: TokenIds, prefix: Prefix) -> Probabilities:
-        """q behind a prefix, once its row is there."""
+        """q after a prefix, once its row is there."""
         seen = np.concatenate((committed, np.array(prefix, dtype=np.int32)))
         return normalized(self._law(self._rows[prefix], seen))
 
     def keep(self, settled: Prefix) -> None:
-        """Put tokens that all beams begin with behind the context."""
+        """Append the tokens that all beams begin with to the context."""
         ends = range(1, len(settled) + 1)
         path = [self._nodes[settled[:end]] for end in ends if settled[:end] in self._nodes]
         self._seat.keep(np.array(path, dtype=np.int32), np.array(settled, dtype=np.int32))

@@ -1,4 +1,4 @@
-"""The loop: draft, score, verify, commit. Everything else is a fold over its steps."""
+"""The loop: draft, score, verify, commit. Text and statistics are computed from its steps."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def decode(
     the context's end only). namespace: what is learned here is drafted only here.
     prediction: likely answers, int32 tokens each, for drafters that can use them.
 
-    A drafter that raises, or drafts what cannot be verified, costs its drafts, not the request
-    (logged once a sequence).
+    A drafter that raises, or makes an invalid draft, does not end the request: generation goes on
+    without drafts (logged once a sequence).
 
     Raises:
-        InvalidTokens: an empty prompt, or ids that are none.
+        InvalidTokens: an empty prompt, or invalid token ids.
         ContextTooLong: from the target, for a prompt beyond its context.
     """
     prompt = as_tokens(prompt)
@@ -107,12 +107,12 @@ def _steps(
 
 
 def vocab_size_of(target: Target) -> int | None:
-    """Entries of the target's rows, where it tells."""
+    """Entries of the target's rows; None where the target does not say."""
     return target.vocab_size if isinstance(target, Vocabulary) else None
 
 
 def reach(stop: Stop, generated: int, room: int | None, budget: Budget) -> int:
-    """How deep a draft is worth checking: the step's last token is the target's own."""
+    """The deepest useful draft: one token less than may still come, as the target adds its own."""
     limits = [budget.reach]
     if room is not None:
         limits.append(room - 1)

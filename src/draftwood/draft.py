@@ -1,4 +1,4 @@
-r"""Drafts: what a drafter proposes, as a token tree in flat arrays.
+r"""The speculation tree: what a drafter proposes, as a token tree in flat arrays.
 
   context          tokens   a  b  c  d
    /   \           parents -1 -1  0  0        parents stand before children,
@@ -33,13 +33,13 @@ NO_TOKENS.flags.writeable = False
 
 
 def as_tokens(values: ArrayLike, *, vocab_size: int | None = None) -> TokenIds:
-    """Token ids as a contiguous int32 array; the one door through which ids enter.
+    """Token ids as a contiguous int32 array; all ids that enter the package are checked here.
 
-    Returns the argument itself where it already is one (borrowed, not copied).
+    Returns the argument itself (not a copy) where it already is such an array.
 
     Raises:
         InvalidTokens: for anything but a flat sequence of integers in [0, 2**31) or, where
-            `vocab_size` is given, in [0, vocab_size). Nothing is ever narrowed or rounded.
+            `vocab_size` is given, in [0, vocab_size). Ids are never truncated or rounded to fit.
     """
     array = np.asarray(values)
     if array.ndim != 1:
@@ -65,8 +65,8 @@ class Budget:
     """What a draft may cost at most.
 
     nodes: drafted tokens in all. depth: tokens on one path (None: as `nodes`). floor: in [0, 1],
-    what a node must be worth, its probability of acceptance (the product of confidences down the
-    path): drafters need not look for less likely ones. A hint: no draft is wrong that has some.
+    the least probability of acceptance of a node (the product of confidences down its path) that is
+    worth drafting. Only a hint: a draft may hold less likely nodes.
     """
 
     nodes: int = 32
@@ -88,7 +88,7 @@ class Budget:
 
     @property
     def reach(self) -> int:
-        """The longest path that fits: tokens."""
+        """Tokens on the longest path that fits this budget."""
         return self.nodes if self.depth is None else min(self.nodes, self.depth)
 
 
@@ -97,10 +97,11 @@ class Draft:
     """A token tree below the committed context; n nodes in flat arrays, best first.
 
     tokens: int32 [n]. parents: int32 [n], ROOT or an earlier node. confidence: float32 [n],
-    P(accepted | parent accepted); steers budgets, never the verdict. source: uint8 [n], which
-    drafter proposed the node. proposal: [n, V] rows that the tokens were *sampled* from, or None
-    where the drafter chose them. evidence: uint8 [n], a class of the drafter's own that says how
-    well founded a confidence is (the length of a match); calibration keeps the classes apart.
+    P(accepted | parent accepted); it decides how drafts are cut, never what is accepted. source:
+    uint8 [n], which drafter proposed the node (`source_of`). proposal: [n, V] rows q that the
+    tokens were *sampled* from, or None where the drafter chose them. evidence: uint8 [n], how well
+    founded the confidence is, in classes of the drafter's own such as match lengths; calibration
+    keeps the classes apart.
 
     Raises:
         InvalidDraft: arrays of another type, shape or length; a parent that does not stand before
@@ -152,15 +153,15 @@ class Draft:
             raise InvalidDraft(f"a draft holds token id {low}; ids are 0 or more")
 
     def check(self, vocab_size: int | None = None) -> None:
-        """Look at all that verification and budgets rely on; for drafts that others made.
+        """Check everything that verification and budgets rely on; for drafts from other code.
 
-        vocab_size: entries of the target's rows; None: not known. Of a trusted draft only that is
-        looked at.
+        vocab_size: entries of the target's rows; None: not known. Of a trusted draft only the ids
+        are checked against it.
 
         Raises:
             InvalidDraft: what the constructor refuses (an array may have changed since); an id that
-                the target has no row entry for; a confidence that is no probability; proposal rows
-                of another size, with a number that is none, or without weight on their own token.
+                is not below `vocab_size`; a confidence outside [0, 1]; proposal rows of another
+                size, with NaN, infinite or negative weights, or weight 0 for their own token.
         """
         if vocab_size is not None and max(self.tokens.tolist(), default=0) >= vocab_size:
             raise InvalidDraft(
@@ -202,10 +203,10 @@ class Draft:
         confidence: NDArray[np.float32],
         source: NDArray[np.uint8],
     ) -> Draft:
-        """A draft of arrays that are known to hold what the class says; nothing is checked.
+        """A draft from arrays that are known to be valid; nothing is checked.
 
-        For this library's own history drafters, most of them native, where the look at every node
-        takes longer than the draft.
+        For this library's own history drafters, for which checking every node would take longer
+        than drafting.
         """
         draft = object.__new__(TrustedDraft)
         put = object.__setattr__
@@ -218,7 +219,7 @@ class Draft:
         return draft
 
     def with_confidence(self, confidence: NDArray[np.float32]) -> Draft:
-        """The same nodes, float32 [n] numbers saying how likely each is."""
+        """The same nodes with another confidence, float32 [n]."""
         if self.is_trusted:
             return Draft.trusted(self.tokens, self.parents, confidence, self.source)
         return Draft(
@@ -286,7 +287,7 @@ class Draft:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether `trusted` made it, so that its arrays need no second look."""
+        """Whether `trusted` made it, so that its arrays need no check."""
         return isinstance(self, TrustedDraft)
 
     @property
@@ -347,7 +348,7 @@ class Draft:
         return np.flatnonzero(self.parents == node)
 
     def cut(self, *, nodes: int | None = None, leaves: int | None = None) -> Draft:
-        """The longest prefix with at most so many nodes and so many leaves."""
+        """The first nodes, as many as stay within `nodes` nodes and `leaves` leaves."""
         keep = len(self) if nodes is None else max(0, min(nodes, len(self)))
         if leaves is not None:
             keep = min(keep, self._prefix_with_leaves(leaves))
@@ -373,8 +374,8 @@ class Draft:
     def to_chain(self, k: int | None = None) -> Draft:
         """The most confident child at every level, at most `k` tokens; ties: the earlier node.
 
-        Where tokens were sampled (`proposal` is set) the first child at every level instead: to
-        choose among samples by what they are would change the law that they were drawn from.
+        Where tokens were sampled (`proposal` is set) it is the first child at every level instead:
+        choosing among samples by their tokens would change the distribution they were drawn from.
         """
         nodes: list[int] = []
         at = ROOT

@@ -1,4 +1,4 @@
-"""The drafts of one step for many sequences, end to end, in the forms that engines take."""
+"""The drafts of one step for many sequences, in the array layouts that engines take."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from draftwood.errors import InvalidOption
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PaddedDrafts:
-    """Drafts of n sequences in a fixed number of slots each, as tree attention kernels take them.
+    """Drafts of n sequences, padded to a fixed number of slots each, for tree attention kernels.
 
     tokens: int32 [n, slots]. mask: bool [n, slots, slots]; entry (i, j) says that slot i sees slot
-    j, which is itself or an ancestor. depths: int32 [n, slots], how far behind the committed text a
-    slot stands, so that its position is the text's length - 1 + depth; the root's depth is 0.
-    counts: int32 [n], slots in use, the root among them. A slot that is not in use holds the fill
+    j, which is itself or an ancestor. depths: int32 [n, slots], tokens from the last committed
+    token to the slot: its position id is the length of the committed text - 1 + depth; the root's
+    depth is 0. counts: int32 [n], slots in use, the root included. An unused slot holds the fill
     token and sees only itself and the root.
     """
 
@@ -62,7 +62,7 @@ class DraftBatch:
 
     @classmethod
     def of(cls, drafts: Sequence[Draft], last: TokenIds) -> DraftBatch:
-        """Drafts put end to end."""
+        """The drafts, concatenated."""
         offsets = np.zeros(len(drafts) + 1, np.int32)
         np.cumsum([len(draft) for draft in drafts], out=offsets[1:])
         if not offsets[-1]:
@@ -96,8 +96,8 @@ class DraftBatch:
     def chains(self, most: int | None = None) -> list[list[int]]:
         """The best chain of every draft, cut to `most` tokens, as Python lists.
 
-        Of a tree it is the path that always takes the most confident child. `Sessions` with
-        trees=False drafts chains in the first place, which is better than to cut trees down.
+        Of a tree it is the path that always takes the most confident child. Better than cutting
+        trees is to draft chains in the first place: `Sessions(..., trees=False)`.
         """
         found = self.lists()
         for at, parents in enumerate(_parted(self.parents, self.offsets)):
@@ -115,7 +115,7 @@ class DraftBatch:
 
         root: whether slot 0 is the last committed token (`last`), as SGLang's trees have it. A
         draft of more nodes than fit is cut to its first ones, which are its best. fill: the token
-        of slots that are not in use.
+        of unused slots.
 
         Raises:
             InvalidOption: no slots at all.

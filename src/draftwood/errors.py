@@ -1,4 +1,4 @@
-"""What a user can get wrong: one class a way; messages name value, limit and remedy."""
+"""The errors of the package, one class for each cause; messages name value, limit and remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class DraftwoodError(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base class of all errors that a user can cause and fix."""
 
 
 class InvalidTokens(DraftwoodError, ValueError):
@@ -31,7 +31,7 @@ class ModelNotFound(DraftwoodError, FileNotFoundError):
 
 
 class BrokenModel(DraftwoodError, ValueError):
-    """A model whose files are there but are not whole, or do not fit one another."""
+    """A model whose files exist but are incomplete, or do not match one another."""
 
 
 class UnsupportedModel(DraftwoodError):
@@ -43,7 +43,7 @@ class UnusableLogits(DraftwoodError, ArithmeticError):
 
     @classmethod
     def after(cls, tokens: int, logits: Iterable[float] = (float("nan"),)) -> UnusableLogits:
-        """The error for the row after so many tokens.
+        """The error for the row after this number of tokens.
 
         logits: [V] of that row, after all logits processors.
         """
@@ -59,7 +59,7 @@ class UnusableLogits(DraftwoodError, ArithmeticError):
 
 
 class PairMismatch(DraftwoodError, ValueError):
-    """A drafter's model and a target that do not speak the same tokens."""
+    """A drafter's model and a target whose token ids do not mean the same."""
 
 
 class ContextTooLong(DraftwoodError, ValueError):
@@ -75,7 +75,7 @@ class MissingExtra(DraftwoodError, ImportError):
 
 
 class HistoryError(DraftwoodError, ValueError):
-    """A history file that cannot be used; each subclass is one way to be wrong."""
+    """A history file that cannot be used; each subclass is one cause."""
 
 
 class NotAHistory(HistoryError):
@@ -115,15 +115,15 @@ class TokenizerMissing(DraftwoodError, ValueError):
 
 
 class SourceError(DraftwoodError, ValueError):
-    """A source of a history that cannot be read as what it seems to be."""
+    """An input of `draftwood index build` that cannot be read as the format it seems to have."""
 
 
 class GenerationFailed(DraftwoodError):
-    """One of several texts failed; what the others had brought is kept.
+    """One of several texts failed; the finished ones, and what the others had generated, are kept.
 
-    number: of the text that failed, from 0. generations: one for each text, in order: the finished
-    ones whole, the others as far as they had come (`finish` is None or "error"). finished: those
-    that are complete. The error itself is the `__cause__`.
+    number: of the text that failed, from 0. generations: one for each text, in order: complete for
+    those that finished, else what was generated so far (`finish` is None or "error"). finished: the
+    complete ones. The error itself is the `__cause__`.
     """
 
     def __init__(self, number: int, error: Exception, generations: Sequence[Any]) -> None:

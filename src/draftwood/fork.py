@@ -1,4 +1,4 @@
-"""Locks that no child of fork() finds held by a thread that it does not have."""
+"""Locks that are free in a child of fork(), whichever thread held them in the parent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def fork_lock() -> Lock:
-    """A lock that is free in a child of fork(), whoever held it in the parent.
+    """A lock that is always free in a child of fork().
 
-    For what is guarded for moments and bears being cut off half-way, such as counts.
+    Only for short updates that do no harm if a fork interrupts them halfway, such as counts.
     """
     lock = Lock()
     _locks.add(lock)

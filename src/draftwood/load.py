@@ -53,7 +53,7 @@ def load(
     cost: what a drafted token costs, where the spec does not say (`recall:cost=none`): "auto":
     measured, for up to a second here and then while it generates; a part of a plain step, such as
     0.01; None or "none": drafts are not cut to what pays. The text is the same with all of them.
-    tokenizer: in place of the model's own. device: "cpu", "cuda" or "cuda:1"; None: CUDA where
+    tokenizer: used in place of the model's own. device: "cpu", "cuda" or "cuda:1"; None: CUDA where
     there is one. dtype: "float32", "bfloat16", "float16" or "auto" (as stored); None: "auto" on
     CUDA, float32 on a CPU. attention: "sdpa" or "eager"; None: the model's choice. revision,
     trust_remote_code, device_map, quantization_config: passed on to transformers. packed:

@@ -1,7 +1,7 @@
 """HTML for notebooks: figures as a table, a token tree as nested lists.
 
-Colors are the page's own and shades of them, so that it reads on light and on dark pages. All text
-is escaped.
+Colors are shades of the page's own text color, so that it is readable on light and dark pages. All
+text is escaped.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What the parts of the loop promise one another; implement these to bring your own.
+"""The protocols of the loop; implement them to bring your own drafter, target or verifier.
 
 A *drafter* and a *target* live as long as a model; a *stream* and a *cursor* live as long as one
 sequence; a *draft*, its *rows* and the *verdict* live for one step.
 
-`Drafter` with `Stream`, `Target` with `Cursor` and `Rows`, and `Verifier` are what there is to
-implement. The others are optional: an object that has their methods as well is asked for more.
+`Drafter` with `Stream`, `Target` with `Cursor` and `Rows`, and `Verifier` are the ones to
+implement. The others are optional: they name methods that an object may have in addition, and that
+are used where it has them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NOT_A_NUMBER: Final = -(1 << 31)
 
 
 class Rows(Protocol):
-    """What the target says after the context (row 0) and after each draft node i (row i + 1)."""
+    """The target's output of one pass: row 0 is after the context, row i + 1 after draft node i."""
 
     @property
     def context(self) -> TokenIds:
@@ -52,7 +53,7 @@ class Top:
 
 @runtime_checkable
 class RankedRows(Protocol):
-    """What `Rows` may offer as well: the likeliest tokens of all rows at once, where they are."""
+    """Optional for `Rows`: the k likeliest tokens of all rows, in one call on their device."""
 
     def top(self, k: int) -> Top:
         """The k likeliest tokens of every row (fewer where the vocabulary has fewer)."""
@@ -60,7 +61,7 @@ class RankedRows(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """How far a draft was right, and what comes after.
+    """The outcome of verification: the accepted path and the token after it.
 
     path: int32 [k], the accepted nodes from the first token down. next_token: the target's own
     token after them; None where generation ends with the last accepted token.
@@ -81,11 +82,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feedback:
-    """What a stream is told after a step: its draft, the verdict, and the tokens that follow.
+    """What a stream is told after a step: its draft, the verdict, and the committed tokens.
 
-    tokens: int32 [k or k + 1], all that was committed. rows: the target's, valid during the call.
-    whole: where the stream's draft was part of a larger one, what was told about that; its rows
-    are those that the target computed.
+    tokens: int32 [k or k + 1], all that was committed. rows: the target's output, valid during the
+    call. whole: where the stream's draft was only part of the verified one, the feedback on the
+    whole verified draft, whose rows the target computed.
     """
 
     draft: Draft
@@ -103,12 +104,12 @@ class Feedback:
         *,
         whole: Feedback | None = None,
     ) -> Feedback:
-        """Feedback without a verdict from outside: it is worked out from the tokens that came.
+        """Feedback worked out from the generated tokens alone, for engines that report no verdict.
 
-        draft: of *chosen* tokens; all of it, whether or not every node was verified. tokens: int32,
-        what was generated after the context that the draft was made for. The accepted path is as
-        far as the draft agrees with them (of equal siblings: the first); the verdict's next token
-        is the one after that, None where there is none.
+        draft: the whole draft, of *chosen* (not sampled) tokens, whether or not every node was
+        verified. tokens: int32, what was generated after the draft's context. The accepted path is
+        the longest one that agrees with these tokens (of equal siblings: the first); the verdict's
+        next token is the one after it, None where there is none.
         """
         child: dict[tuple[int, int], int] = {}
         steps = zip(draft.parents.tolist(), draft.tokens.tolist(), strict=True)
@@ -126,11 +127,10 @@ class Feedback:
         return cls(draft, Verdict(np.array(path, dtype=np.int32), after), tokens, rows, whole)
 
     def retold(self, draft: Draft) -> Feedback:
-        """The same outcome told of another draft of chosen tokens for the same context.
+        """The same outcome for another draft of chosen tokens after the same context.
 
-        So streams hear of what they drafted when something else was verified: a part of it, or
-        their nodes merged with others'. It has no rows, which belong to what was verified; `whole`
-        tells of that.
+        For a stream whose draft was cut, or merged with others, before verification. It has no
+        rows, since those belong to the verified draft; `whole` is the feedback on that.
         """
         return Feedback.of(draft, self.tokens, whole=self.whole or self)
 
@@ -139,10 +139,10 @@ class Stream(Protocol):
     """One sequence's drafter. Used by one thread at a time."""
 
     def propose(self, budget: Budget) -> Draft:
-        """What may come next; the stream itself does not move."""
+        """A draft of what may come next; does not change the stream's position."""
 
     def observe(self, feedback: Feedback) -> None:
-        """Move past the committed tokens and learn from them."""
+        """Append the committed tokens to the context, and learn from them."""
 
     def close(self) -> None:
         """End the sequence; the stream is not used again."""
@@ -150,37 +150,39 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Abandoning(Protocol):
-    """What a `Stream` may offer as well: to end without learning from what it has not learned."""
+    """Optional for `Stream`: to end without sharing what it has not shared yet."""
 
     def abandon(self) -> None:
         """End the sequence; nothing more is learned from it, and the stream is not used again."""
 
 
 class Drafter(Protocol):
-    """Shared by all sequences of a model; safe to use from several threads."""
+    """Makes a stream for each sequence; shared by all sequences of a model and by threads."""
 
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> Stream:
-        """A stream that stands after `prompt`; what it learns stays within `namespace`.
+        """A stream for a sequence that begins with `prompt`; learns and drafts within `namespace`.
 
-        prediction: likely answers, int32 tokens each; a drafter that cannot use them ignores them.
-        Callers pass the keyword only where there are some.
+        prediction: likely answers, an int32 array each; a drafter that cannot use them ignores
+        them. Callers leave the keyword out where there are none.
         """
 
     def close(self) -> None:
         """End the drafter once its streams are closed: give back files, locks and threads.
 
-        It is not used again. A drafter that wraps others closes them; a second call does nothing.
+        The drafter is not used afterwards. One that wraps others closes them; a second call does
+        nothing.
         """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partner:
-    """What a drafter may ask about the target that it is to work for.
+    """What a drafter can ask about the target that it drafts for.
 
     vocab: token text -> id, added tokens included; None where the tokenizer does not tell.
-    vocab_size: entries of a row of the target's. context_limit: tokens of prompt and text, or None.
+    vocab_size: entries of the target's rows. context_limit: tokens of prompt and output together,
+    or None.
     """
 
     vocab: Mapping[str, int] | None
@@ -190,10 +192,10 @@ class Partner:
 
 @runtime_checkable
 class Paired(Protocol):
-    """A drafter or a small model that works for some targets only, and says so first."""
+    """Optional for drafters and small models: check before generation that they suit the target."""
 
     def pair(self, partner: Partner) -> None:
-        """Be ready for this target.
+        """Prepare to draft for this target.
 
         Raises:
             PairMismatch: where it cannot work for it.
@@ -202,114 +204,114 @@ class Paired(Protocol):
 
 @runtime_checkable
 class Widening(Protocol):
-    """What a `Drafter` may offer as well: to propose more, for one that chooses among it."""
+    """Optional for `Drafter`: larger drafts of the same kind, for a caller that picks nodes."""
 
     nodes: int
     """The largest draft."""
 
     def wider(self, nodes: int) -> Drafter:
-        """The same knowledge, shared from now on, with drafts of up to so many nodes."""
+        """A drafter that shares this one's history or model and drafts up to `nodes` nodes."""
 
 
 @runtime_checkable
 class BatchDrafter(Protocol):
-    """What a `Drafter` may offer as well: to serve many of its streams in one call.
+    """Optional for `Drafter`: many streams in one call.
 
-    Each call equals the streams' own `propose` and `observe`, one after the other.
+    Each call gives what `propose` or `observe` of the streams, one after the other, would give.
     """
 
     def propose_all(self, streams: Sequence[Any], budgets: Sequence[Budget]) -> list[Draft]:
-        """A draft for each stream (of this drafter, no stream twice), within its own budget."""
+        """A draft for each stream (all of this drafter, none twice), within its budget."""
 
     def observe_all(self, streams: Sequence[Any], feedback: Sequence[Feedback]) -> None:
-        """Move each stream past what it is told."""
+        """Tell each stream its feedback."""
 
 
 class Seat(Protocol):
-    """One sequence in the target: committed tokens and the cache behind them."""
+    """One sequence in the target: its committed tokens and their KV cache."""
 
     @property
     def room(self) -> int | None:
-        """Tokens that still fit behind the committed ones; None: no limit."""
+        """Tokens that still fit after the committed ones; None: no limit."""
 
     def commit(self, draft: Draft, verdict: Verdict) -> None:
         """Keep the accepted path and the next token; forget the rest of the scored draft."""
 
     def close(self) -> None:
-        """Give the cache back; the sequence is not used again."""
+        """Free the KV cache; the sequence is not used again."""
 
 
 class Cursor(Seat, Protocol):
-    """A sequence with passes of its own."""
+    """A sequence that is verified in passes of its own."""
 
     def score(self, draft: Draft) -> Rows:
-        """One pass over the whole draft. Does not move; a second call replaces the first."""
+        """One pass over the whole draft. Commits nothing; a second call replaces the first."""
 
 
 class Target(Protocol):
-    """A model whose output is to be kept."""
+    """The target model: the one whose output is kept."""
 
     @property
     def trees(self) -> bool:
-        """Whether a draft may branch; where it may not, the loop cuts drafts to chains."""
+        """Whether a draft may branch; if not, the loop cuts drafts to chains."""
 
     def open(self, prompt: TokenIds) -> Cursor:
-        """A cursor that stands after `prompt` (at least one token)."""
+        """A cursor for a sequence that begins with `prompt` (at least one token)."""
 
     def close(self) -> None:
-        """Give back what the target itself holds; it and its cursors are not used again."""
+        """Free what the target itself holds; it and its cursors are not used again."""
 
 
 @runtime_checkable
 class Vocabulary(Protocol):
-    """What a `Target` may tell as well, so that drafted ids beyond its rows are found in time."""
+    """Optional for `Target`: its vocabulary size, so that drafted ids beyond it are caught."""
 
     @property
     def vocab_size(self) -> int:
-        """V, the entries of a row."""
+        """V, the number of entries of a row."""
 
 
 AnySeat = TypeVar("AnySeat", bound=Seat)
 
 
 class Batch(Protocol[AnySeat]):
-    """Sequences that go through the model together; they come and go between passes."""
+    """Sequences that share the target's passes; they join and leave between passes."""
 
     @property
     def padded(self) -> bool:
-        """Whether a pass has as many rows for every sequence as for that of the longest draft."""
+        """Whether a pass pads every sequence to as many rows as the longest draft needs."""
 
     @property
     def prompt_seconds(self) -> float | None:
-        """What of the last `score` went into prompts; None: not known."""
+        """Seconds of the last `score` that went into computing prompts; None: not known."""
 
     def open(self, prompt: TokenIds) -> AnySeat:
-        """A seat for a sequence that stands after `prompt`; closing it makes room for another."""
+        """A seat for a sequence that begins with `prompt`; closing it makes room for another."""
 
     def score(self, seats: Sequence[AnySeat], drafts: Sequence[Draft]) -> list[Rows]:
         """One pass over a draft for every open seat; the rows come in the order of `seats`."""
 
     def close(self) -> None:
-        """Give all caches back; the batch is not used again."""
+        """Free all KV caches; the batch is not used again."""
 
 
 @runtime_checkable
 class BatchTarget(Protocol):
-    """What a `Target` may offer as well: several sequences, each with its own tree, in a pass."""
+    """Optional for `Target`: several sequences, each with its own tree, in one pass."""
 
     @property
     def batches(self) -> bool:
-        """Whether it does."""
+        """Whether this target can."""
 
     def open_batch(self, size: int) -> Batch[Any]:
-        """A batch of at most `size` sequences at once."""
+        """A batch for at most `size` sequences at a time."""
 
 
 class Verifier(Protocol):
-    """Decides how much of a draft stays."""
+    """Decides how much of a draft is accepted."""
 
     lossless: bool
-    """Whether the tokens follow the law of the target's rows exactly, whatever the draft."""
+    """Whether the tokens have exactly the target's distribution, whatever the draft."""
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
         """The accepted path and the token after it."""
@@ -317,7 +319,7 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Wall-clock seconds of one step by part."""
+    """Wall-clock seconds of one step, by part."""
 
     draft: float = 0.0
     score: float = 0.0

@@ -1,4 +1,4 @@
-"""Figures of a generation: a fold over its steps.
+"""Statistics of generation, counted step by step: acceptance, tokens per step, time.
 
 "Accepted" excludes the target's own token; "tokens per step" includes it.
 """
@@ -15,13 +15,13 @@ from draftwood.protocols import Step
 
 @dataclass(slots=True, repr=False)
 class Stats:
-    """Counts over steps, of one sequence or many. Not thread-safe: one writer.
+    """Counts over the steps of one sequence or many. Not thread-safe: one writer.
 
     accepted_by_position[d] / drafted_by_position[d]: steps whose accepted path / draft is deeper
-    than d tokens. What follows leaves the first step of each sequence out, since it computes the
-    prompt. later_tokens, later_seconds: of all other steps. plain_steps, plain_seconds: of those
-    among them without a draft. priced_tokens, priced_seconds: tokens for which the time of a plain
-    step was told (`add`), and the sum of those times.
+    than d tokens. The other fields leave out the first step of each sequence, since it computes the
+    prompt. later_tokens, later_seconds: sums over all later steps. plain_steps, plain_seconds:
+    later steps without a draft. priced_tokens, priced_seconds: tokens for which `add` was given the
+    time of a plain step, and the sum of those times.
     """
 
     sequences: int = 0
@@ -54,8 +54,8 @@ class Stats:
     def add(self, step: Step, *, first: bool = False, plain: float | None = None) -> None:
         """Count one step.
 
-        first: whether it is its sequence's first, which computes the prompt. plain: seconds that a
-        plain step would have taken at this point, where a cost curve tells.
+        first: whether it is its sequence's first step, which computes the prompt. plain: seconds
+        that a plain step would have taken here, from a cost curve; None: not known.
         """
         accepted = len(step.verdict.path)
         self.steps += 1
@@ -108,11 +108,12 @@ class Stats:
 
     @property
     def seconds_saved(self) -> float | None:
-        """Seconds that plain decoding would have taken more; None: a plain step's are not known.
+        """Seconds saved against plain decoding; None where the time of a plain step is not known.
 
-        A plain step's time for each token, less what the steps took, drafting included; the first
-        step of each sequence left out. A plain step is priced as `add` was told, else at the mean
-        of the plain steps that were made. Negative where drafting cost more than it brought.
+        The time of a plain step for each token, minus the time of the steps, drafting included; the
+        first step of each sequence is left out. The time of a plain step is the one given to `add`,
+        else the mean of the steps that had no draft. Negative where drafting cost more than it
+        saved.
         """
         unpriced = self.later_tokens - self.priced_tokens
         if unpriced and not self.plain_steps:
