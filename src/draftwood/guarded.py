@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from draftwood.draft import Budget, Draft, TokenIds, TrustedDraft
 from draftwood.errors import InvalidDraft
 from draftwood.fork import fork_lock
-from draftwood.protocols import Abandoning, BatchDrafter, Drafter, Feedback, Stream
+from draftwood.protocols import Abandoning, BatchDrafter, Composed, Drafter, Feedback, Stream
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,16 @@ def batch_drafter(drafter: Drafter) -> BatchDrafter | None:
 @cache
 def _takes_calls_for_all(kind: type) -> bool:
     return issubclass(kind, BatchDrafter)  # many microseconds, so once for a class
+
+
+def shares_calls(drafter: Drafter) -> bool:
+    """Whether one call for many streams is more than a call for each of them.
+
+    A drafter made of others (`Composed`) always takes the call; it shares one where a part does.
+    """
+    if batch_drafter(drafter) is None:
+        return False
+    return not isinstance(drafter, Composed) or any(map(shares_calls, drafter.parts))
 
 
 def ask_all(

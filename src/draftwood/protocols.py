@@ -227,6 +227,15 @@ class BatchDrafter(Protocol):
         """Tell each stream its feedback."""
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """What a `Drafter` made of other drafters tells as well: which ones."""
+
+    @property
+    def parts(self) -> Sequence[Drafter]:
+        """The drafters that it asks."""
+
+
 class Seat(Protocol):
     """One sequence in the target: its committed tokens and their KV cache."""
 

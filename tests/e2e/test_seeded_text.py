@@ -127,6 +127,31 @@ def test_a_model_gives_one_text_alone_in_a_batch_and_with_or_without_lookahead(s
     assert given[True] == given[False]
 
 
+@pytest.mark.parametrize("cost", [None, 0.01, "auto"])
+@pytest.mark.parametrize(
+    ("spec", "looks"),
+    [
+        ("lookup", True),
+        ("blend:first=lookup,other=recycled,third=lookup", True),
+        ("recall", False),
+        ("blend", False),
+    ],
+)
+def test_in_a_batch_the_noise_is_looked_up_unless_one_call_serves_many_streams(
+    monkeypatch, spec, looks, cost
+):
+    asked = []
+    under = NoiseLookahead.under
+    monkeypatch.setattr(
+        NoiseLookahead, "under", lambda self, noise: asked.append(1) or under(self, noise)
+    )
+    model = LanguageModel(target_of("llama"), Tokenizer(), spec, cost=cost, end_tokens=())
+    model.generate([PROMPT] * 3, temperature=1.0, max_tokens=2, chat=False)
+    assert len(asked) == (3 if looks else 0)
+    model.generate(PROMPT, temperature=1.0, max_tokens=2, chat=False)
+    assert len(asked) == (4 if looks else 1)
+
+
 def test_a_request_may_bring_its_own_drafter_into_a_batch():
     target, law, recall = target_of("llama"), LAWS["warm"], make_drafter("recall")
     lookahead = NoiseLookahead(recall)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draftwood.budget.cost import CurveCost, GeometricCost, LearnedCost, LinearCost, times
+from draftwood.budget.cost import (
+    CurveCost,
+    GeometricCost,
+    LearnedCost,
+    LinearCost,
+    TabledCost,
+    times,
+)
 from draftwood.budget.isotonic import isotonic
 from draftwood.budget.measured import MeasuredCost
 from draftwood.errors import ContextTooLong, InvalidOption
@@ -111,6 +118,23 @@ def test_times_of_a_cost_that_knows_single_ones_only():
             return float(1 + (drafted + batch) // 8)
 
     assert times(Steps(), 8, batch=2).tolist() == [1.0] * 6 + [2.0] * 3
+
+
+def test_a_cost_that_gives_tables_is_asked_once_for_all_its_times():
+    class Table:
+        asked = 0
+
+        def seconds(self, drafted, *, batch=1, context=0):
+            raise AssertionError("asked for a single time")
+
+        def times(self, most, *, batch=1, context=0):
+            self.asked += 1
+            return np.arange(1.0, most + 2) * batch + context
+
+    table = Table()
+    assert isinstance(table, TabledCost)
+    assert times(table, 3, batch=2, context=10).tolist() == [12.0, 14.0, 16.0, 18.0]
+    assert table.asked == 1
 
 
 @given(st.lists(st.tuples(st.floats(-10, 10), st.floats(0.1, 10)), max_size=12))

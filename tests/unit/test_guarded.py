@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 
 from draftwood.batch import Request, decode_batch
+from draftwood.budget.calibration import Calibrated
 from draftwood.budget.spending import Spending
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.mix.blend import Blend
+from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidDraft
-from draftwood.guarded import FAILING_STEPS, GuardedBatch, Terms, ask_all, tell_all, usable
+from draftwood.guarded import (
+    FAILING_STEPS,
+    GuardedBatch,
+    Terms,
+    ask_all,
+    shares_calls,
+    tell_all,
+    usable,
+)
 from draftwood.protocols import Feedback
 from draftwood.testing import DraftFrom, ToyTarget, greedy_text, hash_model, raising
 from draftwood.text.stop import Stop
@@ -387,6 +397,19 @@ def test_one_function_asks_and_one_tells_whatever_the_drafter_can():
     assert list(ask_all(empty, [], [])) == []
     tell_all(empty, [], [])
     assert empty.calls == []
+
+
+def test_a_call_is_shared_where_a_part_of_the_drafter_shares_it():
+    single, several = DraftFrom(copies), Together(DraftFrom(copies))
+    assert not shares_calls(single)
+    assert shares_calls(several)
+    assert not shares_calls(Calibrated(single))
+    assert shares_calls(Calibrated(several))
+    for made in (Hybrid, lambda *parts: Blend(parts)):
+        assert not shares_calls(made(single, single))
+        assert shares_calls(made(single, several))
+        assert shares_calls(made(several, single))
+        assert not shares_calls(Calibrated(made(single, Calibrated(single))))
 
 
 def test_a_part_of_a_blend_that_keeps_failing_is_switched_off_in_it(caplog):

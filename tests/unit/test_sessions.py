@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 
 import numpy as np
@@ -362,7 +363,9 @@ def test_a_size_below_its_limit_is_refused_at_construction(options):
         sessions_of(recall(), **options)
 
 
-def test_a_measured_cost_learns_from_the_engines_passes():
+def test_a_measured_cost_learns_from_the_engines_passes(monkeypatch):
+    # drafting takes no time, however busy this machine is
+    monkeypatch.setattr(sys.modules[Sessions.__module__], "perf_counter", lambda: 0.0)
     spending = Spending(MeasuredCost(), limit=Budget(8))
     sessions = sessions_of(recall(), spender=spending)
     sessions.open(1, POEM)

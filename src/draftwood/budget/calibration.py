@@ -140,6 +140,11 @@ class Calibrated:
         self.drafter = drafter
         self.calibrator = calibrator or Calibrator()
 
+    @property
+    def parts(self) -> tuple[Drafter]:
+        """The inner drafter alone."""
+        return (self.drafter,)
+
     def __repr__(self) -> str:
         return f"calibrated({self.drafter!r})"
 

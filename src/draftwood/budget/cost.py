@@ -10,10 +10,10 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +42,23 @@ class LearnedCost(VerifyCost, Protocol):
         """A pass took so long."""
 
 
+@runtime_checkable
+class TabledCost(VerifyCost, Protocol):
+    """A cost that gives the times of many sizes of draft at once."""
+
+    def times(self, most: int, *, batch: int = 1, context: int = 0) -> Times:
+        """float64 [most + 1]: `seconds(0)` to `seconds(most)`. Borrowed: do not write."""
+
+
+@cache
+def _gives_tables(kind: type) -> bool:
+    return issubclass(kind, TabledCost)  # many microseconds, so once for a class
+
+
 def times(cost: VerifyCost, most: int, *, batch: int = 1, context: int = 0) -> Times:
-    """t(0) to t(most) at once; costs that offer `times` themselves are asked for it."""
-    own = getattr(cost, "times", None)
-    if own is not None:
-        found: Times = own(most, batch=batch, context=context)
-        return found
+    """t(0) to t(most) at once: a `TabledCost` is asked once, others once for each size."""
+    if _gives_tables(type(cost)):
+        return cast(TabledCost, cost).times(most, batch=batch, context=context)
     each = (cost.seconds(n, batch=batch, context=context) for n in range(most + 1))
     return np.fromiter(each, np.float64, most + 1)
 

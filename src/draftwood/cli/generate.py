@@ -202,7 +202,7 @@ def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise InvalidOption(
             f"cannot read the {what} from {path} ({reason}); give a UTF-8 text file"
         ) from None

@@ -55,8 +55,8 @@ class Limits:
     evict: Evict = "fifo"
 
     def __post_init__(self) -> None:
-        for name in ("requests", "tokens", "bytes"):
-            limit = getattr(self, name)
+        limits = {"requests": self.requests, "tokens": self.tokens, "bytes": self.bytes}
+        for name, limit in limits.items():
             if limit is not None and limit < 0:
                 raise InvalidOption(f"max_{name} is {limit}; use 0 or more, or None for no limit")
         if self.evict not in ("fifo", "lru"):

@@ -13,6 +13,7 @@ from draftwood.budget.spender import Spender
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.errors import DraftwoodError, GenerationFailed, InvalidTokens
 from draftwood.fork import fork_lock
+from draftwood.guarded import shares_calls
 from draftwood.language_model.drafting import Drafters, Drafting
 from draftwood.language_model.generation import Generation, Run, refused
 from draftwood.language_model.options import BatchOptions, Cost, Options, Settings, takes
@@ -20,7 +21,7 @@ from draftwood.language_model.progress import progress_bar
 from draftwood.language_model.prompts import Prompt, PromptEncoder, Prompts, is_several
 from draftwood.language_model.running import UntilTheEnd, alone, together
 from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream, in_thread
-from draftwood.protocols import BatchDrafter, Drafter, Partner, Step, Verifier
+from draftwood.protocols import Drafter, Partner, Step, Verifier
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitBias
 from draftwood.stats import Stats
@@ -48,8 +49,8 @@ class LanguageModel:
     are not cut to what pays. budget: the most a draft may hold (None: 64 nodes), or a spender of
     your own, such as `Spending`. end_tokens: ids that end a text; None: those that the model's
     generation config names, else the tokenizer's. noise_lookahead: at temperature > 0, let drafts
-    look up the noise of the seed while that pays (`NoiseLookahead`); in batches only where the
-    drafter has no call for all. name: what `repr` calls the model.
+    look up the noise of the seed while that pays (`NoiseLookahead`); in batches only where
+    no part of the drafter serves many streams in one call. name: what `repr` calls the model.
     """
 
     def __init__(
@@ -364,7 +365,7 @@ class LanguageModel:
             seed = new_seed() if settings.seed is None else (settings.seed + number) % 2**64
             noise = GumbelNoise(seed)
             verifier = SharedGumbel(noise, sampling)
-            shared = batched and isinstance(drafting.drafter, BatchDrafter)
+            shared = batched and shares_calls(drafting.drafter)
             if drafting.lookahead is not None and not shared:
                 drafter = drafting.lookahead.under(noise)
         text = TextStream(self.decoding, (*settings.stops, *self.own.stop_strings))

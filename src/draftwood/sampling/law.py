@@ -68,8 +68,14 @@ class Sampling:
     warpers: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, kind, good, remedy in RANGES:
-            value: Any = getattr(self, name)
+        given: tuple[Any, ...] = (
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.min_p,
+            self.repetition_penalty,
+        )
+        for value, (name, kind, good, remedy) in zip(given, RANGES, strict=True):
             if isinstance(value, bool) or not isinstance(value, kind) or not good(value):
                 raise InvalidOption(f"{name} is {value!r}; {remedy}")
 

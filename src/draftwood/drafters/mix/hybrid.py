@@ -49,6 +49,11 @@ class Hybrid:
         """The threshold now: accepted tokens a step."""
         return self._tau
 
+    @property
+    def parts(self) -> tuple[Drafter, Drafter]:
+        """The first and the other."""
+        return self._first, self._other
+
     def __repr__(self) -> str:
         return f"Hybrid({self._first!r}, {self._other!r}, tau={self._tau:.3g})"
 
@@ -72,7 +77,7 @@ class Hybrid:
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where one of the drafters does not suit the target."""
-        for drafter in (self._first, self._other):
+        for drafter in self.parts:
             if isinstance(drafter, Paired):
                 drafter.pair(partner)
 
