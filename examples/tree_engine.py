@@ -16,9 +16,8 @@ import numpy as np
 from draftwood.budget.cost import LinearCost
 from draftwood.budget.spending import Spending
 from draftwood.draft import Budget
-from draftwood.draft_batch import PaddedDrafts
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.sessions import Sessions
+from draftwood.sessions import PaddedDrafts, Sessions
 
 # ---- the adapter
 

@@ -7,8 +7,10 @@ sides serve the same requests in turns, a step of ours, then a step of the relea
 (`arctic-inference` 0.3.0, its calls as vLLM makes them: add the new tokens, speculate a chain from
 the last 64), each with its own history, which first takes in the responses that are not served.
 Ours is what an adapter pays for: rows of the engine's matrix in, lists of tokens and parents out.
-Times are medians of wall-clock milliseconds a step; opening and closing are not counted. `cost`:
-drafts cut by `Spending(MeasuredCost())`, told a pass of 20 ms to which a drafted token adds 0.2 %.
+Times are medians of milliseconds a step, by the wall clock and of the calling thread's processor
+time; opening and closing are not counted. `cost`: drafts cut by `Spending` at a fixed cost, a
+drafted token adding 0.2 % to a plain step. No draft depends on a clock, so that tokens a row are
+the same in every run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -27,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from benchmarks.common.command import parser, publish, read, require
-from draftwood.budget.measured import MeasuredCost
+from draftwood.budget.cost import LinearCost
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget
 from draftwood.drafters.recall import RecallDrafter
@@ -39,7 +41,8 @@ PEER_INSTALLED = find_spec("arctic_inference") is not None
 BATCHES = (1, 8, 32)
 NODES = 16
 MATCHED = 64
-PASS_SECONDS, TOKEN_SHARE = 0.02, 0.002
+TOKEN_COST = 0.002
+"""Of a drafted token, in plain steps of one sequence."""
 
 
 class Side(Protocol):
@@ -59,15 +62,15 @@ class Ours:
         drafter = RecallDrafter(max_tokens=1_000_000, nodes=NODES)
         for record in history:
             drafter.recall.add(record.response, context=record.prompt[-8:])
-        spender = Spending(MeasuredCost(), limit=Budget(NODES)) if cost else None
+        spender = Spending(LinearCost(TOKEN_COST), limit=Budget(NODES)) if cost else None
         self.sessions = Sessions(
             drafter, vocab_size=vocab_size, context_limit=2**20, nodes=NODES, spender=spender
         )
         self._keys = list(range(batch))
         self._matrix = np.zeros((batch, 1024), np.int32)
         self._ends = np.zeros(batch, np.int32)
-        self._drafted = 0
         self.seconds: list[float] = []
+        self.busy: list[float] = []
 
     def open(self, place: int, record: Record) -> None:
         """Write the prompt into the row."""
@@ -86,14 +89,11 @@ class Ours:
             end = int(self._ends[place])
             self._matrix[place, end : end + len(tokens)] = tokens
             self._ends[place] += len(tokens)
-        taken = PASS_SECONDS * (1.0 + TOKEN_SHARE * self._drafted)
-        start = perf_counter()
-        drafts = self.sessions.step(
-            self._keys, TokenRows(self._matrix, self._ends), pass_seconds=taken
-        )
+        start, busy = perf_counter(), thread_time()
+        drafts = self.sessions.step(self._keys, TokenRows(self._matrix, self._ends))
         trees = drafts.trees()
+        self.busy.append(thread_time() - busy)
         self.seconds.append(perf_counter() - start)
-        self._drafted = len(drafts.tokens)
         return trees
 
 
@@ -113,6 +113,7 @@ class Released:
         self._names: list[int | None] = [None] * batch
         self._texts: list[np.ndarray[Any, Any]] = [np.empty(0, np.int32)] * batch
         self.seconds: list[float] = []
+        self.busy: list[float] = []
 
     def _name(self) -> int:
         self._opened += 1
@@ -132,10 +133,11 @@ class Released:
         for place, tokens in enumerate(came):
             self._texts[place] = np.concatenate([self._texts[place], tokens])[-MATCHED:]
         drafts = []
-        start = perf_counter()
+        start, busy = perf_counter(), thread_time()
         for name, text, tokens in zip(self._names, self._texts, came, strict=True):
             self.cache.add_active_response(name, tokens)
             drafts.append(self.cache.speculate(name, text, max_spec_tokens=NODES))
+        self.busy.append(thread_time() - busy)
         self.seconds.append(perf_counter() - start)
         return [(draft.token_ids, draft.parents) for draft in drafts]
 
@@ -197,7 +199,7 @@ def main() -> None:
     found = [Record(prompt, response) for prompt, response in records]
     asked, history = found[::4], [each for at, each in enumerate(found) if at % 4]
     rows = []
-    print("batch  cost   ours ms  released ms  tokens/row  released tokens/row")
+    print("batch  cost   ours ms  cpu ms  released ms  cpu ms  tokens/row  released tokens/row")
     for batch in BATCHES:
         for cost in (False, True):
             ours = Ours(history, batch, vocab_size, cost)
@@ -209,14 +211,19 @@ def main() -> None:
                 for each in served:
                     each.step()
             require(not ours.sessions.failures, f"nothing fails: {ours.sessions.failures}")
-            times = [1e3 * median(side.seconds[len(side.seconds) // 4 :]) for side in sides]
+            times, busy = (
+                [1e3 * median(spent[len(spent) // 4 :]) for spent in each]
+                for each in ([side.seconds for side in sides], [side.busy for side in sides])
+            )
             per_row = [each.tokens / each.rows for each in served]
             require(min(per_row) >= 1.0, "a step gives at least one token")
             row = {
                 "batch": batch,
                 "cost": cost,
                 "ours_ms": times[0],
+                "ours_cpu_ms": busy[0],
                 "released_ms": times[1] if len(times) > 1 else None,
+                "released_cpu_ms": busy[1] if len(busy) > 1 else None,
                 "tokens_per_row": per_row[0],
                 "released_tokens_per_row": per_row[1] if len(per_row) > 1 else None,
             }

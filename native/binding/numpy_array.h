@@ -25,7 +25,7 @@ struct Interface {
   PyTypeObject* array_type = nullptr;
   New make = nullptr;
   Own own = nullptr;
-  PyObject* int32 = nullptr;  ///< how numpy describes entries in the machine's byte order
+  Described describe = nullptr;
 
   static const Interface& get() {
     static Interface found;  // the GIL guards it
@@ -40,7 +40,7 @@ struct Interface {
       void** const table = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
       if (table == nullptr) nanobind::raise_python_error();
       found.array_type = static_cast<PyTypeObject*>(table[2]);  // PyArray_Type
-      found.int32 = reinterpret_cast<Described>(table[45])(5);  // PyArray_DescrFromType(NPY_INT)
+      found.describe = reinterpret_cast<Described>(table[45]);  // PyArray_DescrFromType
       found.own = reinterpret_cast<Own>(table[282]);            // PyArray_SetBaseObject
       found.make = reinterpret_cast<New>(table[93]);            // PyArray_New
     }
@@ -72,22 +72,29 @@ inline constexpr int kType<std::int32_t> = 5;  // NPY_INT
 template <>
 inline constexpr int kType<float> = 11;  // NPY_FLOAT
 
+/// How numpy describes entries in the machine's byte order.
+template <class T>
+PyObject* description(const Interface& numpy) {
+  static PyObject* const found = numpy.describe(kType<T>);
+  return found;
+}
+
 }  // namespace detail
 
-/// The values of a contiguous array [n] of int32, borrowed; nothing where `source` is none.
-inline std::optional<std::span<const std::int32_t>> read(nanobind::handle source) noexcept {
+/// The values of a contiguous array [n], borrowed; nothing where `source` is none.
+template <class T = std::int32_t>
+std::optional<std::span<const T>> read(nanobind::handle source) noexcept {
   try {
     const detail::Interface& numpy = detail::Interface::get();
     if (Py_TYPE(source.ptr()) != numpy.array_type) return std::nullopt;
     const auto& array = *reinterpret_cast<const detail::Array*>(source.ptr());
-    if (array.dimensions != 1 || array.entries != numpy.int32 ||
+    if (array.dimensions != 1 || array.entries != detail::description<T>(numpy) ||
         (array.flags & detail::kAligned) == 0) {
       return std::nullopt;
     }
     const Py_ssize_t size = array.shape[0];
-    if (size > 1 && array.strides[0] != Py_ssize_t{sizeof(std::int32_t)}) return std::nullopt;
-    return std::span(reinterpret_cast<const std::int32_t*>(array.data),
-                     static_cast<std::size_t>(size));
+    if (size > 1 && array.strides[0] != Py_ssize_t{sizeof(T)}) return std::nullopt;
+    return std::span(reinterpret_cast<const T*>(array.data), static_cast<std::size_t>(size));
   } catch (const nanobind::python_error&) {  // no numpy: then no array of its either
     return std::nullopt;
   }

@@ -10,6 +10,11 @@ import numpy.typing
 from numpy.typing import NDArray
 
 
+def is_sound(tokens: object, parents: object, confidence: object, source: object, limit: int, sure: float) -> bool:
+    """
+    Whether arrays are a draft's: a tree of ids below limit; False: look why.
+    """
+
 class HistoryInfo:
     """What a history file's header says."""
 

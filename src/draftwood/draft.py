@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from draftwood import _native
 from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens
 from draftwood.markup import tree_html
 
@@ -116,7 +117,27 @@ class Draft:
     evidence: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        self._check_arrays()
+        if not self.is_sound(None):
+            self._check_arrays()
+
+    def is_sound(self, vocab_size: int | None = None) -> bool:
+        """Whether `check` finds nothing wrong; one look in native code.
+
+        False, too, for a draft with proposal rows or evidence, and for arrays in an unusual
+        layout: `check` looks longer.
+        """
+        return (
+            self.proposal is None
+            and self.evidence is None
+            and _native.is_sound(
+                self.tokens,
+                self.parents,
+                self.confidence,
+                self.source,
+                MAX_TOKEN + 1 if vocab_size is None else vocab_size,
+                _SURE,
+            )
+        )
 
     def _check_arrays(self) -> None:
         n = len(self.tokens)
@@ -155,21 +176,20 @@ class Draft:
     def check(self, vocab_size: int | None = None) -> None:
         """Check everything that verification and budgets rely on; for drafts from other code.
 
-        vocab_size: entries of the target's rows; None: not known. Of a trusted draft only the ids
-        are checked against it.
+        vocab_size: entries of the target's rows; None: not known.
 
         Raises:
             InvalidDraft: what the constructor refuses (an array may have changed since); an id that
                 is not below `vocab_size`; a confidence outside [0, 1]; proposal rows of another
                 size, with NaN, infinite or negative weights, or weight 0 for their own token.
         """
+        if self.is_sound(vocab_size):
+            return
         if vocab_size is not None and max(self.tokens.tolist(), default=0) >= vocab_size:
             raise InvalidDraft(
                 f"a draft holds token id {self.tokens.max()}, and the target has {vocab_size}; "
                 "use the tokenizer that belongs to the model"
             )
-        if self.is_trusted:
-            return
         self._check_arrays()
         sure = self.confidence.tolist()
         if not all(0.0 <= value <= _SURE for value in sure):
@@ -203,12 +223,12 @@ class Draft:
         confidence: NDArray[np.float32],
         source: NDArray[np.uint8],
     ) -> Draft:
-        """A draft from arrays that are known to be valid; nothing is checked.
+        """A draft from arrays that are known to be valid; nothing is checked here.
 
-        For this library's own history drafters, for which checking every node would take longer
-        than drafting.
+        For this library's own history drafters. Whoever serves drafts checks these like all others
+        (`check`), so that a drafter that passes broken arrays here loses its drafts.
         """
-        draft = object.__new__(TrustedDraft)
+        draft = object.__new__(cls)
         put = object.__setattr__
         put(draft, "tokens", tokens)
         put(draft, "parents", parents)
@@ -220,8 +240,6 @@ class Draft:
 
     def with_confidence(self, confidence: NDArray[np.float32]) -> Draft:
         """The same nodes with another confidence, float32 [n]."""
-        if self.is_trusted:
-            return Draft.trusted(self.tokens, self.parents, confidence, self.source)
         return Draft(
             self.tokens, self.parents, confidence, self.source, self.proposal, self.evidence
         )
@@ -284,11 +302,6 @@ class Draft:
         """The tree as nested lists. label: the text of a token id, such as `llm.decode([id])`."""
         labels = [label(token) for token in self.tokens.tolist()]
         return tree_html(labels, self.parents.tolist(), self.confidence.tolist())
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether `trusted` made it, so that its arrays need no check."""
-        return isinstance(self, TrustedDraft)
 
     @property
     def depths(self) -> NDArray[np.int32]:
@@ -414,14 +427,11 @@ class Draft:
         return depths
 
     def _select(self, nodes: NDArray[np.intp] | slice, parents: NDArray[np.int32]) -> Draft:
-        confidence, source = self.confidence[nodes], self.source[nodes]
-        if self.is_trusted:
-            return Draft.trusted(self.tokens[nodes], parents, confidence, source)
         return Draft(
             self.tokens[nodes],
             parents,
-            confidence,
-            source,
+            self.confidence[nodes],
+            self.source[nodes],
             None if self.proposal is None else self.proposal[nodes],
             None if self.evidence is None else self.evidence[nodes],
         )
@@ -436,12 +446,6 @@ class Draft:
             if count > leaves:
                 return node
         return len(self)
-
-
-class TrustedDraft(Draft):
-    """A draft that `Draft.trusted` made."""
-
-    __slots__ = ()
 
 
 def _require_flat(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:

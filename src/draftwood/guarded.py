@@ -9,7 +9,7 @@ from functools import cache
 from typing import cast
 from weakref import WeakValueDictionary
 
-from draftwood.draft import Budget, Draft, TokenIds, TrustedDraft
+from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidDraft
 from draftwood.fork import fork_lock
 from draftwood.protocols import Abandoning, BatchDrafter, Composed, Drafter, Feedback, Stream
@@ -91,11 +91,9 @@ def usable(draft: Draft, budget: Budget, terms: Terms = Terms()) -> Draft:
     Raises:
         InvalidDraft: for a draft that is not fit, or is no `Draft`.
     """
-    if type(draft) is TrustedDraft and len(draft.tokens) <= budget.reach:
-        # the usual case, made short: nothing to cut, and only ids to look at
-        most = terms.vocab_size
-        if most is None or max(draft.tokens.tolist(), default=0) < most:
-            return draft
+    # the usual case, made short: nothing to cut, and one look in native code
+    if type(draft) is Draft and len(draft) <= budget.reach and draft.is_sound(terms.vocab_size):
+        return draft
     if not isinstance(draft, Draft):
         raise InvalidDraft(f"a drafter proposed {type(draft).__name__}; propose a Draft")
     if draft.proposal is not None and not terms.sampled:
@@ -125,6 +123,7 @@ class Standing:
         self.drafter = drafter
         self.together = batch_drafter(drafter)
         self.failures = 0
+        self.cuts = 0
         self.off = False
         self._logged: set[str] = set()
         self._asked = self._failed = False
@@ -141,6 +140,19 @@ class Standing:
         level = logging.DEBUG if verb in self._logged else logging.ERROR
         self._logged.add(verb)
         log.log(level, "drafter failed in %s; %s", verb, consequence, exc_info=True)
+
+    def cut(self, draft: Draft, budget: Budget) -> None:
+        """A draft was larger than the budget that the drafter was asked for."""
+        self.cuts += 1
+        if self.cuts == 1:
+            log.warning(
+                "drafter %s proposed %d tokens and was asked for at most %d, %d on a path; "
+                "the rest is cut off; logged once, then counted",
+                type(self.drafter).__name__,
+                len(draft),
+                budget.nodes,
+                budget.reach,
+            )
 
     def settle(self) -> None:
         """A step ends: whether it was one more that went wrong."""
@@ -193,7 +205,7 @@ class Guarded:
         if self.stream is None or not budget.reach:
             return Draft.empty()
         try:
-            return usable(self.stream.propose(budget), budget, self._terms)
+            return self._usable(self.stream.propose(budget), budget)
         except Exception:
             self.failed("propose")
             return Draft.empty()
@@ -201,10 +213,16 @@ class Guarded:
     def take(self, draft: Draft, budget: Budget) -> Draft:
         """The same for a draft that came from a call for all."""
         try:
-            return usable(draft, budget, self._terms)
+            return self._usable(draft, budget)
         except Exception:
             self.failed("propose")
             return Draft.empty()
+
+    def _usable(self, draft: Draft, budget: Budget) -> Draft:
+        kept = usable(draft, budget, self._terms)
+        if kept is not draft:
+            self.standing.cut(draft, budget)
+        return kept
 
     def observe(self, feedback: Feedback) -> None:
         """Pass the feedback on."""
@@ -277,6 +295,11 @@ class GuardedBatch:
     def failures(self) -> int:
         """Calls of the run's own drafter that failed, and drafts of it that were not fit."""
         return self._own.failures
+
+    @property
+    def cuts(self) -> int:
+        """Drafts of the run's own drafter that were larger than they were to be, and were cut."""
+        return self._own.cuts
 
     @property
     def off(self) -> bool:

@@ -153,7 +153,10 @@ class Abandoning(Protocol):
     """Optional for `Stream`: to end without sharing what it has not shared yet."""
 
     def abandon(self) -> None:
-        """End the sequence; nothing more is learned from it, and the stream is not used again."""
+        """End the sequence; nothing more is learned from it, and the stream is not used again.
+
+        What was shared before may be taken back.
+        """
 
 
 class Drafter(Protocol):

@@ -7,9 +7,9 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.blend import OPINIONS, Agreement, Blend, Merged
-from draftwood.drafters.sources import RECYCLED
 from draftwood.errors import InvalidOption, InvalidSpec, PairMismatch
 from draftwood.protocols import Feedback, Partner, Verdict
+from draftwood.sources import RECYCLED
 from draftwood.stats import Stats
 from draftwood.testing import ToyTarget, greedy_text, hash_model, oracle, raising, random_trees
 from draftwood.text.stop import Stop

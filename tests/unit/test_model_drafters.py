@@ -13,10 +13,10 @@ from draftwood.drafters.small.sampled import MultiCandidate
 from draftwood.drafters.small.seat import DraftSeat
 from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain
-from draftwood.drafters.sources import SMALL_MODEL
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.sampling.ranking import k_likeliest
+from draftwood.sources import SMALL_MODEL
 from draftwood.testing import ToyDraftModel, ToyTarget, greedy_text, hash_model
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy

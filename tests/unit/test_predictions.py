@@ -7,7 +7,7 @@ from draftwood.draft import Budget
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.suffix import SuffixDrafter
-from draftwood.index.recall import OWN, PREDICTED
+from draftwood.sources import OWN, PREDICTED
 
 PROMPT = np.array([90, 91, 92, 93, 94], np.int32)
 ANSWER = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4], np.int32)

@@ -15,8 +15,9 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.index.recall import OWN, SHARED, Recall, RecallPolicy, RecallStream
+from draftwood.index.recall import Recall, RecallPolicy, RecallStream
 from draftwood.protocols import BatchDrafter, Feedback, Verdict
+from draftwood.sources import OWN, SHARED
 from draftwood.stats import Stats
 from draftwood.testing import ToyTarget
 from draftwood.text.stop import Stop

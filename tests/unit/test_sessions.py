@@ -139,13 +139,30 @@ def test_a_recovered_sequence_shares_its_output_as_if_it_had_been_generated_here
     assert first.tokens.tolist()[0] == POEM[10]
 
 
-def test_an_abandoned_sequence_teaches_nothing_more():
-    sessions = sessions_of(recall())
+@pytest.mark.parametrize("name", ["recall", "suffix"])
+def test_an_abandoned_sequence_teaches_nothing_more(name):
+    sessions = sessions_of(DRAFTERS[name]())
     sessions.open(1, [1])
     sessions.step([1], [POEM])
     sessions.abandon(1)
     sessions.open(2, POEM[:6])
     assert sessions.step([2], [[]]).lists() == [[]]
+    assert sessions.failures == {}
+
+
+def test_an_abandoned_sequence_of_a_suffix_tree_leaves_what_others_said():
+    sessions = sessions_of(SuffixDrafter())
+    for key, said in ((1, POEM), (2, POEM[:12])):
+        sessions.open(key, [1])
+        sessions.step([key], [said])
+    sessions.abandon(1)
+    sessions.open(3, POEM[:6])
+    (chain,) = sessions.step([3], [[]]).chains()
+    assert chain
+    assert chain == POEM[6 : 6 + len(chain)]
+    assert len(chain) <= 6  # all that is left
+    sessions.abandon(2)
+    assert sessions.step([3], [[]]).lists() == [[]]
     assert sessions.failures == {}
 
 
@@ -319,11 +336,14 @@ def test_a_wrong_draft_never_reaches_the_engine(wrong, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_draft_that_is_too_long_is_cut():
+def test_a_draft_that_is_too_long_is_cut_counted_and_logged_once(caplog):
     sessions = sessions_of(Faulty(draft=trusted([1, 2, 3, 4], [-1, 0, 1, -1])), nodes=3, depth=2)
     sessions.open(1, [1])
-    assert sessions.step([1], [[]]).trees() == [([1, 2], [-1, 0])]
-    assert sessions.failures == {}
+    for _ in range(2):
+        assert sessions.step([1], [[]]).trees() == [([1, 2], [-1, 0])]
+    assert sessions.failures == {"draft too long": 2}
+    assert len(caplog.records) == 1
+    assert sessions.drafting
 
 
 def test_history_of_another_vocabulary_costs_drafts_only(caplog):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from draftwood import sources
 from draftwood.budget.calibration import Calibrated
 from draftwood.decode import decode
 from draftwood.draft import Budget, Draft, as_tokens
-from draftwood.drafters import sources
 from draftwood.drafters.catalog import make_drafter, make_priced_drafter
-from draftwood.drafters.sources import Source, source_for, source_of
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback
+from draftwood.sources import Source, source_for, source_of
 from draftwood.testing import DraftFrom, ToyTarget, hash_model
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
-from draftwood.drafters.sources import LOOKUP
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback
+from draftwood.sources import LOOKUP
 
 _ID_BYTES = np.dtype(np.int32).itemsize
 

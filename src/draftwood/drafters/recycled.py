@@ -17,12 +17,12 @@ from heapq import heappop, heappush
 import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.drafters.sources import RECYCLED
 from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.index.recall import namespace_key
 from draftwood.index.recycled import ALONE, RecycledTable
 from draftwood.protocols import Feedback, RankedRows, Rows, Top
 from draftwood.sampling.ranking import k_likeliest
+from draftwood.sources import RECYCLED
 
 _CLASSES = 33
 """Classes of a share by its log-odds, in halves from -8 to 8."""

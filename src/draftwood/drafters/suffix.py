@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
-from draftwood.drafters.sources import SUFFIX_OWN as OWN
-from draftwood.drafters.sources import SUFFIX_SHARED as SHARED
 from draftwood.errors import InvalidOption
 from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
 from draftwood.index.store import History, HistoryInfo
@@ -30,6 +28,8 @@ from draftwood.index.suffix_tree import (
     check_depth,
 )
 from draftwood.protocols import Feedback, Partner
+from draftwood.sources import SUFFIX_OWN as OWN
+from draftwood.sources import SUFFIX_SHARED as SHARED
 
 _NATIVE_SHARED = 1
 """What the native code calls the tree over all requests; the request's own is 0."""
@@ -296,6 +296,16 @@ class SuffixStream:
             generated = self.native.generated
             self.native.close()
             self._history.end(self.sequence, generated)
+
+    def abandon(self) -> None:
+        """End the request and take all its output out of the shared tree, where it stood at once.
+
+        It takes about as long as it took to observe the output.
+        """
+        if self._open:
+            self._open = False
+            self.native.close()
+            self._history.abandon(self.sequence)
 
 
 def _draft(

@@ -21,10 +21,10 @@ from math import sqrt
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.small.graph import TokenGraph
-from draftwood.drafters.sources import TRIGRAM
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback
+from draftwood.sources import TRIGRAM
 
 Followers = dict[int, int]
 """Token -> how often it followed."""

@@ -27,14 +27,10 @@ from draftwood.errors import HistoryError, InvalidOption
 
 Mode = Literal["tree", "chain"]
 RecallGuess = _native.RecallDraft
-"""A native draft: `tokens`, `parents`, `confidence`, `probability`, `sources` ([n]), `score`."""
+"""A native draft: `tokens`, `parents`, `confidence`, `probability`, `sources` ([n]), `score`.
 
-OWN = 0
-"""`sources` entry of a node found in the request's own prompt and output."""
-SHARED = 1
-"""`sources` entry of a node found in shared history only."""
-PREDICTED = 2
-"""`sources` entry of a node found in a prediction of the request's answer."""
+sources: `OWN`, `SHARED` and `PREDICTED` of draftwood.sources.
+"""
 MIN_TOKENS, MAX_TOKENS = 256, 2**31
 
 

@@ -10,6 +10,7 @@ whole of a long one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -150,6 +151,11 @@ class SuffixHistory:
                 output.tokens, output.time = tokens, time.time()
                 self._finish(number, output)
         self._evict()
+
+    def abandon(self, number: int) -> None:
+        """The request has ended and is forgotten. Nothing happens if it was removed."""
+        with contextlib.suppress(UnknownSequence):
+            self.remove(number)
 
     def grow(self, tokens: int) -> None:
         """Running requests have generated so many tokens; twice as many of evicted ones leave."""

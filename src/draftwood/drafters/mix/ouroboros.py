@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.small.graph import TokenGraph
-from draftwood.drafters.sources import PHRASE
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import open_stream
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Rows, Stream, Verdict
+from draftwood.sources import PHRASE
 
 _FORGET = 0.99
 """Weight of the past in the learned confidence: about the last hundred phrases."""

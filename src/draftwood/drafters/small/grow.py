@@ -24,10 +24,10 @@ from draftwood.drafters.small.graph import TokenGraph, merge_graphs
 from draftwood.drafters.small.seat import DraftModel, pair_models
 from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain, Promises
-from draftwood.drafters.sources import SMALL_MODEL, small_model
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback, Partner, Top
+from draftwood.sources import SMALL_MODEL, small_model
 
 _NO_GRAPH = TokenGraph()
 

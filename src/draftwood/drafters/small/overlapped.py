@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.drafters.small.seat import DraftModel, DraftSeat, pair_models
-from draftwood.drafters.sources import SMALL_MODEL
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Partner
+from draftwood.sources import SMALL_MODEL
 
 _LONG = 512
 """Tokens after which the small model's cache drops its old nodes; what it is ahead is lost."""

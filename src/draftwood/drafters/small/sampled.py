@@ -26,12 +26,12 @@ from draftwood.drafters.small.grow import DraftCounts
 from draftwood.drafters.small.seat import DraftModel, pair_models
 from draftwood.drafters.small.shapes import Shape
 from draftwood.drafters.small.worth import Gain, Promises
-from draftwood.drafters.sources import SMALL_MODEL
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback, Partner
 from draftwood.sampling.chance import Chance, SeededChance, Weights
 from draftwood.sampling.law import Law, Sampling
+from draftwood.sources import SMALL_MODEL
 from draftwood.verify.drawing import Draw, distinct, hub_pair, independent
 
 Drawing: TypeAlias = Literal["distinct", "independent", "hub"]

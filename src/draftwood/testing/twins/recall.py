@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from draftwood.draft import ROOT
-from draftwood.index.recall import OWN, PREDICTED, SHARED, RecallPolicy, namespace_key
+from draftwood.index.recall import RecallPolicy, namespace_key
+from draftwood.sources import OWN, PREDICTED, SHARED
 from draftwood.testing.twins.recall_model import MASK, Model, Place, Trial, path_below
 
 ORDERS = (1, 2, 4)
