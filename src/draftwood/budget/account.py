@@ -1,4 +1,4 @@
-"""When drafting is switched off: an account of the time that it cost and the tokens it brought."""
+"""When to switch drafting off: a running balance of time lost and tokens gained by drafting."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from draftwood.errors import InvalidOption
 class Account:
     """Lets drafting lose at most a stated share of the time against plain decoding.
 
-    All in plain steps: a step that took `time` plain steps and brought `tokens` tokens a sequence
-    lost time - tokens, since a plain step takes 1 and brings 1. The balance begins at `opening`,
-    earns `share` of all time that passes, pays every loss, takes in every gain, and never exceeds
-    `most`. Drafting is open while the balance is positive. Where drafting does not pay it is
-    therefore closed, and probed whenever enough has been earned: the dearer a probe, the longer
-    the wait. Where it pays it stays open. For any drafter, target and change of either,
+    Times are in plain steps (steps without a draft): a step that took as long as `time` plain steps
+    and gave `tokens` tokens a sequence lost time - tokens, since a plain step takes 1 and gives 1.
+    The balance begins at `opening`, grows by `share` of all time that passes, falls by every loss,
+    rises by every gain, and never exceeds `most`. Drafting is on while the balance is positive.
+    Where drafting does not pay it is therefore off, and tried again whenever the balance is
+    positive again: the dearer a trial, the longer the wait. Where it pays it stays on. For any
+    drafter, target and change of either,
 
         total loss <= opening + share * total time + the largest loss of one step
 
@@ -34,9 +35,9 @@ class Account:
 
     @property
     def open(self) -> bool:
-        """Whether drafting may be tried."""
+        """Whether drafting is on."""
         return self.balance > 0.0
 
     def settle(self, time: float, tokens: float) -> None:
-        """A step took `time` plain steps and brought `tokens` tokens a sequence."""
+        """Enter a step that took `time` plain steps and gave `tokens` tokens a sequence."""
         self.balance = min(self._most, self.balance + tokens - (1.0 - self._share) * time)

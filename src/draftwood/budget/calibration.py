@@ -1,4 +1,4 @@
-"""Confidence that can be spent: what drafters say, corrected by how their drafts went."""
+"""Calibration: corrects drafters' confidence to the observed probability of acceptance."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Calibrator:
     """P(accepted | parent accepted) from a drafter's raw confidence, learned online.
 
     Outcomes are counted by source, raw confidence, evidence (`Draft.evidence`) and depth, from
-    every drafted node whose parent the text went through. The first seven sources that are seen are
-    kept apart, any others are taken together. An estimate is its class's own counts on
-    top of 8 imagined outcomes of the coarser class without the depth; that one's rest on the class
-    without evidence either, which does not fall with raw confidence and whose own prior is the raw
-    confidence itself. So it is usable from the first draft on. Old outcomes fade.
+    every drafted node whose parent was accepted. The first seven sources are kept apart, all others
+    are pooled. An estimate combines the counts of its class with a prior of 8 outcomes from the
+    coarser class without depth, whose prior is the class without evidence either; that one never
+    falls with raw confidence, and its prior is the raw confidence itself. So estimates are usable
+    from the first draft on. Old outcomes are gradually forgotten.
 
-    Where tokens were sampled nothing is changed: their confidence must not be looked at to cut
-    them. Safe to use from several threads.
+    Drafts of sampled tokens are not changed: cutting them by confidence would bias the samples.
+    Safe to use from several threads.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Calibrator:
         return found
 
     def learn(self, draft: Draft, cells: NDArray[np.intp], tokens: TokenIds) -> None:
-        """What came after the context that `draft` was made for: one token or more.
+        """Learn from the tokens (one or more) that came after the context of `draft`.
 
         cells: the classes of the draft's nodes, as they were when it was made.
         """
@@ -129,11 +129,11 @@ def cells_of(draft: Draft, places: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 class Calibrated:
-    """A drafter whose confidence is corrected by what became of its drafts.
+    """A drafter whose confidence is calibrated by how its drafts were accepted.
 
     Drafts are the inner drafter's, node for node. calibrator: shared by all its streams; None: a
-    new one. A budget's floor is not passed on: it is a probability, and the inner drafter's
-    confidence is none yet.
+    new one. A budget's floor is not passed on: it is a probability, which the inner drafter's raw
+    confidence need not be.
     """
 
     def __init__(self, drafter: Drafter, calibrator: Calibrator | None = None) -> None:
@@ -167,7 +167,7 @@ class Calibrated:
     def propose_all(
         self, streams: Sequence[CalibratedStream], budgets: Sequence[Budget]
     ) -> list[Draft]:
-        """The inner drafter's drafts, calibrated; it is asked once where it takes that."""
+        """The inner drafter's drafts, calibrated; made in one call where it supports that."""
         inner = [stream.inner for stream in streams]
         drafts = ask_all(self.drafter, inner, [_without_floor(budget) for budget in budgets])
         return [stream.take(draft) for stream, draft in zip(streams, drafts, strict=True)]
@@ -175,7 +175,7 @@ class Calibrated:
     def observe_all(
         self, streams: Sequence[CalibratedStream], feedback: Sequence[Feedback]
     ) -> None:
-        """Learn from each, then move all."""
+        """Learn from each, then pass the feedback on."""
         for stream, each in zip(streams, feedback, strict=True):
             stream.learn(each.tokens)
         tell_all(self.drafter, [stream.inner for stream in streams], feedback)
@@ -206,13 +206,13 @@ class CalibratedStream:
         return draft.with_confidence(sure)
 
     def learn(self, tokens: TokenIds) -> None:
-        """What came instead of the last draft, or as it said."""
+        """Learn from the tokens that came after the last draft's context."""
         if self._drafted is not None:
             self._calibrator.learn(*self._drafted, tokens)
             self._drafted = None
 
     def observe(self, feedback: Feedback) -> None:
-        """Learn, then move the inner stream."""
+        """Learn, then pass the feedback on to the inner stream."""
         self.learn(feedback.tokens)
         self.inner.observe(feedback)
 
@@ -222,7 +222,7 @@ class CalibratedStream:
 
 
 def calibrated(drafter: Drafter) -> Calibrated:
-    """The drafter with confidence that can be spent."""
+    """The drafter with calibrated confidence, which budgets need."""
     return Calibrated(drafter)
 
 

@@ -1,7 +1,7 @@
 """What verification costs: the time of a target's pass by how many drafted tokens it checks.
 
-t(n) of docs/budgets.md. Given curves stand here; `MeasuredCost` (measured.py) learns the curve of
-a running target.
+t(n) of docs/budgets.md. This file has curves that are given; `MeasuredCost` (measured.py) learns
+the curve of a running target.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class VerifyCost(Protocol):
 
 @runtime_checkable
 class LearnedCost(VerifyCost, Protocol):
-    """A cost that refines itself from passes that were timed, in wall-clock seconds."""
+    """A cost that is learned from timed passes, in wall-clock seconds."""
 
     def observe(self, drafted: int, seconds: float, *, batch: int = 1, context: int = 0) -> None:
-        """A pass took so long."""
+        """Learn from a pass that took `seconds`."""
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class LinearCost:
     """t(n) = step + per_token * n, at every batch size.
 
     Raises:
-        InvalidOption: a step that takes no time, or a token that gives time back.
+        InvalidOption: a step of no time, or a negative time for a token.
     """
 
     per_token: float
@@ -91,7 +91,7 @@ class LinearCost:
 
 @dataclass(frozen=True, slots=True)
 class GeometricCost:
-    """t(n) = growth ** n: every drafted token lengthens the step by the same factor.
+    """t(n) = growth ** n: every drafted token makes the step longer by the same factor.
 
     Raises:
         InvalidOption: a growth below 1.
@@ -124,8 +124,8 @@ class CurveCost:
 
     curves: batch size -> points (drafted tokens in all, time), sorted, the first at 0 drafted
     tokens. Between two batch sizes times are interpolated, beyond them the nearest curve holds; a
-    single curve holds for every batch size. Times may fall where they were measured so; what is
-    carried on never does. `of` and `read` make one.
+    single curve holds for every batch size. Measured times may fall; the continuation never does.
+    `of` and `read` make one.
     """
 
     curves: tuple[tuple[int, Points], ...]
@@ -137,8 +137,7 @@ class CurveCost:
         """From (drafted, time) points, or from such points for each of several batch sizes.
 
         Raises:
-            InvalidOption: no points, none at 0 drafted tokens, two at the same, or numbers that
-                are no times.
+            InvalidOption: no points, none at 0 drafted tokens, two at the same, or invalid times.
         """
         if not isinstance(points, Mapping):
             points = {1: points}

@@ -1,15 +1,15 @@
-"""The cut: which nodes of a step's drafts are worth their verification.
+"""The cut: which nodes of a step's drafts are worth verifying.
 
 A node's value D is the probability that it is accepted, the product of confidences down its path,
-discounted by its depth (`discounts_of`), and so never above its parent's: ordered by D, any number
-of first nodes of all drafts together is a valid draft for every sequence, and no other choice of
-so many is worth more. What is left to choose is the number n. The pass takes t(n); at a pace of so
-many tokens a second the time is worth pace * t(n) tokens, and the best n maximizes
+discounted by its depth (`discounts_of`), and so never above its parent's: the n nodes of largest D,
+over all drafts together, form a valid draft for every sequence, and no other n nodes are worth
+more. What is left to choose is n. The pass takes t(n); at a pace in tokens a second that time is
+worth pace * t(n) tokens, and the best n maximizes
 
     gain(n) = (sum of the n largest D) - pace * (t(n) - t(0))
 
 Where t is a straight line this is the marginal rule, D > pace * slope. Measured passes have steps
-(a GPU's tiles), so the whole curve is looked at.
+(a GPU's tiles), so all n are compared.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _FEW = 512
 class Ranked:
     """The nodes of one draft in the order in which they may be kept.
 
-    keys: not rising. gains: what the draft expects more with the node. Where tokens were sampled
-    both belong to whole levels: all nodes of a level have one key, and the last one the gain.
-    order: the nodes; None: as they stand in the draft.
+    keys: never rising. gains: by how many expected tokens the node adds to the draft. Where tokens
+    were sampled both are those of whole levels: all nodes of a level have the same key, and the
+    last one has the gain. order: the nodes; None: the draft's own order.
     """
 
     keys: Sequence[float]
@@ -47,11 +47,11 @@ class Ranked:
 def rank(draft: Draft, reach: Sequence[float] = (), discounts: Sequence[float] = ()) -> Ranked:
     """Order a draft's nodes by value.
 
-    discounts: what counts of the probability of a node of depth 1, 2, .. (`discounts_of`); deeper
-    ones are discounted as the last, and without any all of it counts. reach: for a draft of
-    sampled tokens, P(level d is accepted), d from 0, not rising; levels beyond are worth nothing.
-    Such a draft is ordered by that alone: to keep a token for what it is would change the law it
-    was drawn from.
+    discounts: factors on the probability of nodes of depth 1, 2, .. (`discounts_of`); deeper ones
+    take the last, and an empty array stands for 1. reach: for a draft of sampled tokens, P(level d
+    is accepted), d from 0, never rising; levels beyond are worth nothing. Such a draft is ordered
+    by level alone: choosing tokens by their value would change the distribution they were drawn
+    from.
     """
     if draft.proposal is not None:
         return _rank_levels(draft, reach)
@@ -81,12 +81,12 @@ def rank(draft: Draft, reach: Sequence[float] = (), discounts: Sequence[float] =
 
 
 def discounts_of(pace: float, times: NDArray[np.float64]) -> list[float]:
-    """What a token that is accepted at depth 1, 2, .. is worth, in tokens at the mean pace.
+    """The worth of a token accepted at depth 1, 2, .., in tokens at the mean pace.
 
-    pace: tokens a plain step. Where d drafted tokens were right the text can be foreseen, and goes
-    on faster than at the mean pace: as fast as steps that accept all of d tokens, had it always
-    been so. A token gained there saves as much less time. It will not stay so for ever, hence the
-    geometric mean of the two paces, the fast one with weight 2/3. Not rising, at most 1.
+    pace: tokens in the time of a plain step. Where d drafted tokens were accepted the text is
+    predictable, so decoding is faster there than on average, and an accepted token saves less time.
+    How much faster is estimated as the geometric mean of the pace of steps that accept all d tokens
+    (weight 2/3) and the mean pace. Never rising, at most 1.
     """
     steps = np.arange(1.0, len(times))
     fast = np.maximum.accumulate((steps + 1.0) * times[0] / times[1:])
@@ -95,7 +95,7 @@ def discounts_of(pace: float, times: NDArray[np.float64]) -> list[float]:
 
 
 def keep(draft: Draft, ranked: Ranked, count: int) -> Draft:
-    """The draft's first `count` nodes by rank; of sampled tokens, the levels that fit whole."""
+    """The draft's `count` best nodes by rank; of sampled tokens, the levels that fit completely."""
     count = min(count, len(draft))
     if ranked.levels and 0 < count < len(draft):
         sizes = np.cumsum(np.bincount(draft.depths)[1:])
@@ -106,9 +106,9 @@ def keep(draft: Draft, ranked: Ranked, count: int) -> Draft:
 
 
 def best_prefix(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64]) -> list[int]:
-    """How many nodes of each draft to keep where a pass costs by drafted tokens in all.
+    """How many nodes of each draft to keep where a pass costs by the total of drafted tokens.
 
-    times: t(0), .. t(N), N being at least the nodes of all drafts.
+    times: t(0), .. t(N), N at least the number of nodes of all drafts.
     """
     if len(ranked) == 1:
         return [_best_of_few(ranked[0].gains, pace, times)]
@@ -125,7 +125,7 @@ def best_prefix(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64
 
 
 def best_length(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64]) -> list[int]:
-    """The same where the pass has as many rows for every sequence: one length for all.
+    """As `best_prefix` for a padded pass, with as many rows for every sequence: one draft length.
 
     times: t(0), t(B), t(2 B), .. of a pass of B sequences, up to the longest draft.
     """

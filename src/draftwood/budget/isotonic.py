@@ -1,4 +1,4 @@
-"""The nearest sequence that never falls."""
+"""Isotonic regression."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def isotonic(heights: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """The sequence that never falls and is nearest in weighted least squares.
+    """The non-decreasing sequence that is nearest in weighted least squares.
 
     Pools adjacent violators (Barlow et al. 1972): O(n). weights: > 0, as many as heights.
     """

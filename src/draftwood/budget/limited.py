@@ -1,4 +1,4 @@
-"""A spender whose drafts hold no more than a call allows."""
+"""A spender under the node limit of one call (option `nodes`)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from draftwood.draft import Budget, Draft
 
 
 class Limited:
-    """Another spender, with a limit on the nodes of one draft. Thread-safe where that one is."""
+    """Wraps a spender and limits the nodes of one draft. Thread-safe where the wrapped one is."""
 
     def __init__(self, spender: Spender, nodes: int) -> None:
         self._spender = spender
         self._nodes = nodes
 
     def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
-        """The other's budget, with at most so many nodes."""
+        """The wrapped spender's budget, with at most `nodes` nodes."""
         budget = self._spender.plan(batch, context, padded=padded)
         return Budget(min(budget.nodes, self._nodes), budget.depth, budget.floor)
 
     def spend(
         self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
     ) -> list[Draft]:
-        """What the other keeps."""
+        """What the wrapped spender keeps."""
         return self._spender.spend(drafts, context, padded=padded)
 
     def observe(self, spent: Spent) -> None:
-        """Told to the other."""
+        """Passed on to the wrapped spender."""
         self._spender.observe(spent)

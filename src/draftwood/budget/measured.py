@@ -41,18 +41,18 @@ _FIRST = (0.9, 0.1, 0.03)
 
 
 class MeasuredCost:
-    """t(n) of a target in wall-clock seconds, refined by every pass; may begin knowing nothing.
+    """t(n) of a target in wall-clock seconds, learned from its passes; needs no prior measurement.
 
-    Drafted tokens, batch sizes and contexts fall into geometric classes. Each class keeps its last
-    63 times, and none older than 1000 passes, and counts with their median, so that a slow pass
-    now and then does not mislead. What makes all passes slower or faster, such as other work on the
-    machine, is followed apart and taken out of the times, since only ratios decide. Along
-    drafted tokens the curve never falls (isotonic regression, weighted by counts), and beyond the
-    largest draft timed it goes on no flatter than along the upper half of those timed. Where few
-    passes of a context were timed it leans on the curve of the next shorter context that is known,
-    without one on a plane through all passes: t = a + b * batch + c * drafted. Until that is known,
-    a drafted token is taken to add 3 % to a plain step of one sequence. A curve is drawn anew after
-    a quarter more passes, at the latest after 32. Thread-safe.
+    Numbers of drafted tokens, batch sizes and context lengths are binned geometrically. Each bin
+    keeps its last 63 times, none older than 1000 passes, and uses their median, so that an
+    occasional slow pass does not matter. What makes all passes slower or faster, such as other work
+    on the machine, is tracked separately and divided out, since only ratios matter. Along drafted
+    tokens the curve never falls (isotonic regression, weighted by counts), and beyond the largest
+    draft timed it goes on no flatter than along the upper half of those timed. Where few passes of
+    a context were timed it leans on the curve of the next shorter context that is known, without
+    one on a plane through all passes: t = a + b * batch + c * drafted. Until that is known, a
+    drafted token is assumed to add 3 % to a plain step of one sequence. A curve is refitted after a
+    quarter more passes, at the latest after 32. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class MeasuredCost:
             return exp(self._speed) * self._curve(batch, context).upto(most, batch)
 
     def observe(self, drafted: int, seconds: float, *, batch: int = 1, context: int = 0) -> None:
-        """A pass took so long; what is no time is left out."""
+        """Learn from a pass that took `seconds`; values that are no time are ignored."""
         if not 0.0 < seconds < float("inf"):
             return
         with self._lock:
@@ -99,11 +99,11 @@ class MeasuredCost:
     ) -> None:
         """Time passes of several draft sizes (a sequence) in turn, for each batch size.
 
-        prompt: what stands in the context, at least one token; drafts are made of its tokens. The
-        passes are those that decoding runs: a cursor's for one sequence, a batch's for several
-        where the target has them. Nothing is generated. A first pass of each size warms up and is
-        not counted. A prompt that leaves the model's context no room is shortened, and sizes
-        beyond the context are left out. seconds: no pass begins later than this.
+        prompt: the context, at least one token; drafts are made of its tokens. The passes are the
+        ones that decoding runs: a cursor's for one sequence, a batch's for several where the target
+        has batches. Nothing is generated. A first pass of each size is a warm-up and is not
+        counted. A prompt that leaves the model's context no room is shortened, and sizes beyond the
+        context are left out. seconds: no pass begins later than this.
 
         Raises:
             InvalidOption: no rounds or sizes.

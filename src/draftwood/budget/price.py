@@ -1,4 +1,4 @@
-"""The price of a drafted token: what passes of one size cost at the present pace."""
+"""The price of a drafted token: pass times converted into tokens at the current pace."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from draftwood.draft import Budget
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Price:
-    """A cost curve, as what a choice of drafts needs of it; holds for a few steps.
+    """A cost curve in tokens, for cutting drafts; valid for a few steps.
 
-    rises: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the pace, so that
-    a token is worth 1. discounts: of a token accepted at depth 1, 2, .. (`discounts_of`). weights:
-    the same as float64 array. budget: the limit; its floor is what a drafted token costs where the
-    curve is cheapest, on the mean of all up to there. padded: the same of a padded pass, with half
-    the floor: a node costs nothing there where the draft of another sequence is as long. longest:
-    tokens of one draft up to which it holds.
+    rises: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the current pace, so
+    that an accepted token is worth 1. discounts: of a token accepted at depth 1, 2, ..
+    (`discounts_of`). weights: the same as float64 array. budget: the limit; its floor is what a
+    drafted token costs where the curve is cheapest, on the mean of all up to there. padded: the
+    same of a padded pass, with half the floor: a node costs nothing there where the draft of
+    another sequence is as long. longest: tokens of one draft up to which it holds.
     """
 
     rises: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Price:
         batch: int,
         context: int,
     ) -> Price:
-        """As a cost has it now. pace: tokens a plain step of one sequence."""
+        """The current price from a cost. pace: tokens in the time of one sequence's plain step."""
         longest = max(longest, limit.nodes)
         curve = times(cost, longest * batch, batch=batch, context=context)
         rises = curve * (pace * batch / float(curve[0]))

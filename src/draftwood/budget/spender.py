@@ -1,4 +1,4 @@
-"""The door of this room: who decides what drafts may cost, and what it is told of every pass."""
+"""The `Spender` protocol: decides how large drafts may be, and learns from every pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from draftwood.draft import Budget, Draft
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spent:
-    """What one pass over a batch of sequences took and brought, told to a `Spender`.
+    """One pass over a batch of sequences: its time, drafts and acceptance, as a `Spender` is told.
 
     asked: whether drafters were asked for drafts. drafts: as they were verified, one for each
     sequence. accepted: tokens of each that were accepted. context: tokens of the longest sequence
@@ -29,13 +29,13 @@ class Spent:
 
 
 class Spender(Protocol):
-    """Decides what the drafts of a pass may cost; shared by all sequences of a service.
+    """Decides how large the drafts of a pass may be; shared by all sequences of a service.
 
     Safe to use from several threads, each with passes of its own.
     """
 
     def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
-        """Before drafting: the most that each of `batch` drafts may hold; 0 nodes: do not ask.
+        """Called before drafting: the budget of each of `batch` drafts; 0 nodes: do not draft.
 
         context: tokens of the longest sequence. padded: whether the pass has as many rows for
         every sequence as for the one with the longest draft.
@@ -44,14 +44,14 @@ class Spender(Protocol):
     def spend(
         self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
     ) -> list[Draft]:
-        """What of the drafts, one for each sequence, is worth verifying, in the same order."""
+        """Called after drafting: the drafts, one a sequence, cut to what is worth verifying."""
 
     def observe(self, spent: Spent) -> None:
-        """After the pass."""
+        """Called after the pass."""
 
 
 class FixedBudget:
-    """The spender that lets every draft hold the same, whatever it costs."""
+    """The spender that gives every draft the same budget, whatever it costs."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -71,7 +71,7 @@ class FixedBudget:
 
 
 def spender_of(budget: Budget | Spender | None) -> Spender:
-    """A spender: the one given, or one that lets every draft hold so much (None: 64 nodes)."""
+    """The given spender, or a `FixedBudget` of the given budget (None: 64 nodes)."""
     if budget is None or isinstance(budget, Budget):
         return FixedBudget(Budget(64) if budget is None else budget)
     return budget

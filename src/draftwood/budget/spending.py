@@ -1,4 +1,4 @@
-"""Spending: drafts are cut to what pays, over all sequences of a pass, or not asked for at all."""
+"""Spending: cuts all drafts of a pass to what pays, or switches drafting off where none does."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _DEPTHS = 64
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pass over a batch of sequences, as far as a `Spending` needs to know it.
+    """What a `Spending` needs to know of one pass over a batch of sequences.
 
-    batch: sequences. drafted: tokens verified in all. tokens: that it brought, a sequence. context:
+    batch: sequences. drafted: tokens verified in all. tokens: generated tokens a sequence. context:
     tokens of the longest sequence. asked: whether drafters were asked for drafts. draft_seconds:
     wall clock of drafting. seconds: wall clock of everything else; None where it is not known, or a
     prompt was computed in it, too.
@@ -53,16 +53,17 @@ class Pass:
 
 
 class Spending:
-    """The spender of a service: one for all its sequences and threads.
+    """The spender that maximizes tokens a second; one for all sequences and threads of a service.
 
-    cost: what a pass takes. One that learns (`MeasuredCost`) is told every timed pass, and drafting
-    time is counted; with any other, whose unit is its own, drafting is taken to be free. limit: the
-    most that one draft may hold. share: of all time, what may be lost against plain decoding while
-    drafting is tried (`Account` has the bound; it holds for each class of batch sizes).
+    cost: the time of a pass. One that learns (`MeasuredCost`) is told every timed pass, and
+    drafting time is counted; with any other, whose unit is unknown, drafting is taken to be free.
+    limit: the largest draft of one sequence. share: the part of all time that may be lost against
+    plain decoding while drafting is tried (`Account` has the bound; it holds for each class of
+    batch sizes).
 
-    The price of time is the pace that is reached, tokens a second over the long run, so that no
-    change of the drafts could raise it further (Dinkelbach's iteration, made online): it begins at
-    plain decoding's and rises with what drafting gains.
+    Time is valued at the pace, the tokens a second reached over the long run, which leads to the
+    drafts of the highest pace (Dinkelbach's iteration, made online): the pace begins at that of
+    plain decoding and rises with what drafting gains.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Spending:
         auto: VerifyCost | None = None,
         limit: Budget | None = None,
     ) -> Spending:
-        """From what a spec says with `cost=`.
+        """A `Spending` from the value of `cost=` in a spec.
 
         setting: the part of a plain step that each drafted token adds, or "auto": `auto`, which
         is a new `MeasuredCost` where it is None.
@@ -95,7 +96,7 @@ class Spending:
         return cls(LinearCost(float(setting)), limit=limit)
 
     def plan(self, batch: int, context: int = 0, *, padded: bool = False) -> Budget:
-        """The most that each of `batch` drafts may hold; 0 nodes: drafting is off for this step.
+        """The budget of each of `batch` drafts; 0 nodes: drafting is off for this step.
 
         Its floor is what a drafted token costs at the current pace (`Price`); half of it in a
         padded pass, where a node may cost nothing.
@@ -109,7 +110,7 @@ class Spending:
     def spend(
         self, drafts: Sequence[Draft], context: int = 0, *, padded: bool = False
     ) -> list[Draft]:
-        """What of the drafts is worth verifying; in a padded pass, cut to one length."""
+        """The drafts, cut to what is worth verifying; in a padded pass, all to one length."""
         longest = max(map(len, drafts))
         if not longest:
             return list(drafts)
@@ -123,7 +124,7 @@ class Spending:
         return [keep(*each) for each in zip(drafts, ranked, counts, strict=True)]
 
     def observe(self, spent: Spent) -> None:
-        """Learn from a pass: what it took, what it brought."""
+        """Learn from a pass: its time and its tokens."""
         sizes = list(map(len, spent.drafts))
         batch = len(sizes)
         drafted = batch * max(sizes) if spent.padded else sum(sizes)
@@ -144,7 +145,7 @@ class Spending:
                     self._levels.learn(draft.height, accepted)
 
     def settle(self, done: Pass) -> None:
-        """Learn from a pass of drafts of chosen tokens; `observe` for those who only counted it."""
+        """Like `observe`, for callers that have only counts; drafts must be of chosen tokens."""
         batch, drafted, context = done.batch, done.drafted, done.context
         with self._lock:
             regime = self._regime(batch)
@@ -182,7 +183,7 @@ class Spending:
         regime.settle(time, done.tokens, plain=not drafted)
 
     def speedup(self, batch: int = 1) -> float:
-        """The pace over that of plain decoding, as it is now believed to be at a batch size."""
+        """The estimated speed-up over plain decoding at a batch size."""
         return self._regime(batch).pace
 
     def plain_seconds(self, batch: int = 1) -> float | None:
@@ -195,9 +196,9 @@ class Spending:
         return self._regime(batch).account.open
 
     def price(self, batch: int, context: int = 0, longest: int = 0) -> Price:
-        """What time costs at a batch size and context, for drafts of up to `longest` tokens each.
+        """The price at a batch size and context length, for drafts of up to `longest` tokens each.
 
-        For those who cut drafts themselves, as the native code does (`Price.rises`, `weights`).
+        For callers that cut drafts themselves, as the native code does (`Price.rises`, `weights`).
         """
         return self._drawn(self._regime(batch), batch, context, longest)
 
