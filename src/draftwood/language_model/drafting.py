@@ -1,4 +1,4 @@
-"""What a call drafts with: a drafter, the largest draft, and what a drafted token may cost."""
+"""How one call drafts: its drafter, the largest draft, and what a drafted token costs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _KEPT: Final = 16
 class Drafting:
     """What one call drafts with.
 
-    budget: the most that a draft may hold, or the spender that cuts drafts to what pays.
-    lookahead: for text at temperature > 0, drafts that look up the noise of the seed; None: off.
+    budget: the largest draft, or the spender that cuts drafts to what pays. lookahead: for text at
+    temperature > 0, drafts that look up the noise of the seed; None: off.
     """
 
     drafter: Drafter
@@ -37,7 +37,7 @@ class Drafting:
     lookahead: NoiseLookahead | None
 
     def plain_seconds(self, batch: int = 1) -> float | None:
-        """A sequence's share of a plain step of so many, in seconds; None: never measured."""
+        """Seconds of a plain step, divided by its number of sequences; None: never measured."""
         if not isinstance(self.budget, Spending):
             return None
         seconds = self.budget.plain_seconds(batch)
@@ -45,7 +45,7 @@ class Drafting:
 
 
 class Drafters:
-    """The drafters that the calls of one model ask for; what they learn outlasts the call.
+    """The drafters that calls of one model name, kept with what they learned between calls.
 
     default: a spec or a drafter, for calls that name none. cost: see `make_priced_drafter`, for
     drafters whose spec says nothing about it. budget: the largest draft, or a spender of your own,
@@ -54,7 +54,7 @@ class Drafters:
     Thread-safe.
 
     Raises:
-        InvalidSpec, InvalidOption: for a spec that names nothing, or a value outside its range.
+        InvalidSpec, InvalidOption: for a spec that names no drafter, or a value out of range.
         HistoryError: for a file of a drafter's that cannot be used.
     """
 
@@ -84,7 +84,7 @@ class Drafters:
 
     @property
     def name(self) -> str:
-        """The default drafter as it was given: its spec, or what the drafter says of itself."""
+        """The default drafter's name: its spec, or the repr of a drafter object."""
         return repr(self._default)
 
     @property
@@ -93,7 +93,7 @@ class Drafters:
         return self._own.priced.cost
 
     def pair(self, partner: Partner) -> None:
-        """Make the drafters, those made later as well, ready for a target.
+        """Check that the drafters, those made later as well, suit a target.
 
         Raises:
             PairMismatch, TokenizerMismatch: for a drafter that cannot work for it.
@@ -125,7 +125,7 @@ class Drafters:
             )
 
     def close(self) -> None:
-        """End the default drafter and those that specs named; the others are their owner's."""
+        """Close the default drafter and those made from specs; other drafters stay open."""
         kept = [*self._named.values()]
         if not isinstance(self._default, str):
             kept.append(self._own)

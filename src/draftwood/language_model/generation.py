@@ -1,4 +1,4 @@
-"""Texts: what was generated, and one text on its way."""
+"""Results: a `Generation`, and the `Run` of one text while it is generated."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from draftwood.text.stream import TextStream
 class Logprobs:
     """Log-probabilities of n tokens by the model's own distribution, at temperature 1.
 
-    What options do to that distribution (temperature, penalties, bias, processors) has no part in
+    Options that change the distribution (temperature, penalties, bias, processors) do not change
     them. chosen: float32 [n], of the generated tokens. top_tokens, top_logprobs: int32 and float32
-    [n, k], the k likeliest tokens at each place, the likeliest first.
+    [n, k], the k likeliest tokens at each position, the likeliest first.
     """
 
     chosen: NDArray[np.float32]
@@ -39,9 +39,9 @@ class Generation:
 
     tokens: int32, the end token included. finish: "stop" (an end token, a stop string or a stop
     token), "length" (max_tokens), "context" (the model's limit), "error", or None where it was
-    ended from outside before it was complete. seed: what the text was drawn with; None for greedy
-    text. logprobs: where they were asked for. metadata: what the caller gave. error: what kept
-    this text from being completed; text and tokens are then what had come so far.
+    stopped by the caller before it was complete. seed: the seed of the text; None for greedy text.
+    logprobs: where they were asked for. metadata: what the caller gave. error: what ended this text
+    early; text and tokens are then what was generated so far.
     """
 
     text: str
@@ -64,10 +64,10 @@ class Generation:
 
 
 class Run:
-    """One text on its way, from its request to its `Generation`. Used by one thread at a time.
+    """One text while it is generated, up to its `Generation`. Used by one thread at a time.
 
-    It is its request's verifier and stop rule itself, and remembers what they said. error: what
-    ended it; one that `on_step` raised ends it with the next step.
+    It is also the verifier and the stop rule of its request, and keeps their results. error: what
+    ended it; an error raised by `on_step` ends it with the next step.
 
     stop: what ends it beside its stop strings. drafter, prediction: as in `Request`.
     """
@@ -107,7 +107,7 @@ class Run:
 
     @property
     def first(self) -> bool:
-        """Whether no step was made yet."""
+        """Whether no step has been made yet."""
         return not self._stats.steps
 
     @property
@@ -116,7 +116,7 @@ class Run:
         return self.finish is not None or self.error is not None
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
-        """What its verifier says."""
+        """The verdict of its verifier."""
         if self.error is not None:
             raise self.error
         verdict = self._verifier.verify(draft, rows)
@@ -125,7 +125,7 @@ class Run:
         return verdict
 
     def take(self, step: Step, plain: float | None = None) -> None:
-        """Count a step, keep what it brought, and tell the caller. plain: see `Stats.add`."""
+        """Count a step, keep its tokens, and call `on_step`. plain: see `Stats.add`."""
         self._stats.add(step, first=self.first, plain=plain)
         self._tokens.append(step.tokens)
         self.finish = step.finish
@@ -142,7 +142,7 @@ class Run:
         self.error = self.error or error
 
     def piece(self) -> str:
-        """The text that is certain and was not given out before."""
+        """The new text that no later token can change."""
         return self._give(self._text.take())
 
     def rest(self) -> str:
@@ -173,7 +173,7 @@ class Run:
 
 
 def refused(error: Exception, settings: Settings) -> Generation:
-    """What stands in the place of a prompt that was refused before anything was generated."""
+    """The result for a prompt that was refused before anything was generated."""
     metadata = dict(settings.metadata or {})
     return Generation("", NO_TOKENS, "error", Stats(), 0, metadata=metadata, error=error)
 

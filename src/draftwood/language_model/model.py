@@ -40,17 +40,18 @@ class LanguageModel:
     """A model, its tokenizer and a drafter that learns from whatever is generated.
 
     Several threads and tasks may generate at once where the drafter and the model allow it. `stats`
-    holds the figures of all that was generated, unfinished texts included. `close`, or the end of a
-    `with` block, gives the drafter's files and the model back.
+    counts all that was generated, unfinished texts included. `close`, or the end of a `with` block,
+    closes the drafter's files and frees the model.
 
-    tokenizer: of the transformers library, or like one. drafter: a spec, a drafter of your own, or
-    `Drafters`, which have cost, budget and noise lookahead of their own. cost: what a drafted token
-    costs where the spec does not say: "auto" (measured), a part of a plain step, or None: drafts
-    are not cut to what pays. budget: the most a draft may hold (None: 64 nodes), or a spender of
-    your own, such as `Spending`. end_tokens: ids that end a text; None: those that the model's
-    generation config names, else the tokenizer's. noise_lookahead: at temperature > 0, let drafts
-    look up the noise of the seed while that pays (`NoiseLookahead`); in batches only where
-    no part of the drafter serves many streams in one call. name: what `repr` calls the model.
+    tokenizer: of the transformers library, or with the same methods. drafter: a spec, a drafter of
+    your own, or a `Drafters` object, which then decides cost, budget and noise lookahead itself.
+    cost: what a drafted token costs where the spec does not say: "auto" (measured), a part of a
+    plain step, or None: drafts are not cut to what pays. budget: the most a draft may hold (None:
+    64 nodes), or a spender of your own, such as `Spending`. end_tokens: ids that end a text; None:
+    those that the model's generation config names, else the tokenizer's. noise_lookahead: at
+    temperature > 0, let drafts look up the noise of the seed while that pays (`NoiseLookahead`); in
+    batches only where no part of the drafter serves many streams in one call. name: what `repr`
+    calls the model.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class LanguageModel:
 
     @property
     def budget(self) -> Budget | Spender | None:
-        """The most that a draft may hold, or the spender that cuts drafts, of such calls."""
+        """The largest draft, or the spender that cuts drafts, of calls that name no drafter."""
         return self.drafters.choose().budget
 
     @overload
@@ -119,18 +120,18 @@ class LanguageModel:
         One prompt gives a `Generation`, a list of prompts a list in the same order; with `n`, each
         prompt gives a list of `n`. The options are explained at `draftwood.Options`.
 
-        Several texts go through the model together, `max_batch` at once, and are those that each
-        would be by itself; text number i of all (from 0) is drawn with `seed` + i. Caches then
-        hold up to 2 * (longest prompt + text + draft) tokens for each of the `max_batch`, at
-        2 * layers * key-value heads * head size numbers a token (`TransformersBatch` has it all).
+        Several texts are generated together, `max_batch` at once, with the same result as one by
+        one; text number i of all (from 0) uses `seed` + i. Caches then hold up to 2 * (longest
+        prompt + text + draft) tokens for each of the `max_batch`, at 2 * layers * key-value heads *
+        head size numbers a token (`TransformersBatch` has it all).
 
         Raises:
             InvalidTokens: for an empty prompt, or token ids that the model does not have.
             InvalidOption: for an option of a wrong type or outside its range.
             ContextTooLong: for a prompt that leaves no room in the model's context. These three
-                come before anything is generated.
-            GenerationFailed: where one of several texts fails on its way; it holds the finished
-                ones. `errors="return"` goes on with the others instead.
+                are raised before anything is generated.
+            GenerationFailed: where one of several texts fails while it is generated; it holds the
+                finished ones. `errors="return"` goes on with the others instead.
         """
         return self._generate(prompt, Settings.of(options))
 
@@ -158,8 +159,7 @@ class LanguageModel:
     async def agenerate(self, prompt: Any, **options: Any) -> Any:
         """`generate` for asyncio, in a thread.
 
-        When the waiting task is canceled, generation ends after the step that is being made, which
-        is waited for.
+        When the waiting task is canceled, it waits for the current step, and generation ends there.
         """
         settings, canceled = Settings.of(options), Event()
         return await in_thread(
@@ -170,8 +170,8 @@ class LanguageModel:
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> GenerationStream:
         """The same text in pieces, as it comes.
 
-        Iterate over what is returned; afterwards its `generation` holds finish reason, tokens and
-        figures. Raises what `generate` raises.
+        Iterate over the returned object; afterwards its `generation` holds finish reason, tokens
+        and statistics. Raises what `generate` raises.
         """
         settings = Settings.of(options, several=False)
         drafting = self._drafting(settings)
@@ -180,7 +180,7 @@ class LanguageModel:
 
     @takes(Options)
     def astream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerationStream:
-        """`stream` for `async for`; each step is made in a thread."""
+        """`stream` for `async for`; each step runs in a thread."""
         return AsyncGenerationStream(self.stream(prompt, **options))
 
     def encode(
@@ -198,23 +198,23 @@ class LanguageModel:
 
         Raises:
             InvalidTokens: for ids that the model does not have.
-            InvalidOption: for something that is no prompt, and for chat turns or tools where the
-                model has no chat template, or one that refuses them.
+            InvalidOption: for an object of another type, and for chat turns or tools where the
+                model has no chat template or its template refuses them.
         """
         return self.prompts.encode(
             prompt, chat=chat, tools=tools, chat_template_kwargs=chat_template_kwargs
         )
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, a list or an array, special tokens left out."""
+        """The text of token ids (a list or an array), without special tokens."""
         return self.decoding.decode(list(ids))
 
     def sampling(
         self, settings: Settings, prompt: TokenIds | None = None, max_tokens: int | None = 256
     ) -> Sampling:
-        """The law that the options ask for, completed by the model's generation config.
+        """How tokens are sampled: the options, completed by the model's generation config.
 
-        prompt, max_tokens: of the text, on which some keys of the config depend.
+        prompt, max_tokens: of the text; some keys of the generation config depend on them.
         """
         processors = tuple(settings.logits_processors)
         if settings.logit_bias:
@@ -231,7 +231,7 @@ class LanguageModel:
         )
 
     def close(self) -> None:
-        """End the drafters and the target, which gives back files and locks; not used again."""
+        """Close the drafters and the target, with files and locks; the model is not used again."""
         try:
             self.drafters.close()
         finally:

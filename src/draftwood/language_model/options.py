@@ -1,4 +1,4 @@
-"""What a caller may say about one generation: the options, their types, and their checks."""
+"""The options of a generation call: their types, defaults and checks."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Options(TypedDict, total=False):
     left out, the model's generation config decides. sampling: a `Sampling`
     in place of these five. seed: of the text at temperature > 0, the same with every drafter and
     with none; in [0, 2**64); left out, a new one is chosen.
-    stop: a string, or several, that end the text, which ends before them. stop_token_ids: token ids
-    that end it too.
-    logprobs: k; report the log-probability of each token and the k likeliest tokens at its place,
-    by the model's own distribution, before any option changes it.
+    stop: a string, or several; the text ends before the first that occurs. stop_token_ids: token
+    ids that end it too.
+    logprobs: k; report the log-probability of each token and the k likeliest tokens at its
+    position, by the model's own distribution, before any option changes it.
     logit_bias: token id -> number that is added to its logit. logits_processors: callables
     `(ids, logits) -> logits` (`LogitsProcessor`), in order, after the bias.
     drafter: a spec or a drafter for this call; "none": plain decoding. cost: "auto", a part of a
     plain step, or None; left out, as the model was loaded. nodes: drafted tokens a step at most.
-    prediction: what the answer may look like, text or token ids, or a list of such; drafts come
-    from it where the drafter can use it, and the text stays the same.
+    prediction: a likely answer, as text or token ids, or a list of them; drafters that can use it
+    draft from it, and the text stays the same.
     namespace: what is learned from this text is drafted only there.
     chat: whether a text prompt is put into the model's chat template; left out, it is where the
     model has one. tools, chat_template_kwargs: passed on to the chat template.
@@ -86,7 +86,7 @@ class Options(TypedDict, total=False):
 
 
 class BatchOptions(Options, total=False):
-    """`Options`, and what else holds for several texts.
+    """`Options`, and those that only calls for several texts have.
 
     n, which stands beside these: texts a prompt, number i (from 0) drawn with `seed` + i; the
     result for each prompt is then a list, for n = 1, too. max_batch: how many texts go through the
@@ -181,7 +181,7 @@ class Settings:
 
 
 def takes(options: type[Options]) -> Callable[[F], F]:
-    """Show the options, with their types and defaults, as parameters of a method that takes them.
+    """Decorator: show the options, with types and defaults, in the signature of a method.
 
     The method itself says `**options: Unpack[Options]`, which type checkers read; this is for
     `help` and for editors that ask `inspect.signature`.

@@ -27,7 +27,7 @@ Prompts: TypeAlias = (
 
 
 class PromptEncoder:
-    """A tokenizer, asked for the ids of prompts. tokenizer: of transformers, or like one."""
+    """Turns prompts into token ids. tokenizer: of transformers, or with the same methods."""
 
     def __init__(self, tokenizer: Any, vocab_size: int) -> None:
         self.tokenizer = tokenizer
@@ -96,7 +96,7 @@ class PromptEncoder:
 
 
 def is_several(prompt: Any) -> bool:
-    """Whether it is a list of prompts: of texts, of chats, of lists or arrays of ids."""
+    """Whether the argument is a list of prompts: texts, chats, or lists or arrays of ids."""
     if isinstance(prompt, (str, bytes, np.ndarray)) or not isinstance(prompt, Sequence):
         return False
     return bool(prompt) and isinstance(prompt[0], (str, np.ndarray, Sequence))

@@ -1,4 +1,4 @@
-"""The loop, run for texts: one by itself or several together."""
+"""Runs the decoding loop for texts: one by itself, or several in shared passes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def alone(target: Target, run: Run, drafting: Drafting) -> Generator[Step, None,
 def together(
     target: Target, runs: Sequence[Run], size: int, drafting: Drafting
 ) -> Generator[tuple[int, Step | Exception], None, None]:
-    """The steps of several texts, each with the number of its text; an error ends one.
+    """The steps of several texts, each with the number of its text; an error ends only its text.
 
     size: texts that share a pass, at most.
     """
@@ -61,10 +61,10 @@ def together(
 
 @dataclass(frozen=True, slots=True)
 class UntilTheEnd:
-    """A call's processor, not asked after a token that ends the text.
+    """A caller's logits processor that is not called for rows after an end token.
 
-    An accepted draft may hold the end token, and a verifier looks at the row after it, too; what is
-    chosen there is cut off, and a grammar that has ended has no answer.
+    An accepted draft may hold the end token, and verification then visits the row after it, too.
+    That row's token is cut off, and a grammar that has ended could not answer.
     """
 
     processor: LogitsProcessor

@@ -15,8 +15,8 @@ T = TypeVar("T")
 class GenerationStream:
     """The pieces of one text, as they come; none is empty. Used by one thread at a time.
 
-    Iterating generates. `close` ends the text early and gives its place in the model back; so does
-    leaving a `with` block. generation: what has come so far, and after the last piece all of it.
+    Iterating generates. `close` ends the text early and frees its cache; so does leaving a `with`
+    block. generation: what was generated so far; complete after the last piece.
     """
 
     def __init__(self, run: Run, steps: Generator[Step, None, None]) -> None:
@@ -67,10 +67,10 @@ class GenerationStream:
 
 
 class AsyncGenerationStream:
-    """The same for asyncio: each step is made in a thread, one after the other.
+    """The same for asyncio: each step runs in a thread, one after the other.
 
-    A task that is canceled while it waits for a piece ends the text; the step that is being made
-    is waited for. Leave early with `aclose` or an `async with` block.
+    A task that is canceled while it waits for a piece waits for the current step, and the text ends
+    there. Leave early with `aclose` or an `async with` block.
     """
 
     def __init__(self, stream: GenerationStream) -> None:
