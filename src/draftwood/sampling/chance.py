@@ -1,4 +1,4 @@
-"""Where randomness comes from: two verbs, one seeded source."""
+"""The source of randomness of verifiers, as a protocol of two methods, and a seeded one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Weights: TypeAlias = NDArray[Any] | Sequence[Any]
 
 
 class Chance(Protocol):
-    """Where randomness comes from. Both verbs take any kind of number, exact fractions included."""
+    """A source of randomness. Both methods take any kind of number, exact fractions included."""
 
     def accept(self, probability: Any) -> bool:
         """True with this probability (values beyond [0, 1] count as the nearer end)."""
@@ -37,7 +37,7 @@ class SeededChance:
         return bool(self._random.random() < probability)
 
     def pick(self, weights: Weights) -> int:
-        """The index where the running sum of the weights passes a uniform share of their total."""
+        """An index drawn by inverting the cumulative sum of the weights."""
         sums = np.cumsum(np.asarray(weights, dtype=np.float64))
         at = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
         if at == len(sums):  # the product was rounded up to the total

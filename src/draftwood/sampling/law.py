@@ -1,4 +1,4 @@
-"""The law that tokens are drawn from.
+"""Laws: the distribution that the next token is drawn from, as a function of logits and context.
 
 The steps and their order are those of `generate` in the transformers library: repetition penalty,
 other logits processors, temperature, top-k, top-p, min-p, other warpers.
@@ -28,7 +28,7 @@ SMALLEST: Final = 1.2e-38
 
 
 def same(weights: Any, seen: TokenIds) -> Any:
-    """The law of a target whose rows are weights already."""
+    """The law of a target whose rows are already weights: returns them unchanged."""
     return weights
 
 
@@ -44,7 +44,7 @@ RANGES: Final[tuple[tuple[str, type, Callable[[Any], bool], str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """A law on logits, with the meaning that `generate` of transformers gives to these words.
+    """Sampling parameters as a law, each with the meaning it has in `generate` of transformers.
 
     temperature: >= 0; 0 is greedy. top_k: keep the k most likely tokens; 0 keeps all. top_p: keep
     the fewest tokens whose probabilities reach p, 1 keeps all. min_p: keep tokens at least p times
@@ -86,7 +86,7 @@ class Sampling:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether the likeliest token may be another than that of the model's own logits."""
+        """Whether the likeliest token may differ from that of the model's own logits."""
         return self.repetition_penalty != 1 or bool(self.processors)
 
     def scores(self, logits: NDArray[np.floating[Any]], seen: TokenIds) -> NDArray[np.float32]:
@@ -103,10 +103,10 @@ class Sampling:
         return process(self.processors, seen, scores)
 
     def likeliest(self, logits: NDArray[np.floating[Any]], seen: TokenIds) -> int:
-        """The token of the largest score, the lowest id of equals: what greedy text has next.
+        """The greedy choice: the token with the largest score, ties to the lowest id.
 
         Raises:
-            UnusableLogits: where no token is left, or a score is no number.
+            UnusableLogits: where no token is left, or a score is NaN.
         """
         scores = self.scores(logits, seen)
         best = int(np.argmax(scores))
@@ -120,7 +120,7 @@ class Sampling:
         logits: float [V]. seen: int32 [n], the tokens before it, prompt included.
 
         Raises:
-            UnusableLogits: where no token is left, or a score is no number.
+            UnusableLogits: where no token is left, or a score is NaN.
         """
         if self.greedy:
             one_hot = np.zeros(len(logits))

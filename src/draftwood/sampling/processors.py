@@ -2,8 +2,8 @@
 
 A processor is any callable `(ids, logits) -> logits`. It is called once for each row that a
 verifier visits, with all tokens before that row: the prompt, the generated text and the drafted
-tokens on the way to the row. It must therefore work its answer out from `ids` alone, or remember
-for itself what it knows about the prefixes that it has seen.
+tokens on the path to the row. It must therefore compute its result from `ids` alone, or keep its
+own state for each prefix that it has seen.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LogitBias:
     bias: token id -> number; -inf forbids a token. Ids beyond the logits have no effect.
 
     Raises:
-        InvalidOption: for ids that are no integers >= 0, or a bias that is no number.
+        InvalidOption: for ids that are not integers >= 0, or a bias that is NaN or no number.
     """
 
     def __init__(self, bias: Mapping[int, float]) -> None:

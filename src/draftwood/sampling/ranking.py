@@ -1,4 +1,4 @@
-"""The likeliest tokens of rows that lie in the CPU's memory."""
+"""The k likeliest tokens of rows in CPU memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a tokenizer turns ids into text, and how much of a text the next tokens may change."""
+"""Decoding token ids to text, and how much of the end of a text later tokens may still change."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _BYTE: Final = re.compile(r"<0x(?:[0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """From token ids to text, and what of the text is certain while more ids are to come.
+    """Decodes token ids, and says which part of the text is final while more ids are to come.
 
-    decode: the text of ids, special tokens left out. special: the strings of the tokens that are
-    left out. kind: of a token: BYTE, one of a run that is decoded as a whole; NOTHING, left out; or
-    OTHER; None where all are OTHER. last_token: whether the text of the last token may change.
-    held: characters at the end that may change for other reasons; None: all of them. touched:
-    characters that a replacement may take away or put in.
+    decode: the text of ids, without special tokens. special: the strings of the special tokens.
+    kind: of a token: BYTE, one of a run that is decoded as a whole (byte fallback); NOTHING, left
+    out; or OTHER; None where all are OTHER. last_token: whether later tokens may change the text of
+    the last token. held: characters at the end that may change for other reasons; None: all.
+    touched: characters that a replacement step of the decoder may remove or insert.
     """
 
     decode: Decode
@@ -46,10 +46,10 @@ class Decoding:
 
     @classmethod
     def of(cls, tokenizer: Any) -> Decoding:
-        """The decoding of a tokenizer of transformers, or of another with its `decode`.
+        """The decoding of a tokenizer of transformers, or of any object with the same `decode`.
 
         Where the tokenizer is not built on the tokenizers library, only unfinished characters at
-        the end of a text (up to three U+FFFD) are taken to be uncertain.
+        the end of a text (up to three U+FFFD) are taken to be unfinished.
         """
         if not isinstance(tokenizer, Backed):
             return cls(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))

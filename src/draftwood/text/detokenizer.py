@@ -1,4 +1,4 @@
-"""From tokens to text while they come: only what no further token can change."""
+"""Streaming detokenization: gives out only text that no later token can change."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ WINDOW: Final = 32
 
 
 class Detokenizer:
-    """The text of a growing list of tokens, in pieces that are certain.
+    """The text of a growing list of tokens, in pieces that later tokens cannot change.
 
-    The pieces and the last one, `finish`, put together are the text that the tokenizer gives all
-    tokens at once, however they come. A piece is given out when no continuation can change it.
-    Used by one thread, for one sequence.
+    All pieces, with the last one from `finish`, concatenate to the text that the tokenizer gives
+    for all tokens at once. Used by one thread, for one sequence.
     """
 
     def __init__(self, decoding: Decoding) -> None:
@@ -34,7 +33,7 @@ class Detokenizer:
         self._text = ""  # of the settled tokens
 
     def push(self, tokens: Sequence[int]) -> str:
-        """Append tokens; the text that is certain now and was not given out."""
+        """Append tokens; returns the new text that can no longer change."""
         settled = self._append(tokens)
         if settled == self._settled or self._decoding.held is None:
             return ""
@@ -74,13 +73,13 @@ class Detokenizer:
 
     @property
     def tail(self) -> str:
-        """What would follow the pieces if no token came any more."""
+        """The rest of the text if no further token came."""
         if self._settled < len(self._window) or self._decoding.held is None:
             return self._decoding.decode(self._window)[self._shown :]
         return self._text[self._shown :]
 
     def finish(self) -> str:
-        """The rest of the text; no token comes any more."""
+        """The rest of the text; call it after the last token."""
         piece = self.tail
         self._shown += len(piece)
         return piece

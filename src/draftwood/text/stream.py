@@ -12,11 +12,11 @@ from draftwood.text.detokenizer import UNKNOWN, Detokenizer
 
 
 class TextStream:
-    """The text of one generation; as a rule of `Stop.ends` it also ends it at a stop string.
+    """The text of one generation, in pieces; in `Stop.ends`, it ends it at a stop string.
 
     Generation ends with the first token after which the text so far, with or without the special
-    tokens that are left out of it, holds a stop string; the text ends before that. Until then,
-    text that may be the beginning of a stop string is held back. Used by one thread, for one
+    tokens that are left out of it, holds a stop string; the text ends before that. Until then, text
+    that may be the beginning of a stop string is not given out. Used by one thread, for one
     sequence.
 
     decoding: the tokenizer's. stops: one stop string or several, none of them empty.
@@ -34,7 +34,7 @@ class TextStream:
         self._ended = False
 
     def __call__(self, tokens: TokenIds) -> int | None:
-        """Take a step's tokens; how many of them to keep where a stop string is complete."""
+        """Take a step's tokens; how many to keep where they complete a stop string, else None."""
         if not self._stops:
             self._ready.append(self._detokenizer.push(tokens.tolist()))
             return None
@@ -51,7 +51,7 @@ class TextStream:
         return None
 
     def take(self) -> str:
-        """The text that is certain and was not taken before."""
+        """The new text that later tokens cannot change."""
         text = "".join(self._ready)
         self._ready.clear()
         return text
