@@ -21,13 +21,13 @@ from draftwood.verify.laws import (
 
 
 class BlockVerification:
-    """As long an expected acceptance as a lossless rule can have on one sampled chain. Lossless.
+    """The lossless rule with the longest expected acceptance for one sampled chain.
 
     After i tokens x_1 ... x_i the weight is w_i = min(1, w_{i-1} p(x_i) / q(x_i)), w_0 = 1. With
     S_i the sum of relu(w_i p - q) over the next token, the first i tokens are kept with chance
     h_i = S_i / (S_i + 1 - w_i), h_L = w_L, the longest success winning; then comes a token of
     norm(relu(w_i p - q)), or of p after the whole chain. The chances are tried from the end of the
-    chain, so that no random number is drawn in vain.
+    chain, so that no random number is wasted.
 
     Sun et al. 2025, *Block Verification Accelerates Speculative Decoding* (arXiv 2403.10444),
     algorithm 2. chance, law: as for `SampleAndMatch`.

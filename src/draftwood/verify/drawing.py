@@ -1,7 +1,7 @@
-"""How children must be drawn for the rules that verify sampled drafts: the drafter's half of each.
+"""How siblings must be sampled for each rule that verifies sampled drafts.
 
-A rule is lossless for the draws that it was made for and no others; `docs/verification.md` says
-which belong together.
+A rule is lossless only for the way of drawing it was made for; `docs/verification.md` says which
+belong together.
 """
 
 from __future__ import annotations

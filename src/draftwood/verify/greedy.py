@@ -26,7 +26,7 @@ class Greedy:
         """The longest path of most likely tokens, and the most likely token after it.
 
         Raises:
-            UnusableLogits: for a row on that path that is not a number, or has no token left.
+            UnusableLogits: for a row on that path that holds NaN, or has no token left.
         """
         sampling = self._sampling
         if sampling is not None:

@@ -41,7 +41,7 @@ SLACK: Final = 1 + 1e-9
 
 
 class Noise(Protocol):
-    """Randomness with a place: one draw a position, and draws at two positions independent."""
+    """Randomness indexed by position: one draw a position, independent between positions."""
 
     def pick(self, position: int, weights: Weights) -> int:
         """An index drawn in proportion to the weights; the same one for the same arguments."""
@@ -107,7 +107,7 @@ class GumbelNoise:
         return winner
 
     def rank(self, position: int, tokens: ArrayLike, weights: ArrayLike) -> NDArray[np.intp]:
-        """The order in which to draft these tokens at `position`: the likeliest winner first.
+        """The order in which to draft these tokens at `position`: the likeliest to be drawn first.
 
         tokens: [n]. weights: [n], > 0, what the drafter takes for their probabilities, such as
         counts or confidences. A drafter that orders children by log(weight) + g instead of weight
@@ -121,7 +121,7 @@ class GumbelNoise:
 
 
 class SharedGumbel:
-    """Lossless for drafts that the drafter *chose*, at any temperature, and the same for all.
+    """Seeded sampling, lossless for drafts of *chosen* tokens: one seed gives one text.
 
     At each node the law's winner under the noise is the next token; if the draft has it as a
     child, go on from that child, else it is the step's last token. One seed therefore gives one

@@ -1,4 +1,4 @@
-"""Laws as arrays: p of the target, q of the drafter, and what is left of p after q.
+"""Distributions as arrays: p of the target, q of the drafter, and the residual norm(relu(p - q)).
 
 All of it is generic in the number type: arrays of `Fraction`s stay exact, everything else becomes
 float64.
@@ -24,7 +24,7 @@ Probabilities: TypeAlias = NDArray[Any]
 
 
 def normalized(weights: Weights) -> Probabilities:
-    """The weights over their sum; all 0 where they are."""
+    """The weights divided by their sum; all 0 where all weights are 0."""
     array = np.asarray(weights)
     if array.dtype != np.object_:
         array = array.astype(np.float64)
@@ -62,7 +62,7 @@ def proposal_law(
 
 
 def residual(p: Probabilities, taken: Probabilities) -> Probabilities:
-    """norm(relu(p - taken)): what is to be drawn from after `taken` was not accepted.
+    """The residual norm(relu(p - taken)): the law after a draw from `taken` was rejected.
 
     Where nothing is left, only rounding can have caused the rejection, and p itself is returned.
     """
@@ -72,7 +72,7 @@ def residual(p: Probabilities, taken: Probabilities) -> Probabilities:
 
 
 def proposal_row(draft: Draft, node: int) -> NDArray[Any]:
-    """[V]: the weights that a node was drawn by, as the drafter gave them.
+    """[V]: the weights that a node was sampled with, as the drafter gave them.
 
     Raises:
         InvalidDraft: where it cannot have been drawn by them.

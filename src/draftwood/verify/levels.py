@@ -1,4 +1,4 @@
-r"""Down a sampled tree level by level: the walk that most rules share.
+r"""Verifying a sampled tree level by level, from the root: what most rules share.
 
    context        Two children of a node may hold the same token (twins): they were drawn
    /  |  \        independently. Once `a` is accepted, both twins stand for it, and the tokens
@@ -19,7 +19,7 @@ from draftwood.verify.laws import Probabilities, require_sampled, target_law
 
 
 class LevelByLevel(ABC):
-    """A rule that decides one token at a time, by `choose`.
+    """Base of the rules that decide one token at a time, by `choose`.
 
     Where `choose` draws a token that is also a child in the draft, the walk goes on from that
     child: its own children were drawn after the same prefix, and only the prefix counts.
@@ -36,9 +36,9 @@ class LevelByLevel(ABC):
 
     @abstractmethod
     def choose(self, draft: Draft, p: Probabilities, children: list[int]) -> int:
-        """The next token, with law p, by way of the tokens of `children`.
+        """The next token, distributed as p, after trying the tokens of `children`.
 
-        children: one node or more with the same prefix, earlier siblings first.
+        children: one or more nodes after the same prefix, in the order in which they were drawn.
         """
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:

@@ -1,8 +1,8 @@
 """Rules that change what is generated. None of them is lossless, and none is ever a default.
 
-They accept drafted tokens that the target finds good enough, sampled or chosen alike, and follow
-the longest accepted path (of equally long ones, the one whose last node stands first). Ids beyond
-the target's vocabulary are never accepted.
+They accept drafted tokens that are likely enough for the target, sampled or chosen alike, and keep
+the longest accepted path (of equally long ones, that whose last node comes first). Ids beyond the
+target's vocabulary are never accepted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from draftwood.verify.laws import Probabilities, target_law
 
 
 class TypicalAcceptance:
-    """Accept what is likely enough for how uncertain the target is; not lossless.
+    """Typical acceptance: a threshold that falls with the target's entropy; not lossless.
 
-    A token x stays where p(x) > min(floor, share exp(-H(p))), H being the entropy of p in nats; the
-    token after the path is drawn from p. Medusa accepts the first token in any case; there it is
-    the target's own, which here the step before has emitted already.
+    A token x is accepted where p(x) > min(floor, share exp(-H(p))), H being the entropy of p in
+    nats; the token after the path is drawn from p. Medusa accepts the first token in any case;
+    there it is the target's own, which here the step before has emitted already.
 
     Cai et al. 2024, *Medusa* (arXiv 2401.10774), section 2.3.1. floor, share: in (0, 1]; epsilon
     and delta of the paper, by default as in its released code.
@@ -54,10 +54,10 @@ class TypicalAcceptance:
 
 
 class RelaxedAcceptance:
-    """Accept by how likely a token is beside the likeliest; not lossless.
+    """Accept by a token's probability relative to the likeliest one's; not lossless.
 
-    A token x stays with min(1, p(x) / (strictness max p)); the token after the path is drawn from
-    p. Even at strictness 1 the law is not the target's.
+    A token x is accepted with probability min(1, p(x) / (strictness max p)); the token after the
+    path is drawn from p. Even at strictness 1 the law is not the target's.
 
     Li et al. 2024, *Nearest Neighbor Speculative Decoding* (arXiv 2405.19325), "relaxed speculative
     decoding". strictness: in (0, 1]; gamma of the paper.
@@ -81,11 +81,11 @@ class RelaxedAcceptance:
 
 
 class TopBeta:
-    """Accept tokens among the target's likeliest and close to the very likeliest; not lossless.
+    """Accept tokens of the target's top `best` that are close to the likeliest; not lossless.
 
-    A token stays where fewer than `best` tokens are likelier, and its log-probability is at most
-    `gap` below the highest; the token after the path is the likeliest one. best=1 is `Greedy`, but
-    for ties, of which it accepts every token.
+    A token is accepted where fewer than `best` tokens are likelier, and its log-probability is at
+    most `gap` below the highest; the token after the path is the likeliest one. best=1 is `Greedy`,
+    but for ties, of which it accepts every token.
 
     Xia et al. 2023, *Speculative Decoding* (arXiv 2203.16487), section 3.2. best: >= 1, beta of the
     paper; gap: nats, >= 0, tau of the paper.

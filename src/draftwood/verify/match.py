@@ -1,4 +1,4 @@
-"""Sample and match: draw from the target, and follow the draft for as long as it has the draw."""
+"""Sample and match (prefix match): sample from the target, and accept while the draft agrees."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from draftwood.sampling.law import Law
 class SampleAndMatch:
     """Lossless for drafts that the drafter *chose*, at any temperature.
 
-    At each node the next token is drawn from the target's law; where the draft has it as a child,
-    the walk goes on from that child, else it is the step's last token. Every emitted token is drawn
-    from the target, so the text has the target's law whatever the draft holds. For a tree that is
-    fixed before the target's random numbers are drawn, no lossless rule accepts more. (SpecInfer
-    calls its chain form naive sampling: Miao et al. 2024, section 4.3.)
+    At each node the next token is drawn from the target's law; if it is a child in the draft, that
+    child is accepted and the next token is drawn after it, else it is the step's last token. Every
+    emitted token is drawn from the target, so the text has the target's law whatever the draft
+    holds. For a tree that is fixed before the target's random numbers are drawn, no lossless rule
+    accepts more. (SpecInfer calls its chain form naive sampling: Miao et al. 2024, section 4.3.)
 
     chance: where draws come from. law: from logits and the tokens before them to weights, such as
     `Sampling(temperature=0.7, top_p=0.9)`.
@@ -41,9 +41,9 @@ class SampleAndMatch:
 
 
 def follow(draft: Draft, draw: Callable[[int, list[int]], int]) -> Verdict:
-    """Go down the draft from the root for as long as it has the token that is drawn.
+    """Follow the draft from the root as long as the drawn token is a child.
 
-    draw: from a row, and the tokens accepted before it, to the token after it.
+    draw: a function from a row and the tokens accepted before it to the token after it.
     """
     children: dict[tuple[int, int], int] = {}
     for node, step in enumerate(zip(draft.parents.tolist(), draft.tokens.tolist(), strict=True)):

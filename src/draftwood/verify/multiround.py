@@ -37,7 +37,7 @@ class MultiRound(LevelByLevel):
 def accept_several(
     chance: Chance, p: Probabilities, offers: Iterable[tuple[int, Probabilities]], count: int
 ) -> list[int]:
-    """`count` independent draws from p, by way of offered ones: a level of speculative beams.
+    """`count` independent draws from p, by accepting or rejecting offered ones: one layer of beams.
 
     p: the target's law over all possible outputs, such as every next token of every beam, weighted
     by its beam. offers: independent draws, each with its law q; each is tried once. After an

@@ -1,4 +1,4 @@
-"""Rejection sampling: accept a drafted token with min(1, p/q), else go on with what p has left."""
+"""Rejection sampling: accept a drafted token with min(1, p/q), else go on with p's residual."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from draftwood.verify.levels import LevelByLevel
 def try_in_turn(
     chance: Chance, p: Probabilities, offers: Iterable[tuple[int, Probabilities]]
 ) -> int:
-    """A token with law p, by way of offered ones.
+    """A token distributed as p, by accepting or rejecting offered ones.
 
     offers: tokens, each with the law q that it was drawn from. It is accepted with min(1, p/q);
     if it is not, p becomes norm(relu(p - q)) and the next one is tried. After the last, p decides.
@@ -60,7 +60,7 @@ class RecursiveRejection(LevelByLevel):
     """
 
     def choose(self, draft: Draft, p: Probabilities, children: list[int]) -> int:
-        """Try the siblings in order against what p has left."""
+        """Try the siblings in order, each against the residual of p."""
         return try_in_turn(self._chance, p, self.offers(draft, p, children))
 
     def offers(

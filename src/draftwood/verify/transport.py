@@ -1,4 +1,4 @@
-"""Rules that see all siblings of a level at once: approximations of optimal transport."""
+"""Rules that look at all siblings of a level at once: approximations of optimal transport."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class KSeq(LevelByLevel):
         self._halvings = halvings
 
     def choose(self, draft: Draft, p: Probabilities, children: list[int]) -> int:
-        """Offer p / rho to each sibling, and draw from what is left."""
+        """Try each sibling against p / rho, then draw from the residual."""
         q = shared_proposal(draft, p, children)
         count = len(children)
         once = np.minimum(q, p / self.division(p, q, count))  # what one sibling takes

@@ -1,4 +1,4 @@
-r"""Traversal verification: a tree judged from its leaves to its root.
+r"""Traversal verification: a tree verified from its leaves to its root.
 
      context      The path a c is judged as a whole; if it fails, a d; if that fails, a alone,
      /     \      against what p has left there; if that fails, b; and at last the context alone,
