@@ -120,7 +120,7 @@ class Sampling:
         logits: float [V]. seen: int32 [n], the tokens before it, prompt included.
 
         Raises:
-            UnusableLogits: where no token is left, or a score is NaN.
+            UnusableLogits: where no token is left, or a score is NaN or +inf.
         """
         if self.greedy:
             one_hot = np.zeros(len(logits))
