@@ -54,23 +54,36 @@ class Row:
 
 
 class ForwardClock:
-    """Milliseconds spent inside `model.forward` since the last reading."""
+    """Milliseconds spent inside a target's passes, or its model's own, since the last reading."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, target: TransformersTarget) -> None:
         self.spent = self._start = 0.0
-        model.register_forward_pre_hook(self._begin)
-        model.register_forward_hook(self._end)
+        self._depth = 0
+        target.model.register_forward_pre_hook(self._begin)
+        target.model.register_forward_hook(self._end)
+        self._run, target.network.run = target.network.run, self._timed  # type: ignore[method-assign]
 
     def read(self) -> float:
         """The time spent; begin anew."""
         spent, self.spent = self.spent, 0.0
         return spent
 
+    def _timed(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        self._begin()
+        try:
+            return self._run(*arguments, **options)
+        finally:
+            self._end()
+
     def _begin(self, *_: object) -> None:
-        self._start = perf_counter()
+        if not self._depth:
+            self._start = perf_counter()
+        self._depth += 1
 
     def _end(self, *_: object) -> None:
-        self.spent += 1000 * (perf_counter() - self._start)
+        self._depth -= 1
+        if not self._depth:
+            self.spent += 1000 * (perf_counter() - self._start)
 
 
 def main() -> None:
@@ -95,7 +108,7 @@ def main() -> None:
     model = LlamaForCausalLM(config).eval()
     target = TransformersTarget(model)
     text = [*PROMPT, *run(target, make_drafter("none"), options.tokens + 64, None, Row(""))]
-    clock = ForwardClock(model)
+    clock = ForwardClock(target)
 
     small = Budget(16)
     ways: dict[str, Callable[[Row], Any]] = {

@@ -140,8 +140,18 @@ def test_any_number_of_sequences_at_once_gives_the_same_texts(max_batch):
     assert run(target_of("llama"), drafter, max_batch=max_batch)[0] == expected
 
 
-def test_sequences_share_passes():
-    target, widths = target_of("llama"), []
+@pytest.mark.parametrize("family", ["llama", "gpt2"])  # with a bare pass and without one
+def test_sequences_share_passes(family, monkeypatch):
+    target, widths = TransformersTarget(tiny_model(family)), []
+    lean = target.network.lean
+    assert (lean is not None) == (family == "llama")
+
+    def counted(tokens, positions, spans, cache, **options):
+        widths.append(len(spans))
+        return lean(tokens, positions, spans, cache, **options)
+
+    if lean is not None:
+        monkeypatch.setattr(target.network, "lean", counted)
     hook = target.model.register_forward_hook(lambda *pass_: widths.append(len(pass_[2].logits)))
     try:
         run(target, NoDraft(), max_batch=3)

@@ -1,66 +1,134 @@
-"""The bare pass of a small model gives the model's own rows."""
+"""The bare pass gives the model's own rows: of one sequence, of several, of any family it knows."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from draftwood.draft import ROOT, Draft
 from draftwood.targets.transformers.cache import SequenceCache
-from draftwood.targets.transformers.lean import LeanPass, lean_pass
+from draftwood.targets.transformers.lean import FAMILIES, lean_pass
+from draftwood.targets.transformers.network import Network
+from draftwood.targets.transformers.packed import pack, together
+from draftwood.targets.transformers.target import TransformersTarget
 from draftwood.testing import tiny_model
 
-COUNT = 9
+KNOWN = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma3", "phi3")
+COUNT = 40
+"""Tokens; the windows of the tiny Mistral and Gemma 3 hold 24."""
 
 
-def rows(lean: LeanPass, parts: list[slice], tokens: Any) -> torch.Tensor:
-    cache = SequenceCache(len(lean._layers))
-    blocked = np.triu(np.full((COUNT, COUNT), -np.inf, dtype=np.float32), 1)
-    with torch.inference_mode():
-        return torch.cat(
-            [
-                lean(tokens[part], np.arange(COUNT)[part], blocked[part, : part.stop], cache)
-                for part in parts
-            ]
-        )
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-def test_rows_are_the_model_s_own_whatever_the_passes(family: str) -> None:
-    model = tiny_model(family)
-    lean = lean_pass(model)
-    assert lean is not None
+def own_and_bare(model, parts):
+    """Logits of the tokens in one pass of the model itself, and in bare passes over parts."""
     tokens = np.arange(3, 3 + COUNT, dtype=np.int32)
+    network = Network(model)
+    assert network.lean is not None
+    cache = SequenceCache(network.layers.count)
     with torch.inference_mode():
-        expected = model(torch.arange(3, 3 + COUNT)[None]).logits[0]
-    for parts in ([slice(0, 9)], [slice(0, 4), slice(4, 5), slice(5, 9)]):
-        torch.testing.assert_close(rows(lean, parts, tokens), expected, atol=1e-4, rtol=1e-4)
+        expected = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0]
+        rows = [network.forward(tokens[:end], cache, keep=end - first) for first, end in parts]
+    return expected, torch.cat(rows)
 
 
-def test_only_the_last_rows_where_asked() -> None:
-    lean = lean_pass(tiny_model("llama"))
-    assert lean is not None
-    tokens = np.arange(3, 3 + COUNT, dtype=np.int32)
-    mask = np.zeros((COUNT, COUNT), dtype=np.float32)
-    with torch.inference_mode():
-        both = [
-            lean(tokens, np.arange(COUNT), mask, SequenceCache(len(lean._layers)), keep=keep)
-            for keep in (0, 2)
-        ]
-    torch.testing.assert_close(both[0][-2:], both[1])
+@pytest.mark.parametrize("family", KNOWN)
+@pytest.mark.parametrize("parts", [[(0, 40)], [(0, 4), (4, 5), (5, 33), (33, 34), (34, 40)]])
+def test_rows_are_the_model_s_own_whatever_the_passes(family, parts):
+    expected, found = own_and_bare(tiny_model(family), parts)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mistral"])
-def test_models_of_another_kind_keep_their_own_pass(family: str) -> None:
-    """GPT-2 has another arithmetic, the tiny Mistral a sliding window."""
-    assert lean_pass(tiny_model(family)) is None
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("llama", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+        (
+            "gemma2",
+            {"attention": "eager", "attn_logit_softcapping": None, "final_logit_softcapping": 3.0},
+        ),
+        ("phi3", {"partial_rotary_factor": 0.5, "num_attention_heads": 2, "head_dim": 16}),
+    ],
+)
+def test_rows_are_the_model_s_own_whatever_its_options(family, options):
+    expected, found = own_and_bare(tiny_model(family, **options), [(0, 33), (33, 40)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_pass_that_differs_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_projections_that_were_packed_together_are_one_product(monkeypatch):
+    monkeypatch.setattr("draftwood.targets.transformers.packed.SMALLEST", 1)
+    monkeypatch.setattr("draftwood.targets.transformers.packed.faster_packed", lambda _: True)
+    model = tiny_model("qwen2")  # its projections have a bias
+    pack(model)
+    attention = model.model.layers[0].self_attn
+    assert together([attention.q_proj.weight, attention.k_proj.weight]) is not None
+    expected, found = own_and_bare(model, [(0, 33), (33, 40)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", KNOWN)
+def test_sequences_of_different_lengths_share_a_bare_pass_without_padding(family):
+    target = TransformersTarget(tiny_model(family))
+    batch = target.open_batch(3)
+    assert not batch.padded
+    prompts = [
+        np.arange(first, first + n, dtype=np.int32) for first, n in ((1, 3), (2, 30), (5, 9))
+    ]
+    tree = Draft.tree([7, 8, 9, 10], [ROOT, ROOT, 0, 1])
+    drafts = [tree, Draft.empty(), Draft.chain([11, 12])]
+    seats = [batch.open(prompt) for prompt in prompts]
+    for prompt, draft, rows in zip(prompts, drafts, batch.score(seats, drafts), strict=True):
+        alone = target.open(prompt).score(draft)
+        assert len(rows.argmax()) == len(draft) + 1
+        for row in range(len(draft) + 1):
+            np.testing.assert_allclose(rows.logits(row), alone.logits(row), atol=1e-4, rtol=1e-4)
+
+
+def test_changes_to_a_weight_after_loading_are_seen():
     model = tiny_model("llama")
-    model.model.layers[0].input_layernorm.variance_epsilon = 1.0
-    model.model.layers[0].input_layernorm.forward = torch.nn.Identity().forward
+    target = TransformersTarget(model)
+    prompt = np.arange(3, 9, dtype=np.int32)
+    before = target.open(prompt).score(Draft.empty()).logits(0).copy()
+    with torch.no_grad():
+        model.model.layers[1].self_attn.q_proj.weight.mul_(-1)
+        after = model(torch.arange(3, 9)[None]).logits[0, -1].numpy()
+    found = target.open(prompt).score(Draft.empty()).logits(0)
+    np.testing.assert_allclose(found, after, atol=1e-4, rtol=1e-4)
+    assert np.abs(found - before).max() > 1e-2
+
+
+def test_models_of_another_kind_keep_their_own_pass():
+    """GPT-2 has another arithmetic, Gemma 2 caps the scores of its attention."""
+    assert "GPT2LMHeadModel" not in FAMILIES
+    assert lean_pass(tiny_model("gpt2")) is None
+    assert lean_pass(tiny_model("gemma2", attention="eager")) is None
+
+
+def test_a_model_with_code_of_somebody_s_own_keeps_its_own_pass():
+    hooked = tiny_model("llama")
+    hooked.model.layers[1].register_forward_hook(lambda *_: None)
+    assert lean_pass(hooked) is None
+
+    class Adapted(torch.nn.Linear):
+        pass
+
+    adapted = tiny_model("llama")
+    adapted.model.layers[0].mlp.down_proj = Adapted(48, 32, bias=False)
+    assert lean_pass(adapted) is None
+
+    patched = tiny_model("llama")
+    patched.forward = patched.forward
+    assert lean_pass(patched) is None
+
+
+def test_a_pass_that_differs_is_not_used(caplog):
+    model = tiny_model("llama")
+
+    class NoNorm(type(model.model.layers[0].input_layernorm)):
+        def forward(self, hidden_states):
+            return hidden_states
+
+    model.model.layers[0].input_layernorm.__class__ = NoNorm
     assert lean_pass(model) is None
     assert "it is not used" in caplog.text
+    assert TransformersTarget(model).network.lean is None

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from draftwood.targets.transformers import packed as packing  # noqa: E402
 from draftwood.targets.transformers.load import read_model  # noqa: E402
-from draftwood.targets.transformers.packed import in_by_out, pack, packable  # noqa: E402
+from draftwood.targets.transformers.packed import in_by_out, pack, packable, together  # noqa: E402
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def logits(model, count=9):
 @pytest.mark.parametrize("shape", [(5, 3), (64, 7), (256, 32), (512, 256)])
 def test_a_packed_weight_has_the_same_numbers_with_the_outputs_of_an_input_side_by_side(shape):
     weight = torch.randn(shape)
-    laid = in_by_out(weight)
+    laid = in_by_out([weight])
     assert torch.equal(laid, weight)
     assert laid.stride(0) == 1
     assert laid.stride(1) * 4 % 1024 != 0 or shape[0] < 16
@@ -96,8 +96,26 @@ def test_a_weight_is_packed_where_it_is_faster_at_eight_rows_and_no_slower_at_on
 
 def test_only_plain_weights_in_the_memory_of_the_cpu_are_packed():
     large = torch.randn(256, 128)
-    assert packable(large)
-    assert not packable(large[:8, :8])  # small
-    assert not packable(large.double())
-    assert not packable(large.to("meta"))
-    assert not packable(in_by_out(large))
+    assert packable([large])
+    assert not packable([large[:8, :8]])  # small
+    assert not packable([large.double()])
+    assert not packable([large, large.double()])
+    assert not packable([large.to("meta")])
+    assert not packable([in_by_out([large])])
+
+
+@pytest.mark.usefixtures("every_weight")
+def test_projections_of_one_input_come_to_lie_together_each_a_view():
+    model = tiny_model("qwen2")
+    attention = model.model.layers[0].self_attn
+    parts = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+    before = [part.detach().clone() for part in parts]
+    assert together(parts) is None
+    pack(model)
+    whole = together(parts)
+    assert torch.equal(whole, torch.cat(before))
+    assert whole.data_ptr() == parts[0].data_ptr()
+    assert together([*parts, model.lm_head.weight]) is None
+    with torch.no_grad():
+        parts[2].zero_()
+    assert not whole[-len(parts[2]) :].any()

@@ -6,7 +6,7 @@
 
 A sequence owns a slot of shared buffers and begins at its row 0, so a pass writes its rows at a
 place of their own for each slot, and masks by slot say who sees whom. Padding repeats the slot's
-first row and is seen by nobody.
+first row and is seen by nobody. A bare pass has no padding.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from draftwood.errors import InvalidDraft, InvalidOption
 from draftwood.protocols import Verdict
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
+from draftwood.targets.transformers.lean import Span
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.rows import PassLogits, TransformersRows
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
@@ -32,7 +33,9 @@ class TransformersBatch:
 
     size: sequences at once, at most. A new sequence's prompt is computed by itself, in passes of
     `prefill_rows`; the shared pass then has one row for each sequence and one for each draft node.
-    prompt_seconds: what of the last `score` went into prompts.
+    prompt_seconds: what of the last `score` went into prompts. padded: whether a pass has as many
+    rows for every sequence as for the one with the longest draft; a bare pass (`LeanPass`) has none
+    but those of the drafts, one sequence after the other.
 
     Memory in bytes, of a model with L layers, H key-value heads of size D, numbers of b bytes and
     a vocabulary of V; with n the nodes of the largest draft and T the tokens of the longest
@@ -45,12 +48,10 @@ class TransformersBatch:
                    size * (n + 1) * (T + n + 1)  of masks, times b with eager attention
     """
 
-    padded = True
-    """A pass has as many rows for every sequence as for the one with the longest draft."""
-
     def __init__(self, network: Network, size: int) -> None:
         if size < 1:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
+        self.padded = network.lean is None
         self.prompt_seconds: float | None = 0.0
         self._network = network
         self._size = size
@@ -91,9 +92,10 @@ class TransformersBatch:
         with torch.inference_mode():
             self._settle()
             self.prompt_seconds = self._fill_all()
-            scored = PassLogits(self._pass())
+            scored, firsts = self._padded_pass() if self.padded else self._lean_pass()
         return [
-            TransformersRows(scored, seat.slot, len(seat.scored), seat.context) for seat in seats
+            TransformersRows(scored, firsts[seat.slot], len(seat.scored), seat.context)
+            for seat in seats
         ]
 
     def close(self) -> None:
@@ -149,8 +151,36 @@ class TransformersBatch:
             self._cache.adopt(seat.slot, cache)
         seat.filled = True
 
-    def _pass(self) -> torch.Tensor:
-        """The shared pass: logits [sequences, rows, V]."""
+    def _lean_pass(self) -> tuple[PassLogits, list[int]]:
+        """The shared pass without padding, and the first row of each slot."""
+        network, lean = self._network, self._network.lean
+        assert lean is not None
+        spans, ids, positions, places, firsts = [], [], [], [], [0]
+        for seat in self._seats:
+            draft, past = seat.scored, seat.context_length - 1
+            rows = 1 + len(draft)
+            at = row_positions(draft, past, 1)
+            sees = network.chain(at, past + rows)
+            if not draft.is_chain:
+                tree = tree_mask(draft, past, 1)
+                windows = network.layers.windows.items()
+                sees = {name: within_window(tree, at, window) for name, window in windows}
+            spans.append(Span(seat.slot, rows, past + rows, sees))
+            ids += [seat.context[-1:], network.known(draft.tokens)]
+            positions.append(at)
+            places.append(np.arange(past, past + rows))
+            firsts.append(firsts[-1] + rows)
+        slots = np.repeat(np.arange(len(spans)), [span.rows for span in spans])
+        self._cache.begin(
+            torch.from_numpy(np.concatenate(places)).to(network.device),
+            max(span.end for span in spans),
+            torch.from_numpy(slots).to(network.device),
+        )
+        logits = lean(np.concatenate(ids), np.concatenate(positions), spans, self._cache)
+        return PassLogits(logits), firsts
+
+    def _padded_pass(self) -> tuple[PassLogits, list[int]]:
+        """The shared pass of as many rows for each sequence, and the first row of each slot."""
         network, windows = self._network, self._network.layers.windows
         width = 1 + max(len(seat.scored) for seat in self._seats)
         pasts = np.array([seat.context_length - 1 for seat in self._seats])
@@ -171,7 +201,9 @@ class TransformersBatch:
                 sees[rows:] = sees[0]
         places = pasts[:, None] + np.arange(width)
         self._cache.begin(torch.from_numpy(places).to(network.device), keys)
-        return network.run(ids, positions, visible, self._cache)
+        logits = network.run(ids, positions, visible, self._cache)
+        firsts = [slot * width for slot in range(len(self._seats))]
+        return PassLogits(logits.flatten(0, 1)), firsts
 
 
 class TransformersSeat:

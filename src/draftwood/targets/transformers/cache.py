@@ -63,6 +63,14 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Append rows [n, heads, head size]."""
+        self.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
+
+    def held(self, slot: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values [1, heads, end, head size] of the first `end` rows; views."""
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
     def keep(self, length: int, rows: torch.Tensor | None) -> None:
         """Keep the first `length` rows, then `rows` (int64, each at or beyond `length`)."""
         self.length = length
@@ -136,7 +144,7 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[misc]
     is_sliding = False
 
     def __init__(self, size: int) -> None:
-        self.places = torch.empty((0, 0), dtype=torch.int64)
+        self.places = self.slots = torch.empty((0, 0), dtype=torch.int64)
         self.end = 0
         self.is_initialized = False
         self._size = size
@@ -158,6 +166,16 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[misc]
         self.keys[slots, :, self.places] = key_states.transpose(1, 2)
         self.values[slots, :, self.places] = value_states.transpose(1, 2)
         return self.keys[:count, :, :end], self.values[:count, :, :end]
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Write rows [n, heads, head size], of all slots in turn, to their places."""
+        self.fit(keys.transpose(0, 1)[None], values.transpose(0, 1)[None], self.end)
+        self.keys[self.slots, :, self.places] = keys
+        self.values[self.slots, :, self.places] = values
+
+    def held(self, slot: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values [1, heads, end, head size] of a slot's first `end` rows; views."""
+        return self.keys[slot : slot + 1, :, :end], self.values[slot : slot + 1, :, :end]
 
     def fit(self, key_states: torch.Tensor, value_states: torch.Tensor, rows: int) -> None:
         """Make room for so many rows. New rows hold zeros: what is masked must still be finite."""
@@ -196,10 +214,15 @@ class BatchCache(Cache):  # type: ignore[misc]
     def __init__(self, layers: int, size: int) -> None:
         super().__init__(layers=[BatchLayer(size) for _ in range(layers)])
 
-    def begin(self, places: torch.Tensor, end: int) -> None:
-        """Say where the next pass writes: int64 [slots, rows], each below `end`."""
+    def begin(self, places: torch.Tensor, end: int, slots: torch.Tensor | None = None) -> None:
+        """Say where the next pass writes: int64 [slots, rows], each below `end`.
+
+        slots: int64 [n], the slot of each row of a pass without padding; places are [n] then.
+        """
         for layer in self.layers:
             layer.places, layer.end = places, end
+            if slots is not None:
+                layer.slots = slots
 
     def adopt(self, slot: int, cache: SequenceCache) -> None:
         """Copy a sequence of its own into a slot."""

@@ -61,7 +61,7 @@ class TransformersCursor:
             else:
                 logits = self._score_by_side(draft, network.rope)
         self._draft = draft
-        return TransformersRows(PassLogits(logits[None]), 0, len(draft), context)
+        return TransformersRows(PassLogits(logits), 0, len(draft), context)
 
     def commit(self, draft: Draft, verdict: Verdict) -> None:
         """Keep the accepted path and the next token; forget the rest of the scored draft.

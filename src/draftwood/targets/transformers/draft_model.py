@@ -26,7 +26,6 @@ from draftwood.sampling.ranking import k_likeliest
 from draftwood.targets.committed import Committed
 from draftwood.targets.pairing import require_pair
 from draftwood.targets.transformers.cache import SequenceCache
-from draftwood.targets.transformers.lean import lean_pass
 from draftwood.targets.transformers.load import read_model
 from draftwood.targets.transformers.network import PREFILL_ROWS
 from draftwood.targets.transformers.rows import top_of
@@ -42,7 +41,7 @@ class TransformersDraftModel:
 
     model: in evaluation mode, with full or sliding-window attention (`sdpa` or `eager`), whose
     cache can forget a token. tokenizer: its own, for the check against the target's (`pair`).
-    name: what errors call it. lean: pass it bare where it is of Llama's kind (`lean_pass`).
+    name: what errors call it. lean: make short passes bare where its kind is known (`LeanPass`).
     probe: compare short passes with plain ones first. Shared by any number of seats; passes of
     several threads may run beside one another as far as the model allows it.
 
@@ -63,7 +62,7 @@ class TransformersDraftModel:
         probe: bool = True,
         prefill_rows: int = PREFILL_ROWS,
     ) -> None:
-        target = TransformersTarget(model, probe=probe, prefill_rows=prefill_rows)
+        target = TransformersTarget(model, probe=probe, prefill_rows=prefill_rows, lean=lean)
         if not target.trees:
             raise UnsupportedModel(
                 f"{type(model).__name__} takes no tree masks, which a drafter's cache needs; load "
@@ -74,7 +73,6 @@ class TransformersDraftModel:
         ends = model.generation_config.eos_token_id
         self.end_tokens = frozenset([ends] if isinstance(ends, int) else ends or ())
         self.name = name or type(model).__name__
-        self._lean = lean_pass(model) if lean else None
         head = model.get_output_embeddings() or model.get_input_embeddings()
         self._row_size = int(head.weight.shape[0])
 
@@ -117,7 +115,7 @@ class TransformersDraftModel:
     @property
     def lean(self) -> bool:
         """Whether its passes are lean ones."""
-        return self._lean is not None
+        return self.network.lean is not None
 
     def forward(
         self,
@@ -137,11 +135,8 @@ class TransformersDraftModel:
         count, held = len(tokens), cache.length + len(tokens)
         visible = np.ones((count, held), dtype=np.bool_)
         visible[:, held - len(positions) :] = recent
-        at = positions[-count:]
-        if self._lean is not None:
-            mask = np.where(visible, np.float32(0), np.float32(-np.inf))
-            return self._lean(tokens, at, mask, cache, keep=keep)
         layers = self.network.by_layer(visible, positions)
+        at = positions[-count:]
         return self.network.run(tokens[None], at[None], layers, cache, keep=keep)[0]
 
     def open(self, prompt: TokenIds) -> TransformersDraftSeat:

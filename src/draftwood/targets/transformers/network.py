@@ -24,6 +24,7 @@ from draftwood.errors import ContextTooLong, InvalidTokens
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.layers import attention_layers, refuse_other_kinds
+from draftwood.targets.transformers.lean import LONGEST, Span, lean_pass
 from draftwood.targets.transformers.rope import length_rope
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
 
@@ -39,14 +40,15 @@ class Network:
     model: in evaluation mode. prefill_rows: rows of a prompt in one pass. layers: its attention
     layers. rope: its rotary embedding where that depends on the length of a text, else None.
     vocab_size: token ids that it takes. context_limit: tokens of prompt and text in all, or None.
-    takes_masks: whether masks and positions of ours may be passed at all.
+    takes_masks: whether masks and positions of ours may be passed at all. lean: its bare pass,
+    which short passes are made by; None: it has none, or none is wanted.
 
     Raises:
         UnsupportedModel: for recurrent or linear-attention state, an encoder, a cache of another
             kind, training mode.
     """
 
-    def __init__(self, model: Any, *, prefill_rows: int = PREFILL_ROWS) -> None:
+    def __init__(self, model: Any, *, prefill_rows: int = PREFILL_ROWS, lean: bool = True) -> None:
         refuse_other_kinds(model)
         config = model.config.get_text_config(decoder=True)
         parameters = inspect.signature(model.forward).parameters
@@ -65,6 +67,7 @@ class Network:
         self._takes_positions = "position_ids" in parameters
         self._takes_rows_to_keep = "logits_to_keep" in parameters
         self.takes_masks = self.layers.tree_masks and self._takes_positions
+        self.lean = lean_pass(model) if lean else None
         self._warned = False
 
     def admit(self, prompt: TokenIds) -> Committed:
@@ -155,6 +158,10 @@ class Network:
         tokens, positions: [batch, rows]. visible: bool [batch, rows, keys] by type of layer; None:
         each row sees all before it.
         """
+        count, rows = tokens.shape
+        if self.lean is not None and count == 1 and rows <= LONGEST:
+            span = self._span(positions[0], visible, cache)
+            return self.lean(tokens[0], positions[0], [span], cache, keep=keep)[None]
         inputs: dict[str, Any] = {}
         if self._takes_positions:
             inputs["position_ids"] = torch.from_numpy(positions).to(self.device)
@@ -168,6 +175,31 @@ class Network:
             input_ids=ids, past_key_values=cache, use_cache=True, **inputs
         ).logits
         return logits[:, -keep:]
+
+    def _span(
+        self,
+        positions: NDArray[np.int64],
+        visible: Mapping[str, NDArray[np.bool_]] | None,
+        cache: SequenceCache | BatchCache,
+    ) -> Span:
+        """The one sequence of a bare pass."""
+        rows = len(positions)
+        end = cache.layers[0].length + rows
+        if visible is None:
+            return Span(0, rows, end, self.chain(positions, end))
+        return Span(0, rows, end, {name: sees[0] for name, sees in visible.items()})
+
+    def chain(self, positions: NDArray[np.int64], end: int) -> dict[str, NDArray[np.bool_]] | None:
+        """What the rows of a chain see of `end` keys, theirs the last; None: a row that sees all.
+
+        Bool [rows, end], by type of layer.
+        """
+        rows = len(positions)
+        windows = self.layers.windows
+        if rows == 1 and all(window is None or end <= window for window in windows.values()):
+            return None
+        sees = np.tri(rows, end, end - rows, dtype=np.bool_)
+        return {name: within_window(sees, positions, window) for name, window in windows.items()}
 
     def forget_length(self) -> None:
         """Bring dynamic NTK back to short texts: it keeps the base of the longest pass so far."""

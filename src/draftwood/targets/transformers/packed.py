@@ -14,6 +14,7 @@ Where this is faster is found out by timing a part of each shape of layer (`fast
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SMALLEST = 1 << 14
 """Numbers of a weight; what is smaller stays in the nearest cache whatever its layout."""
+
+TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of projections of one input, in the order in which they are laid side by side."""
 
 _TIMED = 1 << 22
 """Numbers of a weight of which at most is timed: a part costs per number what the whole does."""
@@ -38,30 +42,76 @@ _FEW = 8
 def pack(model: Any) -> int:
     """Lay out a model's linear weights for few rows where that is faster, in place.
 
-    Memory: one weight at most stands there twice at any time. Only `torch.nn.Linear` on a CPU, in
+    Projections of one input (`TOGETHER`) come to lie side by side, each a view of the whole.
+    Memory: one of these at most stands there twice at any time. Only `torch.nn.Linear` on a CPU, in
     float32 or bfloat16, is packed; weights that layers share stay shared. Returns the bytes packed.
     """
     faster: dict[tuple[Any, ...], bool] = {}
-    packed: dict[tuple[Any, ...], torch.Tensor] = {}
-    for module in model.modules():
-        if type(module) is not torch.nn.Linear or not packable(module.weight):
-            continue
-        weight = module.weight
-        kind = (weight.shape, weight.dtype)
-        if kind not in faster:
-            faster[kind] = faster_packed(weight)
-        if faster[kind]:
-            where = (weight.data_ptr(), *kind)
-            if where not in packed:
-                packed[where] = in_by_out(weight.detach())
-                packed[(packed[where].data_ptr(), *kind)] = packed[where]
-            weight.data = packed[where]
-    kept = {tensor.data_ptr(): tensor.nbytes for tensor in packed.values()}
-    total = sum(kept.values())
+    total, packed = 0, dict[tuple[Any, ...], torch.Tensor]()
+    for layers in _by_input(model):
+        weights = [layer.weight for layer in layers]
+        kinds = [(weight.data_ptr(), weight.shape, weight.dtype) for weight in weights]
+        if len(kinds) == 1 and kinds[0] in packed:
+            weights[0].data = packed[kinds[0]]  # another layer's as well
+        elif packable(weights):
+            outputs = sum(len(weight) for weight in weights)
+            kind = (outputs, weights[0].shape[1], weights[0].dtype)
+            if kind not in faster:
+                faster[kind] = faster_packed(torch.cat(_first_rows(weights)))
+            if faster[kind]:
+                total += sum(weight.nbytes for weight in weights)
+                laid, end = in_by_out(weights), 0
+                for weight, key in zip(weights, kinds, strict=True):
+                    first, end = end, end + len(weight)
+                    packed[key] = weight.data = laid[first:end]
     if total:
         model.register_state_dict_post_hook(_as_stored)  # what saves it expects rows in order
         log.info("packed %.0f MB of linear weights for passes over few rows", total / 1e6)
     return total
+
+
+def together(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Weights [out, in] as one where they are views of it in their order, as `pack` lays them."""
+    first = weights[0].detach()
+    at, strides = first.data_ptr(), first.stride()
+    for weight in weights:
+        if weight.data_ptr() != at or weight.stride() != strides:
+            return None
+        at += len(weight) * strides[0] * weight.element_size()
+    outputs = sum(len(weight) for weight in weights)
+    if (outputs - 1) * strides[0] + (first.shape[1] - 1) * strides[1] >= (
+        first.untyped_storage().nbytes() // first.element_size() - first.storage_offset()
+    ):
+        return None
+    return first.as_strided((outputs, first.shape[1]), strides)
+
+
+def _by_input(model: Any) -> Iterator[list[Any]]:
+    """The linear layers of a model, those with one input in one list, each layer once."""
+    seen: set[int] = set()
+    for module in model.modules():
+        for names in TOGETHER:
+            layers: list[Any] = [getattr(module, name, None) for name in names]
+            if all(type(layer) is torch.nn.Linear for layer in layers):
+                seen.update(map(id, layers))
+                weights = [layer.weight for layer in layers]
+                if len({weight.data_ptr() for weight in weights}) == len(weights):
+                    yield layers
+                else:
+                    yield from ([layer] for layer in layers)
+    for module in model.modules():
+        if type(module) is torch.nn.Linear and id(module) not in seen:
+            yield [module]
+
+
+def _first_rows(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """As much of weights as is timed."""
+    left = max(1, _TIMED // weights[0].shape[1])
+    parts = []
+    for weight in weights:
+        parts.append(weight.detach()[: max(0, left)])
+        left -= len(weight)
+    return parts
 
 
 def _as_stored(model: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
@@ -73,39 +123,44 @@ def _as_stored(model: Any, state: dict[str, Any], prefix: str, metadata: Any) ->
             state[name] = stored[at] = stored.get(at, value.contiguous())
 
 
-def packable(weight: torch.Tensor) -> bool:
-    """Whether a weight [out, in] is one that packing is for, and not packed yet."""
-    return (
+def packable(weights: Sequence[torch.Tensor]) -> bool:
+    """Whether packing is for these weights [out, in] of one input, and none is packed yet."""
+    first = weights[0]
+    return sum(weight.numel() for weight in weights) >= SMALLEST and all(
         type(weight.data) is torch.Tensor
         and weight.device.type == "cpu"
+        and weight.dtype == first.dtype
         and weight.dtype in (torch.float32, torch.bfloat16)
-        and weight.numel() >= SMALLEST
+        and weight.shape[1] == first.shape[1]
         and weight.is_contiguous()
+        for weight in weights
     )
 
 
-def in_by_out(weight: torch.Tensor) -> torch.Tensor:
-    """A copy of a weight [out, in] whose outputs of one input lie side by side.
+def in_by_out(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A copy of weights [out, in], one after the other, the outputs of an input side by side.
 
     Where the bytes between two inputs would be a multiple of 1024, a cache line is left free
     between them: the same place of many inputs would otherwise fall into a few sets of the cache.
     """
-    outputs, inputs = weight.shape
-    line = 64 // weight.element_size()
-    width = outputs + (line if outputs * weight.element_size() % 1024 == 0 else 0)
-    room = torch.empty((inputs, width), dtype=weight.dtype, device=weight.device)
+    outputs, inputs = sum(len(weight) for weight in weights), weights[0].shape[1]
+    size = weights[0].element_size()
+    width = outputs + (64 // size if outputs * size % 1024 == 0 else 0)
+    room = torch.empty((inputs, width), dtype=weights[0].dtype, device=weights[0].device)
     laid = room[:, :outputs].t()
-    return laid.copy_(weight)
+    done = 0
+    for weight in weights:
+        laid[done : done + len(weight)].copy_(weight.detach())
+        done += len(weight)
+    return laid
 
 
 @torch.inference_mode()
 def faster_packed(weight: torch.Tensor) -> bool:
     """Whether passes over few rows are faster with `weight` packed, and plain steps no slower."""
-    outputs = max(1, min(weight.shape[0], _TIMED // weight.shape[1]))
-    stored = weight.detach()[:outputs]
-    packed = in_by_out(stored)
+    packed = in_by_out([weight])
     one, few = (
-        _seconds(torch.ones((rows, weight.shape[1]), dtype=weight.dtype), stored, packed)
+        _seconds(torch.ones((rows, weight.shape[1]), dtype=weight.dtype), weight, packed)
         for rows in (1, _FEW)
     )
     return few[1] < 0.9 * few[0] and one[1] - one[0] < few[0] - few[1]

@@ -26,10 +26,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from draftwood.draft import ROOT, Draft, TokenIds, as_tokens
+from draftwood.draft import ROOT, Draft, TokenIds
 from draftwood.protocols import Cursor, Rows, Verdict
 from draftwood.targets.transformers.batch import TransformersBatch
 from draftwood.targets.transformers.cursor import TransformersCursor
+from draftwood.targets.transformers.lean import spread
 from draftwood.targets.transformers.network import Network
 
 PROMPT_TOKENS = 8
@@ -42,19 +43,17 @@ _WINDOW_NAMES = re.compile(
 """How configurations call what depends on the length of a text; `max_window_layers` is none."""
 
 
-def spread(vocab_size: int, count: int) -> TokenIds:
-    """`count` token ids spread over the vocabulary."""
-    return as_tokens([(1 + i * 7919) % vocab_size for i in range(count)])
-
-
 class Probe:
-    """Short passes of a model, compared with what its `generate` computes."""
+    """Short passes of a model, compared with what its `generate` computes.
 
-    def __init__(self, model: Any) -> None:
-        self._subjects = [_Subject(_sharing_weights(model) or model)]
+    lean: whether they are made bare where it has a bare pass.
+    """
+
+    def __init__(self, model: Any, *, lean: bool = True) -> None:
+        self._subjects = [_Subject(_sharing_weights(model) or model, lean=lean)]
         narrow = narrowed(model)
         if narrow is not None:
-            self._subjects += filter(_Subject.generates, [_Subject(narrow)])
+            self._subjects += filter(_Subject.generates, [_Subject(narrow, lean=lean)])
 
     def chain_problem(self) -> str | None:
         """How a chain in one pass differs from one token after the other; None: not at all."""
@@ -78,9 +77,9 @@ class _Subject:
     allowed: how far logits of passes of other shapes may be off, in standard deviations.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, lean: bool) -> None:
         self.model = model
-        self.network = Network(model)
+        self.network = Network(model, lean=lean)
         self.allowed = 1e-3 if self.network.dtype in (torch.float32, torch.float64) else 0.25
         tokens = spread(self.network.vocab_size, PROMPT_TOKENS + 8)
         self._prompt, self._first = tokens[:PROMPT_TOKENS], tokens[PROMPT_TOKENS]

@@ -11,7 +11,7 @@ from draftwood.protocols import NOT_A_NUMBER, Top
 
 
 class PassLogits:
-    """The logits of one pass over one or more sequences, each with its own rows."""
+    """The logits [rows, V] of one pass over one or more sequences, each with its own rows."""
 
     __slots__ = ("_best", "logits")
 
@@ -20,7 +20,7 @@ class PassLogits:
         self._best: TokenIds | None = None
 
     def argmax(self) -> TokenIds:
-        """int32 [sequences, rows]: the most likely tokens, in one call on the device."""
+        """int32 [rows]: the most likely tokens, in one call on the device."""
         if self._best is None:
             self._best = most_likely(self.logits)
         return self._best
@@ -29,14 +29,14 @@ class PassLogits:
 class TransformersRows:
     """One sequence's rows of a pass: those after its context and after each of its draft's nodes.
 
-    slot: which of the pass's sequences it is. nodes: of its draft; rows beyond those are padding.
+    first: which of the pass's rows is the sequence's first. nodes: of its draft.
     """
 
-    __slots__ = ("_context", "_nodes", "_scored", "_slot")
+    __slots__ = ("_context", "_first", "_nodes", "_scored")
 
-    def __init__(self, scored: PassLogits, slot: int, nodes: int, context: TokenIds) -> None:
+    def __init__(self, scored: PassLogits, first: int, nodes: int, context: TokenIds) -> None:
         self._scored = scored
-        self._slot = slot
+        self._first = first
         self._nodes = nodes
         self._context = context
 
@@ -47,19 +47,19 @@ class TransformersRows:
 
     def argmax(self) -> TokenIds:
         """int32 [n + 1]: the most likely next token of every row; ties go to the lowest id."""
-        return self._scored.argmax()[self._slot, : self._nodes + 1]
+        return self._scored.argmax()[self._first : self._first + self._nodes + 1]
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """float32 [V]: the logits after `row`; read-only in effect (it may share memory)."""
         if not 0 <= row <= self._nodes:
             raise IndexError(f"row {row} of a draft of {self._nodes} nodes")
-        logits = self._scored.logits[self._slot, row]
+        logits = self._scored.logits[self._first + row]
         numbers: NDArray[np.float32] = logits.to("cpu", torch.float32).numpy()
         return numbers
 
     def top(self, k: int) -> Top:
         """The k likeliest tokens of every row, in one call on the device."""
-        return top_of(self._scored.logits[self._slot, : self._nodes + 1], k)
+        return top_of(self._scored.logits[self._first : self._first + self._nodes + 1], k)
 
 
 def most_likely(logits: torch.Tensor) -> TokenIds:

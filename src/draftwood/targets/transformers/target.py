@@ -26,7 +26,8 @@ class TransformersTarget:
 
     model: in evaluation mode, with ordinary (full or sliding-window) attention; `sdpa` and `eager`
     attention take trees, other kernels chains. probe: whether to compare short passes with
-    `generate` first. prefill_rows: rows of a prompt in one pass. Shared by any number of cursors;
+    `generate` first. prefill_rows: rows of a prompt in one pass. lean: whether to make short passes
+    bare where the model is of a kind that `LeanPass` knows. Shared by any number of cursors;
     passes of several threads may run beside one another as far as the model allows it.
 
     trees: whether drafts may branch; False where the model's attention takes no mask of ours.
@@ -39,13 +40,26 @@ class TransformersTarget:
             of `generate`.
     """
 
-    def __init__(self, model: Any, *, probe: bool = True, prefill_rows: int = PREFILL_ROWS) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        probe: bool = True,
+        prefill_rows: int = PREFILL_ROWS,
+        lean: bool = True,
+    ) -> None:
         self.model = model
-        self.network = Network(model, prefill_rows=prefill_rows)
+        self.network = Network(model, prefill_rows=prefill_rows, lean=lean)
         self.vocab_size = self.network.vocab_size
         self.context_limit = self.network.context_limit
         self.trees = self.network.takes_masks
-        self._probe = Probe(model) if probe else None
+        self._probe = Probe(model, lean=self.network.lean is not None) if probe else None
+        if self._probe is not None and self.network.lean is not None:
+            problem = self._probe.chain_problem() or self._probe.tree_problem()
+            if problem is None:
+                return
+            log.info("%s is not passed bare: %s", type(model).__name__, problem)
+            self.network.lean, self._probe = None, Probe(model, lean=False)
         if self._probe is not None:
             self._try(self._probe)
 
