@@ -8,8 +8,14 @@ import sys
 import pytest
 
 from draftwood.cli import app as command_line
+from draftwood.index.fingerprint import vocab_fingerprint
+from draftwood.index.store import HistoryWriter
 from draftwood.replay import run
 
+COMMANDS = [
+    *([], ["demo"], ["generate"], ["replay"], ["index"]),
+    *(["index", name] for name in ("build", "info", "merge", "export")),
+]
 MAIN = "from draftwood.cli.app import main; main()"
 
 
@@ -45,6 +51,39 @@ def test_help_lists_the_commands_and_loads_no_backend():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"demo", "generate", "replay"} <= set(done.stdout.split())
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_package_runs_as_a_module(trace):
+    command = [sys.executable, "-m", "draftwood", "replay", trace, "--drafter", "none", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["drafter"] == "none"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_a_short_and_a_long_option_for_help(draftwood, command):
+    short, long = (draftwood(*command, option) for option in ("-h", "--help"))
+    assert short == long
+    assert short[0] == 0
+    assert "Usage:" in short[1]
+
+
+def test_replay_refuses_a_history_of_another_tokenizer(draftwood, trace, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    vocab = {"?": 0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="?")).save(
+        str(tmp_path / "tokenizer.json")
+    )
+    code = {}
+    for name, words in {"same": vocab, "other": vocab | {"a": 2, "b": 1}}.items():
+        with HistoryWriter(tmp_path / name, fingerprint=vocab_fingerprint(words)) as out:
+            out.add([1, 2, 3])
+        code[name], out, err = draftwood(
+            *("replay", trace, "--drafter", f"suffix:history={tmp_path / name}", "--json"),
+            *("--tokenizer", tmp_path / "tokenizer.json"),
+        )
+        assert bool(out) == (name == "same")
+        assert ("use a history of this model's tokenizer" in err) == (name == "other")
+    assert code == {"same": 0, "other": 2}
 
 
 def test_replay_prints_one_json_object_for_each_trace_and_drafter(draftwood, trace):

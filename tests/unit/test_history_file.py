@@ -176,6 +176,25 @@ def test_merge_keeps_order_namespaces_times_and_metadata(tmp_path: Path) -> None
     assert (history[0].time, history[2].metadata) == (5.0, {"k": 1})
 
 
+@pytest.mark.parametrize("output", ["a", "b", "link to b"])
+def test_a_merge_that_fails_leaves_its_inputs_as_they_were(tmp_path: Path, output: str) -> None:
+    write(tmp_path / "a", *([n] for n in range(1024)))
+    write(tmp_path / "b", [7])
+    (tmp_path / "link to b").symlink_to(tmp_path / "b")
+    inputs = [tmp_path / "a", tmp_path / "b"]
+    before = [path.read_bytes() for path in inputs]
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(inputs, tmp_path / output, progress=stop)
+    assert [path.read_bytes() for path in inputs] == before
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "link to b"]
+    assert merge(inputs, tmp_path / output).sequences == 1025
+    assert len(History.open(tmp_path / output)) == 1025
+
+
 def test_merge_refuses_files_of_different_tokenizers(tmp_path: Path) -> None:
     write(tmp_path / "a", [1], fingerprint=FINGERPRINT)
     write(tmp_path / "b", [1])

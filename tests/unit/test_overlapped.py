@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from contextlib import closing
 
@@ -124,6 +126,26 @@ def test_a_full_context_ends_drafting_and_not_the_text() -> None:
     text, stats = generate(Overlapped(Model(MODEL)), 30)
     assert text == greedy_text(MODEL, PROMPT.tolist(), 30)
     assert 0 < stats.accepted < 8
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_fork_neither_hangs_nor_drafts_from_its_parents_thread() -> None:
+    drafter = Overlapped(ToyDraftModel(MODEL), ahead=4, least=4)
+    truth = greedy_text(MODEL, PROMPT.tolist(), 9)
+    with closing(drafter.open(PROMPT)) as stream:
+        draft = stream.propose(Budget(4))
+        with stream._turn:  # as if its thread held the lock at the fork
+            child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # ends a child that hangs
+            empty = not len(stream.propose(Budget(4)))
+            stream.observe(Feedback.of(draft, ids(truth[:2])))
+            stream.close()
+            with closing(drafter.open(PROMPT)) as new:
+                os._exit(0 if empty and new.propose(Budget(4)).tokens.tolist() == truth[:4] else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        stream.observe(Feedback.of(draft, ids(truth[:5])))
+        assert stream.propose(Budget(4)).tokens.tolist() == truth[5:9]  # the parent drafts on
 
 
 @pytest.mark.parametrize(("ahead", "least"), [(0, 0), (2, 3), (4, 0)])

@@ -174,7 +174,7 @@ class RecallDrafter:
     ) -> list[Draft]:
         """What `propose` gives for each of this drafter's streams: one native call, many threads.
 
-        The drafts' arrays are parts of common ones.
+        The drafts' arrays are parts of common ones. A closed stream has an empty draft.
         """
         nodes = [min(budget.nodes, self.nodes) for budget in budgets]
         drafts = propose_all(
@@ -201,7 +201,10 @@ class RecallDrafter:
     def observe_all(
         self, streams: Sequence[RecallDraftStream], feedback: Sequence[Feedback]
     ) -> None:
-        """What `observe` does for each of this drafter's streams, which must be different ones."""
+        """What `observe` does for each of this drafter's streams, which must be different ones.
+
+        A closed stream stays as it is.
+        """
         observe_all(
             self._streams(streams),
             [each.tokens for each in feedback],

@@ -126,7 +126,7 @@ class SuffixDrafter:
     ) -> list[Draft]:
         """What `propose` gives for each of this drafter's streams: one native call, many threads.
 
-        budgets: one for all, or one a stream.
+        budgets: one for all, or one a stream. A closed stream has an empty draft.
         """
         found = _native.suffix_propose_all(
             self._natives(streams),
@@ -157,7 +157,10 @@ class SuffixDrafter:
         )
 
     def observe_all(self, streams: Sequence[SuffixStream], feedback: Sequence[Feedback]) -> None:
-        """What `observe` does for each of this drafter's streams, which must be different ones."""
+        """What `observe` does for each of this drafter's streams, which must be different ones.
+
+        A closed stream stays as it is.
+        """
         tokens = [each.tokens for each in feedback]
         offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
         np.cumsum([len(each) for each in tokens], out=offsets[1:])

@@ -320,7 +320,8 @@ def propose_all(
 ) -> Drafts:
     """Drafts of many different streams in one native call, on up to `threads` threads.
 
-    nodes, reach, floor: as in `RecallStream.propose`; one for all, or one a stream.
+    nodes, reach, floor: as in `RecallStream.propose`; one for all, or one a stream. A closed stream
+    has an empty draft.
 
     Raises:
         InvalidOption: what is no stream, a stream that stands there twice, streams of several
@@ -349,7 +350,8 @@ def observe_all(
 ) -> None:
     """Move many different streams, each past its own tokens, in one native call.
 
-    What is learned and shared is what it would be if they moved one after the other.
+    What is learned and shared is what it would be if they moved one after the other. A closed
+    stream stays as it is.
 
     Raises:
         InvalidOption: as `propose_all`; nothing moves then.

@@ -263,7 +263,8 @@ def merge(
 ) -> HistoryInfo:
     """Write the sequences of all `paths`, in that order, to one history at `path`.
 
-    `path` may be one of `paths`. progress: told the sequences written so far, now and then.
+    `path` may be one of `paths`, or a link to one: it is read to its end, then the complete new
+    file takes its place; if anything fails, all files are as they were. progress: told the sequences written so far, now and then.
 
     Raises:
         TokenizerMismatch: files of different tokenizers.
@@ -293,6 +294,7 @@ def merge(
 def export(history: History, out: IO[str], *, progress: Callable[[int], None] | None = None) -> int:
     """Write one JSON object a line: tokens, and namespace, time, metadata where there are any.
 
+    out: any open text file but the history's own, which opening it for writing would empty.
     Returns the lines written. progress: told them now and then.
     """
     for i, entry in enumerate(history.entries(), 1):

@@ -8,7 +8,7 @@ from typing import Any
 from draftwood.budget.cost import VerifyCost
 from draftwood.budget.spender import Spender
 from draftwood.errors import InvalidOption, TraceError
-from draftwood.protocols import Drafter
+from draftwood.protocols import Drafter, Paired
 from draftwood.replay.cost import Clock
 from draftwood.replay.figures import Figures
 from draftwood.replay.simulation import Batched, Interleaved, Simulation
@@ -83,12 +83,21 @@ def replay_trace(
 ) -> list[dict[str, Any]]:
     """Replay a trace file; one row for each drafter, as `replay --json` prints it.
 
-    progress: called after each record with the part of the work that is done, 0 to 1.
+    progress: called after each record with the part of the work that is done, 0 to 1. Where the
+    trace has a tokenizer, drafters that work for some targets only (`Paired`) are paired with it
+    first.
 
     Raises:
+        PairMismatch, TokenizerMismatch: a drafter, or its history, of another tokenizer.
         TraceError: the file cannot be read, or none of its lines can be used.
         InvalidOption, MissingExtra: as `replay` and `Trace` say.
     """
+
+    partner = trace.partner
+    if partner is not None:
+        for drafter in drafters.values():
+            if isinstance(drafter, Paired):
+                drafter.pair(partner)
 
     def report(tokens: int) -> None:
         if progress is not None:

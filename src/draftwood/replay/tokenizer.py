@@ -61,6 +61,11 @@ class TraceTokenizer:
             raise TraceError(f"{file} is no tokenizer.json: {error}") from None
         return cls(tokenizer, _end_token(tokenizer, file.parent))
 
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Token text -> id, added tokens included."""
+        return self._tokenizer.get_vocab()
+
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """The token ids of each text; encoded in parallel."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -22,6 +22,7 @@ import numpy as np
 from draftwood.draft import TokenIds, as_tokens
 from draftwood.errors import InvalidTokens, TraceError
 from draftwood.index.packed import damage, unpacked
+from draftwood.protocols import Partner
 from draftwood.replay.tokenizer import TraceTokenizer
 
 _BATCH = 128
@@ -79,6 +80,13 @@ class Trace:
         for ending in (".gz", ".zst", ".jsonl", ".json"):
             name = name.removesuffix(ending)
         return name
+
+    @property
+    def partner(self) -> Partner | None:
+        """The target that the tokenizer stands for; None without one."""
+        if self._tokenizer is None:
+            return None
+        return Partner(self._tokenizer.vocab, self._tokenizer.vocab_size)
 
     @property
     def fraction_read(self) -> float:

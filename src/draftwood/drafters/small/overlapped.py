@@ -11,6 +11,7 @@ McDanel 2024, *AMUSD: Asynchronous Multi-Device Speculative Decoding* (arXiv 241
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import getpid
 from threading import Condition, Thread
 
 import numpy as np
@@ -63,6 +64,9 @@ class OverlappedStream:
     """One sequence of an `Overlapped`, and the thread that drafts for it.
 
     kept, dropped: drafted tokens that survived a verdict uncommitted, and that it made worthless.
+
+    A child of fork() does not have the thread, which may have been in the middle of a pass: there
+    the stream proposes nothing any more. Streams that are opened in the child are not concerned.
     """
 
     def __init__(self, seat: DraftSeat, ahead: int, least: int) -> None:
@@ -76,6 +80,7 @@ class OverlappedStream:
         self._closed = False
         self._failure: Exception | None = None
         self._room = seat.room
+        self._process = getpid()
         self._turn = Condition()
         self._thread = Thread(target=self._draft, args=(seat,), name="draftwood-ahead", daemon=True)
         self._thread.start()
@@ -83,7 +88,7 @@ class OverlappedStream:
     def propose(self, budget: Budget) -> Draft:
         """What has been drafted so far, `least` tokens at least; drafting goes on meanwhile."""
         reach = min(budget.reach, self._ahead)
-        if not reach:
+        if not reach or self._orphaned:
             return Draft.empty()
         least = min(self._least, reach)
         with self._turn:
@@ -98,6 +103,8 @@ class OverlappedStream:
 
     def observe(self, feedback: Feedback) -> None:
         """Go on from what was drafted ahead, if it began with exactly the committed tokens."""
+        if self._orphaned:
+            return
         with self._turn:
             tokens = feedback.tokens.tolist()
             right = self._chain[self._committed : self._committed + len(tokens)] == tokens
@@ -114,10 +121,17 @@ class OverlappedStream:
 
     def close(self) -> None:
         """End the thread, once its pass is over, and give the cache back."""
+        if self._orphaned:
+            return
         with self._turn:
             self._closed = True
             self._turn.notify_all()
         self._thread.join()
+
+    @property
+    def _orphaned(self) -> bool:
+        """Whether the thread is another process's; what it holds, locks too, is not touched."""
+        return getpid() != self._process
 
     @property
     def _waiting(self) -> int:
