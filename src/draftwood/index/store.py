@@ -264,7 +264,8 @@ def merge(
     """Write the sequences of all `paths`, in that order, to one history at `path`.
 
     `path` may be one of `paths`, or a link to one: it is read to its end, then the complete new
-    file takes its place; if anything fails, all files are as they were. progress: told the sequences written so far, now and then.
+    file takes its place; if anything fails, all files are as they were. progress: told the
+    sequences written so far, now and then.
 
     Raises:
         TokenizerMismatch: files of different tokenizers.

@@ -92,7 +92,6 @@ def replay_trace(
         TraceError: the file cannot be read, or none of its lines can be used.
         InvalidOption, MissingExtra: as `replay` and `Trace` say.
     """
-
     partner = trace.partner
     if partner is not None:
         for drafter in drafters.values():
