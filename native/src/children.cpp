@@ -41,6 +41,10 @@ std::size_t TokenMap::slot_of(Token token) const {
   return i;
 }
 
+std::size_t TokenMap::probes(Token token) const {
+  return slots_.empty() ? 0 : ((slot_of(token) - home(token)) & (slots_.size() - 1)) + 1;
+}
+
 void TokenMap::erase(Token token) {
   const std::size_t mask = slots_.size() - 1;
   std::size_t hole = slot_of(token);

@@ -43,6 +43,8 @@ class TokenMap {
   }
   void set(Token token, Ref ref);
   void erase(Token token);
+  /// How many slots find(token) looks at.
+  [[nodiscard]] std::size_t probes(Token token) const;
   [[nodiscard]] std::uint32_t size() const { return size_; }
   [[nodiscard]] std::size_t nbytes() const { return slots_.capacity() * sizeof(Slot); }
 

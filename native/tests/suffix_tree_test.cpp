@@ -2,6 +2,7 @@
 
 #include "draftwood/suffix_tree.h"
 
+#include "../src/children.h"
 #include "draftwood/thread_pool.h"
 #include "draftwood/suffix_stream.h"
 
@@ -493,8 +494,34 @@ void test_threads() {
 
 }  // namespace
 
+/// Tokens that stand side by side under a multiplicative hash that everybody knows, and other
+/// patterns, are found as soon as random ones: nobody can choose where a token stands.
+void test_chosen_tokens_do_not_cluster() {
+  constexpr std::uint32_t kTokens = 3000;
+  constexpr std::uint32_t kVocab = 151936;
+  std::vector<Token> ids(kVocab);
+  for (std::uint32_t i = 0; i < kVocab; ++i) ids[i] = static_cast<Token>(i);
+  std::vector<std::vector<Token>> pools(4, ids);
+  std::ranges::sort(pools[0], {}, [](Token t) { return static_cast<std::uint32_t>(t) * 0x9E3779B9U; });
+  std::ranges::sort(pools[1], {}, [](Token t) { return static_cast<std::uint32_t>(t) % 1024; });
+  std::ranges::shuffle(pools[2], std::mt19937(1));
+  for (const std::vector<Token>& pool : pools) {
+    TokenMap map;
+    for (std::uint32_t i = 0; i < kTokens; ++i) map.set(pool[i], i);
+    std::size_t total = 0;
+    std::size_t most = 0;
+    for (std::uint32_t i = 0; i < kTokens; ++i) {
+      EXPECT(map.find(pool[i]) == i, "token %d", pool[i]);
+      total += map.probes(pool[i]);
+      most = std::max(most, map.probes(pool[i]));
+    }
+    EXPECT(total < 6 * kTokens && most < 300, "%zu slots in all, %zu for one", total, most);
+  }
+}
+
 int main() {
   test_random_histories();
+  test_chosen_tokens_do_not_cluster();
   test_bytes_are_counted_exactly();
   test_bad_calls_are_told();
   test_memory_is_given_back();

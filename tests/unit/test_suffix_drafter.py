@@ -15,7 +15,7 @@ from draftwood.errors import (
     UnknownSequence,
 )
 from draftwood.index.store import History, HistoryWriter
-from draftwood.index.suffix_tree import EVICT_TOKENS
+from draftwood.index.suffix_tree import EVICT_TOKENS, SuffixTree
 from draftwood.protocols import BatchDrafter, Feedback, Verdict
 
 AMPLE = Budget(64)
@@ -573,3 +573,83 @@ def test_a_call_for_many_streams_lets_the_history_shrink_as_single_calls_do(monk
     for stream in streams:
         stream.observe(feedback([4, 5]))
     assert sum(grown) == 7
+
+
+# --- Many namespaces --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("evict", ["fifo", "lru"])
+def test_bytes_are_limited_over_any_number_of_namespaces(evict):
+    limit = 1_000_000
+    drafter = SuffixDrafter(max_bytes=limit, evict=evict)
+    for tenant in range(3000):
+        run(drafter, [1, 2], range(10), namespace=f"tenant-{tenant}")
+        if tenant % 50 == 0:
+            assert drafter.nbytes <= limit
+    assert 100 < drafter.history.namespaces < 1000  # idle ones were dropped
+    for _ in range(5):
+        run(drafter, [3], range(2000), namespace="big")
+    assert drafter.nbytes <= limit
+    assert ask(drafter, range(20), namespace="big").tokens.tolist()[:3] == [20, 21, 22]
+
+
+def test_what_a_request_costs_does_not_depend_on_how_many_namespaces_there_are(monkeypatch):
+    measured = []
+    nbytes = SuffixTree.nbytes.fget
+
+    def counted(tree):
+        measured.append(tree)
+        return nbytes(tree)
+
+    monkeypatch.setattr(SuffixTree, "nbytes", property(counted))
+    costs = []
+    drafter = SuffixDrafter(max_bytes=20_000_000)
+    for tenant in range(2000):
+        measured.clear()
+        run(drafter, [1, 2], range(10), namespace=f"tenant-{tenant}")
+        costs.append(len(measured))
+    assert drafter.history.namespaces == 2000
+    assert max(costs) == max(costs[:200])
+
+
+def test_a_namespace_goes_with_its_last_request():
+    drafter = SuffixDrafter(max_requests=2)
+    for name in ("a", "b", "c"):
+        run(drafter, [9], [1, 2, 3], namespace=name)
+    assert drafter.history.namespaces == 2
+    assert not known(drafter, 1, namespace="a")
+    assert known(drafter, 1, namespace="c")
+    empty = drafter.open(as_tokens([9]), namespace="d")
+    empty.close()  # without output
+    removed = drafter.open(as_tokens([9]), namespace="e")
+    say(removed, [4, 5])
+    drafter.remove(removed.sequence)
+    removed.close()
+    asking = 2  # streams that `known` left open, in namespaces a and c
+    assert drafter.history.namespaces == 2 + asking - 1
+    assert drafter.nbytes < 4 * 4000
+
+
+def test_requests_that_come_and_go_in_one_namespace_find_each_other():
+    """A tree is dropped while others open streams on it: none of them writes to a lost tree."""
+    drafter = SuffixDrafter(max_requests=1)
+
+    def requests():
+        for _ in range(200):
+            run(drafter, [9], [1, 2, 3], namespace="a")
+
+    threads = [threading.Thread(target=requests) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert drafter.history.requests == 1
+    assert drafter.shared("a").sequences == 1
+    assert ask(drafter, [9, 1], namespace="a").tokens.tolist()[:1] == [2]
+
+
+def test_a_stream_that_cannot_be_opened_leaves_nothing():
+    drafter = SuffixDrafter()
+    with pytest.raises(InvalidTokens):
+        drafter.open(np.array([-1], np.int32), namespace="a")
+    assert drafter.history.namespaces == 0

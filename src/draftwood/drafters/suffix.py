@@ -253,12 +253,16 @@ class SuffixStream:
         self._nodes = drafter.nodes
         self._open = True
         self.namespace = namespace
-        shared = drafter.shared(namespace).native
         likely = [as_tokens(each) for each in prediction]
         ids = as_tokens(prompt)
         self._prompted = len(ids)
-        self.native = _native.SuffixStream(shared, ids, drafter.native_policy, likely)
-        self.sequence = drafter.history.begin(namespace, self.native.sequence)
+        self.sequence, shared = drafter.history.begin(namespace)
+        try:
+            self.native = _native.SuffixStream(shared.native, ids, drafter.native_policy, likely)
+        except BaseException:
+            drafter.history.end(self.sequence, 0)
+            raise
+        drafter.history.name(self.sequence, self.native.sequence)
 
     def guess(self, budget: Budget) -> Guess:
         """The better of the two trees' drafts as they give it; equal scores: the request's own."""

@@ -5,7 +5,8 @@ when its stream is closed and never because it was not heard of for a while.
 
 An evicted request counts no more at once. Its text leaves the tree a share at a time, with each
 request that ends and with the tokens that running ones generate, so that no call waits for the
-whole of a long one.
+whole of a long one. A namespace is dropped with its last request, so that any number of them may
+come and go; what a request costs does not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ Evict = Literal["fifo", "lru"]
 
 _LOOK = 1024
 """Generated tokens between two looks at the limit of bytes."""
+_NO_SEQUENCE = -1
+"""Of a request that has no place in its tree yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,19 @@ class Output:
     metadata: Mapping[str, Any] | None = None
 
 
+@dataclass(slots=True)
+class _Held:
+    """A namespace's tree. requests: whose text is in it, running, finished or on the way out.
+
+    nbytes, idle: of the tree, when it was last measured.
+    """
+
+    tree: SuffixTree
+    requests: int = 0
+    nbytes: int = 0
+    idle: int = 0
+
+
 class SuffixHistory:
     """Trees of outputs, by namespace, within limits. Safe to use from several threads.
 
@@ -93,11 +109,16 @@ class SuffixHistory:
         self.depth = depth
         self.limits = limits
         self.fingerprint: bytes | None = None
-        self._trees: dict[str, SuffixTree] = {}
+        self._held: dict[str, _Held] = {}
+        # Trees that somebody looks at, also while no request is in them.
+        self._known: weakref.WeakValueDictionary[str, SuffixTree] = weakref.WeakValueDictionary()
+        self._nbytes, self._idle = 0, 0  # of all trees, when each was last measured
+        self._touched: set[str] = set()  # namespaces to compact before bytes are found too many
         self._running: dict[int, Output] = {}
         self._finished: OrderedDict[int, Output] = OrderedDict()  # who leaves first stands first
         self._numbers: dict[tuple[str, int], int] = {}  # of finished requests
         self._leaving: OrderedDict[int, Output] = OrderedDict()  # evicted, not yet out of the trees
+        self._forgotten: dict[int, str] = {}  # removed while running: number, namespace
         self._finished_tokens = 0
         self._given = 0
         self._unlooked = 0  # tokens generated since the limit of bytes was looked at
@@ -111,9 +132,44 @@ class SuffixHistory:
             return self._tree(namespace)
 
     def _tree(self, namespace: str) -> SuffixTree:
-        if namespace not in self._trees:
-            self._trees[namespace] = SuffixTree(self.depth)
-        return self._trees[namespace]
+        tree = self._known.get(namespace)
+        if tree is None:
+            tree = self._known[namespace] = SuffixTree(self.depth)
+        return tree
+
+    def _join(self, namespace: str) -> SuffixTree:
+        held = self._held.get(namespace)
+        if held is None:
+            held = self._held[namespace] = _Held(self._tree(namespace))
+        held.requests += 1
+        return held.tree
+
+    def _quit(self, namespace: str) -> None:
+        """A request is out of its namespace's tree, which goes with the last one."""
+        held = self._held[namespace]
+        held.requests -= 1
+        if held.requests:
+            self._measure(namespace)
+            return
+        del self._held[namespace]
+        self._touched.discard(namespace)
+        self._nbytes -= held.nbytes
+        self._idle -= held.idle
+
+    def _measure(self, namespace: str) -> None:
+        held = self._held.get(namespace)
+        if held is None:
+            return
+        nbytes, idle = held.tree.nbytes, held.tree.idle
+        self._nbytes += nbytes - held.nbytes
+        self._idle += idle - held.idle
+        held.nbytes, held.idle = nbytes, idle
+        self._touched.add(namespace)
+
+    def _measure_running(self) -> None:
+        """Measure the trees that may have grown."""
+        for namespace in {output.namespace for output in self._running.values()}:
+            self._measure(namespace)
 
     @property
     def requests(self) -> int:
@@ -129,27 +185,44 @@ class SuffixHistory:
     def nbytes(self) -> int:
         """Bytes held by all trees, to the byte of what was asked of the allocator."""
         with self._lock:
-            return self._nbytes()
+            return sum(held.tree.nbytes for held in self._held.values())
 
-    def _nbytes(self) -> int:
-        return sum(tree.nbytes for tree in self._trees.values())
+    @property
+    def namespaces(self) -> int:
+        """Namespaces of which anything is kept."""
+        return len(self._held)
 
     # --- A request's life ---------------------------------------------------------------------
 
-    def begin(self, namespace: str, sequence: int) -> int:
-        """A request that runs from now on; returns its number. sequence: its place in the tree."""
+    def begin(self, namespace: str) -> tuple[int, SuffixTree]:
+        """A request that runs from now on: its number, and the tree that it is to write to.
+
+        `name` tells its place in the tree, once it has one.
+        """
         with self._lock:
             self._given += 1
-            self._running[self._given] = Output(namespace, sequence)
-            return self._given
+            self._running[self._given] = Output(namespace, _NO_SEQUENCE)
+            return self._given, self._join(namespace)
+
+    def name(self, number: int, sequence: int) -> None:
+        """The place in the tree of a request that has begun."""
+        with self._lock:
+            self._running[number].sequence = sequence
 
     def end(self, number: int, tokens: int) -> None:
         """The request has ended; it may be evicted now. Nothing happens if it was removed."""
         with self._lock:
             output = self._running.pop(number, None)
-            if output is not None and tokens:
+            if output is None:
+                namespace = self._forgotten.pop(number, None)
+                if namespace is not None:
+                    self._quit(namespace)
+            elif tokens:
                 output.tokens, output.time = tokens, time.time()
                 self._finish(number, output)
+                self._measure(output.namespace)
+            else:
+                self._quit(output.namespace)
         self._evict()
 
     def abandon(self, number: int) -> None:
@@ -184,6 +257,7 @@ class SuffixHistory:
             UnknownSequence: no request of that number is here (any more).
         """
         with self._lock:
+            running = number in self._running
             output = (
                 self._running.pop(number, None)
                 or self._finished.get(number)
@@ -193,10 +267,17 @@ class SuffixHistory:
                 raise UnknownSequence(number)
             if number in self._finished:
                 self._leave(number)
-            tree = self._trees[output.namespace]
+            if running:
+                self._forgotten[number] = output.namespace
+            tree = self._held[output.namespace].tree
         while not _evict(tree, output.sequence):  # by and by: others need not wait for the whole
             pass
         tree.compact()
+        with self._lock:
+            if running:
+                self._measure(output.namespace)
+            else:
+                self._quit(output.namespace)
 
     def _finish(self, number: int, output: Output) -> None:
         self._finished[number] = output
@@ -219,38 +300,70 @@ class SuffixHistory:
             while self._leaving and self._crowded():
                 self._take_out(EVICT_TOKENS)
                 self._choose()
-        if self.limits.bytes is not None and self.nbytes > self.limits.bytes:
+            self._squeeze()
+
+    def _squeeze(self) -> None:
+        """Give unused memory back where the bytes are too many, then evict more until they hold."""
+        limit = self.limits.bytes
+        if limit is None or self._nbytes <= limit:
+            return
+        with self._lock:
+            trees = {name: self._held[name].tree for name in self._touched}
+            self._touched.clear()
+        for name, tree in trees.items():
+            while not tree.compact():
+                pass
             with self._lock:
-                trees = list(self._trees.values())
-            for tree in trees:
-                while not tree.compact():
-                    pass
+                self._measure(name)
+                self._touched.discard(name)
+        while self._nbytes > limit:
+            with self._lock:
+                if not self._leaving and not self._leave_first():
+                    break
+            self._take_out(EVICT_TOKENS, whole=True)
 
     def _choose(self) -> None:
         """Evict the finished requests that are too many; beyond the bytes, the next one to go."""
         with self._lock:
-            while self._finished and (self._too_many() or (not self._leaving and self._crowded())):
-                number = next(iter(self._finished))
-                self._leaving[number] = self._leave(number)
+            if self.limits.bytes is not None:
+                self._measure_running()
+            while self._too_many() or (not self._leaving and self._crowded()):
+                if not self._leave_first():
+                    break
 
-    def _take_out(self, tokens: int) -> None:
-        """Take so many tokens of evicted requests out of their trees, the first evicted first."""
+    def _leave_first(self) -> bool:
+        """Evict the finished request that is the next to go; whether there was one."""
+        if not self._finished:
+            return False
+        number = next(iter(self._finished))
+        self._leaving[number] = self._leave(number)
+        return True
+
+    def _take_out(self, tokens: int, *, whole: bool = False) -> None:
+        """Take so many tokens of evicted requests out of their trees, the first evicted first.
+
+        whole: give all memory back that they leave unused, and not only a share.
+        """
         trees: dict[str, SuffixTree] = {}
         while tokens > 0:
             with self._lock:
                 if not self._leaving:
                     break
                 number, output = next(iter(self._leaving.items()))
-                tree = trees[output.namespace] = self._trees[output.namespace]
+                tree = trees[output.namespace] = self._held[output.namespace].tree
             share = min(tokens, EVICT_TOKENS)
             out = _evict(tree, output.sequence, share)
             tokens -= max(min(output.tokens, share), 1) if out else share
             output.tokens = max(output.tokens - share, 0)
             if out:
                 with self._lock:
-                    self._leaving.pop(number, None)
-        for tree in trees.values():
-            tree.compact()
+                    if self._leaving.pop(number, None) is not None:
+                        self._quit(output.namespace)
+        for name, tree in trees.items():
+            while not tree.compact() and whole:
+                pass
+            with self._lock:
+                self._measure(name)
 
     def _too_many(self) -> bool:
         limits = self.limits
@@ -259,11 +372,12 @@ class SuffixHistory:
         )
 
     def _crowded(self) -> bool:
-        return self.limits.bytes is not None and self._in_use() * 16 > self.limits.bytes * 13
+        """Whether too many bytes are in use.
 
-    def _in_use(self) -> int:
-        """Bytes in use. Kept at 13/16 of the limit: what lies idle is then within it as well."""
-        return sum(tree.nbytes - tree.idle for tree in self._trees.values())
+        They are kept at 13/16 of the limit: what lies idle is then within it as well.
+        """
+        limit = self.limits.bytes
+        return limit is not None and (self._nbytes - self._idle) * 16 > limit * 13
 
     # --- Files --------------------------------------------------------------------------------
 
@@ -288,7 +402,8 @@ class SuffixHistory:
             entry = history[at]
             if not len(entry.tokens):
                 continue
-            tree = self.tree(entry.namespace)
+            with self._lock:
+                tree = self._join(entry.namespace)
             sequence = tree.begin(entry.tokens)
             tree.finish(sequence)
             metadata = dict(entry.metadata) or None
@@ -296,6 +411,7 @@ class SuffixHistory:
             with self._lock:
                 self._given += 1
                 self._finish(self._given, output)
+                self._measure(output.namespace)
             added += 1
             self._evict()
             while self._leaving:
@@ -325,12 +441,12 @@ class SuffixHistory:
         """
         with self._lock:
             now = time.time()
-            extents = {name: tree.extents() for name, tree in self._trees.items()}
+            trees = {name: held.tree for name, held in self._held.items()}
+            extents = {name: tree.extents() for name, tree in trees.items()}
             outputs = [
                 (each, each.time if at < len(self._finished) else now)
                 for at, each in enumerate((*self._finished.values(), *self._running.values()))
             ]
-            trees = dict(self._trees)
         with HistoryWriter(path, fingerprint=fingerprint or self.fingerprint) as out:
             for output, when in outputs:
                 size = extents[output.namespace].get(output.sequence, 0)
