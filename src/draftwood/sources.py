@@ -61,7 +61,7 @@ _TABLE: dict[int, Source] = {
 _lock = fork_lock()
 
 
-def small_model(place: int) -> int:
+def small_model_source(place: int) -> int:
     """The number of the small model at this place, from 0; from the sixteenth on they share one."""
     return SMALL_MODEL + min(place, 15)
 

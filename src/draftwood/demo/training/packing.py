@@ -41,7 +41,9 @@ class TrainingBatch:
     weights: NDArray[np.float32]  # [m]
 
 
-def pack(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], prompt_weight: float) -> Pack:
+def pack_sequences(
+    sequences: Sequence[tuple[Sequence[int], Sequence[int]]], prompt_weight: float
+) -> Pack:
     """Merge (prompt, response) sequences into a trie.
 
     A node that several responses share weighs as much as all of them; a prompt's node weighs

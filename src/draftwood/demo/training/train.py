@@ -29,7 +29,7 @@ from draftwood.demo.schema import Split
 from draftwood.demo.stages import END, PAD
 from draftwood.demo.tokenizer import save_tokenizer, train_tokenizer
 from draftwood.demo.training.muon import Muon
-from draftwood.demo.training.packing import Pack, TrainingBatch, collate, pack
+from draftwood.demo.training.packing import Pack, TrainingBatch, collate, pack_sequences
 from draftwood.demo.world import episode
 
 log = logging.getLogger("draftwood.demo.training.train")
@@ -89,7 +89,7 @@ def make_pack(recipe: Recipe, tokenizer: Tokenizer, index: int, split: Split = "
     prompts = tokenizer.encode_batch_fast([x.prompt for x in exchanges])
     responses = tokenizer.encode_batch_fast([x.response + END for x in exchanges])
     pairs = [(p.ids, r.ids) for p, r in zip(prompts, responses, strict=True)]
-    return pack(pairs, recipe.prompt_weight)
+    return pack_sequences(pairs, recipe.prompt_weight)
 
 
 def batches(recipe: Recipe, tokenizer: Tokenizer, start: int = 0) -> Iterator[TrainingBatch]:
