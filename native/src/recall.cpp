@@ -48,7 +48,7 @@ std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::s
     poke(impl->header->claimed, impl->header->written);
     poke(impl->header->clean, std::uint64_t{0});
   }
-  if (peek(impl->header->learned) == 1) impl->model.restore(impl->learned);
+  if (peek(impl->header->learned) == 1) impl->models.common().restore(impl->learned);
   return std::unique_ptr<Recall>(new Recall(std::move(impl)));
 }
 
@@ -85,7 +85,8 @@ Recall::Span Recall::add(Sequence sequence, NamespaceKey name, std::span<const T
 std::size_t Recall::remove(Sequence sequence) {
   if (!impl_->writable) throw std::logic_error(kReadOnly);
   impl_->memory.require_whole();
-  return sequence == 0 ? 0 : impl_->remove(sequence, 0);
+  const bool given = sequence != 0 && sequence <= peek(impl_->header->sequences);
+  return given ? impl_->remove(sequence, 0) : 0;
 }
 
 std::size_t Recall::remove_namespace(NamespaceKey name) {
@@ -111,7 +112,7 @@ std::uint64_t Recall::written() const noexcept {
   return peek(impl_->header->written);
 }
 std::size_t Recall::nbytes() const noexcept {
-  return impl_->memory.size();
+  return impl_->memory.size() + impl_->models.nbytes();
 }
 std::size_t Recall::part() const noexcept {
   return impl_->margin() - kMarks - kOverlap;
@@ -134,6 +135,7 @@ void Recall::Impl::place() {
   }
   owners = reinterpret_cast<std::uint64_t*>(memory.data() + layout.owners);
   learned = reinterpret_cast<std::uint32_t*>(memory.data() + layout.model);
+  if (memory.version() == 1) models.join();
 }
 
 std::uint32_t Recall::Impl::margin() const noexcept {
@@ -148,7 +150,7 @@ bool Recall::Impl::intact(std::uint64_t written) const noexcept {
 
 void Recall::Impl::store_model() const {
   std::uint32_t* word = learned;
-  for (const std::uint32_t value : model.words()) poke(*word++, value);
+  for (const std::uint32_t value : models.common().words()) poke(*word++, value);
   poke(header->learned, std::uint64_t{1});
 }
 
@@ -194,9 +196,12 @@ std::size_t Recall::Impl::remove(Sequence sequence, NamespaceKey name) {
   }
   recall::Removal removal(*this, {sequence, name});
   while (removal.step()) std::this_thread::yield();  // whoever waits to write does so now
-  {
-    const std::lock_guard lock(model.mutex());
-    model.forget();
+  if (sequence == 0) {
+    models.forget(name);
+  } else if (removal.owner()) {
+    models.forget(*removal.owner());
+  } else {
+    models.forget_all();  // nothing of it is held that would tell its namespace
   }
   const std::lock_guard lock(writer);
   if (peek(header->learned) == 1) store_model();

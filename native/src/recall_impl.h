@@ -9,7 +9,7 @@
 
 #include "draftwood/recall.h"
 #include "fork.h"
-#include "recall_model.h"
+#include "recall_models.h"
 #include "recall_ring.h"
 
 namespace draftwood {
@@ -105,7 +105,7 @@ class Recall::Impl {
   ForkSafe<std::mutex> writer;
   Running* running = nullptr;  ///< the newest
   bool removing = false;       ///< a removal is under way; under the writer's lock, as is the list
-  recall::Model model;
+  recall::Models models;
   ForkHook fork{ForkHook::Kind::kLock, this, [](void*) {}, leave_in_child};
 
   void place();

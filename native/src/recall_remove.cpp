@@ -90,7 +90,10 @@ void Removal::blank(std::uint64_t upto) noexcept {
     }
     if (!gone || token < 0) continue;
     poke(ring.records[slot].token, kBlank);
-    if (at >= whole && (victim_.sequence == 0 || inside_ == Inside::kIt)) ++removed_;
+    if (at >= whole && (victim_.sequence == 0 || inside_ == Inside::kIt)) {
+      ++removed_;
+      owner_ = peek(history_.owners[slot / kBlock]);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "recall_impl.h"
 
@@ -38,6 +39,8 @@ class Removal {
   bool step();
   /// Tokens that were blanked.
   [[nodiscard]] std::size_t removed() const noexcept { return removed_; }
+  /// The namespace of a sequence of which a token was blanked.
+  [[nodiscard]] std::optional<NamespaceKey> owner() const noexcept { return owner_; }
 
  private:
   static constexpr std::int64_t kNone = -1;
@@ -69,6 +72,7 @@ class Removal {
   std::uint32_t bucket_ = 0;
   bool overwritten_ = false;  ///< slots were, and what named them may still do so
   std::size_t removed_ = 0;
+  std::optional<NamespaceKey> owner_;
 };
 
 }  // namespace draftwood::recall

@@ -167,7 +167,7 @@ void walk(std::span<Sketch> sketches) {
 class RecallRequest::Impl {
  public:
   Impl(std::shared_ptr<Recall> recall, NamespaceKey key, const RecallPolicy& rules)
-      : shared(std::move(recall)), name(key), policy(rules) {
+      : shared(std::move(recall)), name(key), policy(rules), model(shared->impl().models.of(key)) {
     running.name = key;
   }
   ~Impl() { shared->impl().leave(running); }
@@ -177,6 +177,7 @@ class RecallRequest::Impl {
   std::shared_ptr<Recall> shared;
   NamespaceKey name;
   RecallPolicy policy;
+  std::shared_ptr<recall::Model> model;  ///< its namespace's
   OwnRing own;
   std::vector<Token> text;   ///< the last tokens: context of the part to be shared, then that part
   std::size_t unshared = 0;  ///< how many of them are not in shared history yet
@@ -214,11 +215,11 @@ void RecallRequest::Impl::begin(Sketch& sketch, int attempt) {
 
 /// Ends what `begin` began, and once more where a writer came near what was read.
 void RecallRequest::Impl::finish(Sketch& sketch, const Limits& limits) {
-  sketch.grow(shared->impl().model, limits, outcome);
+  sketch.grow(*model, limits, outcome);
   for (int attempt = 1; attempt <= 3 && !shared->impl().intact(written); ++attempt) {
     begin(sketch, attempt);
     walk({&sketch, 1});
-    sketch.grow(shared->impl().model, limits, outcome);
+    sketch.grow(*model, limits, outcome);
   }
   publish(sketch);
 }
@@ -252,18 +253,17 @@ void RecallRequest::Impl::publish(const Sketch& sketch) {
 void RecallRequest::Impl::learn(std::span<const Token> tokens) {
   const auto& [nodes, trials, readings, root_trials] = outcome;
   if (trials.empty() || tokens.empty() || running.stopped) return;
-  recall::Model& model = shared->impl().model;
-  const std::lock_guard lock(model.mutex());
+  const std::lock_guard lock(model->mutex());
   std::int32_t at = kRoot;
   std::uint32_t first = 0;
   std::uint32_t last = root_trials;
   for (const Token truth : tokens) {
-    model.learn(std::span(trials).subspan(first, last - first), readings, truth);
+    model->learn(std::span(trials).subspan(first, last - first), readings, truth);
     std::int32_t next = kRoot;
     for (std::size_t i = static_cast<std::size_t>(at + 1); i < nodes.size(); ++i) {
       if (nodes[i].parent != at) continue;
       const bool right = nodes[i].token == truth;
-      model.learn_choice(trials[nodes[i].trial], right);
+      model->learn_choice(trials[nodes[i].trial], right);
       if (right) next = static_cast<std::int32_t>(i);
     }
     if (next == kRoot) break;

@@ -88,7 +88,8 @@ class SlowRecall:
     seed: int = 0
     cells: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
-    model: Model = field(default_factory=Model)
+    models: dict[int, Model] = field(default_factory=lambda: defaultdict(Model))
+    """What each namespace learned, by its key."""
     sequences: int = 0
     chains: Chains = field(init=False)
     capacity: int = field(init=False)
@@ -148,18 +149,23 @@ class SlowRecall:
         """Remove a sequence; returns how many tokens were held."""
         for stream in self.streams:
             stream.stopped |= stream.sequence == sequence
-        self.model.forget()
+        if not 0 < sequence <= self.sequences:
+            return 0
         held = [(s, part) for s, part in self.parts if part.start >= self._oldest]
         named = min((part.start for _, part in held), default=len(self.cells))
         self._blank(range(self._oldest, named))  # lost its number, and is out of reach
-        return self._blank([position for s, part in held if s == sequence for position in part])
+        own = [position for s, part in held if s == sequence for position in part]
+        owners = {self.owner(position) for position in own if self.cells[position] >= 0}
+        for key in owners or self.models:
+            self.models[key].forget()
+        return self._blank(own)
 
     def remove_namespace(self, namespace: str) -> int:
         """Remove a namespace; returns how many tokens were held."""
         key = namespace_key(namespace)
         for stream in self.streams:
             stream.stopped |= stream.key == key
-        self.model.forget()
+        self.models[key].forget()
         held = range(self._oldest, len(self.cells))
         return self._blank([position for position in held if self.owner(position) == key])
 
@@ -222,6 +228,7 @@ class SlowRecallStream:
             self.lead += [*end, *prediction, BLANK]
         self.shared = len(prompt)
         self.stopped = False
+        self.model = recall.models[self.key]
         recall.streams.append(self)
         self.hidden: set[int] = set()
         self.sequence = 0
@@ -242,7 +249,7 @@ class SlowRecallStream:
 
         def expand(parent: int, depth: int, path: int, places: list[Place]) -> list[Trial]:
             last = self.nodes[parent].trial.token if parent != ROOT else _last(self.text)
-            trials = self.recall.model.judge(places, depth, last, path)
+            trials = self.model.judge(places, depth, last, path)
             entries = [
                 (-path_below(path, trial), parent, i, trial)
                 for i, trial in enumerate(trials)
@@ -284,7 +291,7 @@ class SlowRecallStream:
         self.recall.streams.remove(self)
 
     def _learn(self, tokens: list[int]) -> None:
-        at, trials, model = ROOT, self.first, self.recall.model
+        at, trials, model = ROOT, self.first, self.model
         for truth in tokens:
             if not self.first or self.stopped:
                 break
