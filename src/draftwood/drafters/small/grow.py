@@ -27,7 +27,7 @@ from draftwood.drafters.small.worth import Gain, Promises
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.protocols import Feedback, Partner, Top
-from draftwood.sources import SMALL_MODEL, small_model
+from draftwood.sources import SMALL_MODEL, small_model_source
 
 _NO_GRAPH = TokenGraph()
 
@@ -260,7 +260,7 @@ class MergedStream:
         """All paths of all trees, the likeliest first."""
         graph, sources = merge_graphs([stream.grow(budget) for stream in self._streams])
         unrolled = graph.unroll(budget)
-        unrolled.draft.source[:] = [small_model(sources[node]) for node in unrolled.nodes]
+        unrolled.draft.source[:] = [small_model_source(sources[node]) for node in unrolled.nodes]
         return unrolled.draft
 
     def observe(self, feedback: Feedback) -> None:
