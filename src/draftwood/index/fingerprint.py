@@ -1,4 +1,4 @@
-"""Which tokenizer token ids belong to: a SHA-256 of what every id means.
+"""Tokenizer fingerprints: a SHA-256 of a vocabulary, to tell which tokenizer token ids belong to.
 
 Two tokenizers with one vocabulary have one fingerprint, whatever their merges, normalizers or
 templates: history is token ids, and an id that means the same text drafts the same text.
@@ -53,10 +53,10 @@ def tokenizer_fingerprint(path: Path | str) -> bytes:
 
 
 def require_tokenizer(path: str, found: bytes, vocab: Mapping[str, int] | None) -> None:
-    """Nothing, for a file whose token ids mean what `vocab` says.
+    """Raise unless a file's token ids belong to the vocabulary `vocab`.
 
-    found: the fingerprint in the file at `path`. Where the file or the vocabulary is not known
-    nothing can be said, and nothing is refused.
+    found: the fingerprint in the file at `path`. Where the file's tokenizer or the vocabulary is
+    not known, nothing is refused.
 
     Raises:
         TokenizerMismatch: for a file of another tokenizer.

@@ -1,4 +1,4 @@
-"""Where a history or an export is written: never over an input, and all at once or not at all."""
+"""Safe output files: never over an input, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def require_history_or_nothing(output: AnyPath) -> bool:
     """Whether a history with sequences stands at `output`, which a new one would replace.
 
     Raises:
-        InvalidOption: a file that is no history: it was hardly meant.
+        InvalidOption: a file that is not a history, and so is probably not meant.
     """
     try:
         if os.path.getsize(output) == 0:

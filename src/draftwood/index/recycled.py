@@ -1,4 +1,4 @@
-"""What the target said was likely after the last tokens: a bounded table of its own rows.
+"""A bounded table of the target's likeliest next tokens, by the last one or two tokens.
 
     last two tokens   SELECT name  ->  FROM 0.8   , 0.15   AS 0.01 ...        k of each,
     last token               name  ->  text 0.4   FROM 0.2   , 0.2 ...        averaged over rows
@@ -26,12 +26,13 @@ ALONE: Final = -1
 
 
 class RecycledTable:
-    """For the last two tokens, and for the last alone: the k likeliest next ones.
+    """The k likeliest next tokens after two tokens, and after one.
 
-    slots: entries, a power of two; where two meet, the newer one stays. k: next tokens of an entry.
-    16 + 8 k bytes an entry, all taken at once and counted by `nbytes`. kept: weight of an entry's
-    average so far when a row of the same tokens comes; 0: only the newest row counts. space: 64
-    bits that stand for a namespace; what is added in one is found only there. Thread-safe.
+    slots: entries, a power of two; on a hash collision the newer one stays. k: next tokens of an
+    entry. 16 + 8 k bytes an entry, all taken at once and counted by `nbytes`. kept: weight of an
+    entry's average so far when a row of the same tokens comes; 0: only the newest row counts.
+    space: a namespace's 64-bit key (`namespace_key`); what is added in one is found only there.
+    Thread-safe.
 
     Raises:
         InvalidOption: slots that are no power of two from 2 to 2**28, k outside [1, 64], or kept

@@ -1,4 +1,4 @@
-"""Token sequences from files that are no traces: exported histories, lists of ids, texts."""
+"""Reads token sequences for a history from exported histories, lists of ids and texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXTS = frozenset({".txt", ".sql"})
 
 
 def require_file(path: Path) -> None:
-    """Refuse what can be read no second time, or not at all.
+    """Refuse what is not a regular file.
 
     Raises:
         SourceError: a folder, a pipe or a device.
@@ -37,7 +37,7 @@ def require_file(path: Path) -> None:
 
 
 def require_text(path: Path, ending: str) -> None:
-    """Refuse a file whose name does not say that it is to be taken as text.
+    """Refuse a file whose name does not end as a text file's does.
 
     Raises:
         SourceError: what is expected instead.
@@ -82,7 +82,7 @@ def exported(path: Path, *, vocab_size: int | None = None) -> Iterator[Entry]:
 
 
 def token_lines(path: Path, *, vocab_size: int | None = None) -> Iterator[TokenIds]:
-    """One sequence a line: decimal ids with white space or commas between them.
+    """One sequence from each line: decimal ids separated by white space or commas.
 
     Raises:
         SourceError: a line of anything else, or a damaged file.

@@ -31,7 +31,7 @@ MAX_METADATA_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class HistoryInfo:
-    """What a file's header says, without a look at the rest.
+    """What a file's header says; the rest of the file is not read.
 
     tokens: separators not counted. token_limit: greatest token id + 1. fingerprint: 32 bytes,
     all zero where the tokenizer is unknown.
@@ -104,8 +104,8 @@ class History:
         """Map the file at `path`, validated before anything of it is used.
 
         fingerprint: refuse a file of any other tokenizer (None: take any). check_tokens: read all
-        tokens for their checksum and range; without it their pages are not touched, offsets and
-        everything else are checked all the same, and a damaged token is drafted as it stands.
+        tokens for their checksum and range; without it their pages are not read, everything else is
+        checked all the same, and a damaged token may be drafted.
 
         Raises:
             NotAHistory, HistoryTruncated, HistoryTooNew, HistoryCorrupt, HistoryMalformed,

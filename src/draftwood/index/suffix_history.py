@@ -1,12 +1,12 @@
-"""The outputs that requests share: a suffix tree a namespace, and who leaves first.
+"""Shared history of SuffixDecoding: a suffix tree for each namespace, limits and eviction.
 
 Requests are running, then finished, then evicted. Only finished ones are evicted; a request ends
-when its stream is closed and never because it was not heard of for a while.
+when its stream is closed, never by a timeout.
 
-An evicted request counts no more at once. Its text leaves the tree a share at a time, with each
-request that ends and with the tokens that running ones generate, so that no call waits for the
-whole of a long one. A namespace is dropped with its last request, so that any number of them may
-come and go; what a request costs does not depend on how many there are.
+An evicted request stops counting at once. Its text is removed from the tree in slices, with each
+request that ends and with the tokens that running ones generate, so that no call removes a long
+text as a whole. A namespace is dropped with its last request, so that any number of them may come
+and go; what a request costs does not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Limits:
     requests, tokens: finished ones. bytes: of all trees, in which finished requests make room for
     running ones too; kept whenever a request has ended. Running ones alone may need more.
 
-    evict: who leaves first. "fifo": the request that ended first. "lru": the one that was longest
-    not drafted from; a draft is from the request whose text it was read from (of several that said
-    the same, most often the last), and its end counts as a draft.
+    evict: which requests are evicted first. "fifo": those that ended first. "lru": those least
+    recently drafted from; a draft counts for a request whose text holds it (of several, most often
+    the last), and a request's end counts as a draft.
 
     Raises:
         InvalidOption: a value outside its range.
@@ -100,7 +100,7 @@ class _Held:
 
 
 class SuffixHistory:
-    """Trees of outputs, by namespace, within limits. Safe to use from several threads.
+    """Suffix trees of outputs, by namespace, within limits. Safe to use from several threads.
 
     Numbers that name requests here are never given out twice.
     """
@@ -195,9 +195,9 @@ class SuffixHistory:
     # --- A request's life ---------------------------------------------------------------------
 
     def begin(self, namespace: str) -> tuple[int, SuffixTree]:
-        """A request that runs from now on: its number, and the tree that it is to write to.
+        """Register a running request; returns its number and the tree to write its text to.
 
-        `name` tells its place in the tree, once it has one.
+        `name` records its number in the tree, once it has one.
         """
         with self._lock:
             self._given += 1
@@ -205,12 +205,12 @@ class SuffixHistory:
             return self._given, self._join(namespace)
 
     def name(self, number: int, sequence: int) -> None:
-        """The place in the tree of a request that has begun."""
+        """Record the number in the tree of a running request."""
         with self._lock:
             self._running[number].sequence = sequence
 
     def end(self, number: int, tokens: int) -> None:
-        """The request has ended; it may be evicted now. Nothing happens if it was removed."""
+        """Mark the request as finished: it may be evicted. Does nothing if it was removed."""
         with self._lock:
             output = self._running.pop(number, None)
             if output is None:
@@ -231,7 +231,7 @@ class SuffixHistory:
             self.remove(number)
 
     def grow(self, tokens: int) -> None:
-        """Running requests have generated so many tokens; twice as many of evicted ones leave."""
+        """Count generated tokens of running requests; frees twice as many of evicted ones."""
         if self.limits.bytes is not None:
             self._unlooked += tokens  # about: several threads may do so at once
             if self._unlooked >= _LOOK:
@@ -244,7 +244,7 @@ class SuffixHistory:
                 self._eviction.release()
 
     def touch(self, namespace: str, sequence: int) -> None:
-        """A draft was taken from the text of a sequence."""
+        """Record that a draft was taken from a sequence (for "lru")."""
         with self._lock:
             number = self._numbers.get((namespace, sequence))
             if number is not None:
@@ -431,9 +431,10 @@ class SuffixHistory:
         return first
 
     def save(self, path: str, *, fingerprint: bytes | None = None) -> HistoryInfo:
-        """Write all outputs as they are at one instant, finished and running; nobody waits for it.
+        """Write a snapshot of all outputs, finished and running, without blocking decoding.
 
-        First what would be evicted first. What is removed or evicted meanwhile is left out.
+        Ordered by eviction, the next to be evicted first. What is removed or evicted meanwhile is
+        left out.
         fingerprint: of the tokenizer; None: that of the files which were added.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The suffix tree behind SuffixDecoding (arXiv 2411.04975): how often what followed what.
+"""The suffix tree of SuffixDecoding (arXiv 2411.04975): counts of what followed what.
 
 The work is done in C++ (native/include/draftwood/suffix_tree.h); `testing/twins/suffix_tree.py`
 says the same in a page of Python.
@@ -37,9 +37,9 @@ class SuffixPolicy:
 
     A match of p tokens is followed by at most alpha * p + offset nodes, none less probable than
     `floor`. mode: "linear" follows the most frequent child only, "tree" takes the most probable
-    nodes wherever they are. counts: what a child's count is divided by; "code" (as released): its
-    parent's count, in which suffixes that end at the parent count too; "paper": the sum over the
-    child and its siblings.
+    nodes anywhere in the tree. counts: what a child's count is divided by; "code" (as released):
+    its parent's count, in which suffixes that end at the parent count too; "paper": the sum over
+    the child and its siblings.
 
     Raises:
         InvalidOption: a value outside its range.
@@ -64,7 +64,7 @@ class SuffixPolicy:
             raise InvalidOption(f"counts is {self.counts!r}; use 'code' or 'paper'")
 
     def native(self, *, witness: bool = True) -> _native.SuffixPolicy:
-        """The policy as the extension takes it. witness: whether drafts are to name one."""
+        """As a native policy. witness: whether drafts name a sequence that holds them."""
         return _native.SuffixPolicy(
             alpha=self.alpha,
             offset=self.offset,
@@ -119,7 +119,7 @@ class SuffixTree:
             raise UnknownSequence(sequence) from None
 
     def finish(self, sequence: int) -> None:
-        """Give back what only a growing sequence needs; to extend it later is possible, and slow.
+        """Free what only a growing sequence needs; extending it later is possible, but slow.
 
         Raises:
             UnknownSequence: a number that no sequence of this tree has.
@@ -130,7 +130,7 @@ class SuffixTree:
             raise UnknownSequence(sequence) from None
 
     def remove(self, sequence: int) -> None:
-        """Take a sequence out, and with it all that only it had said.
+        """Remove a sequence, and with it the suffixes that no other sequence has.
 
         Raises:
             UnknownSequence: a number that no sequence of this tree has.
@@ -141,11 +141,11 @@ class SuffixTree:
             raise UnknownSequence(sequence) from None
 
     def evict(self, sequence: int, *, tokens: int = EVICT_TOKENS) -> bool:
-        """Take the next `tokens` tokens of a sequence out, the first ones first; whether all are.
+        """Remove the next `tokens` tokens of a sequence, the first ones first; True when all are
+        gone.
 
-        For who must not wait for the whole of a long one: a call does about so much work, and ends
-        within a few milliseconds. From the first call on it is no sequence any more but for this
-        and `remove`; what is left of it may be drafted until it is out.
+        Removes a long sequence in slices of a few milliseconds. After the first call only `evict`
+        and `remove` accept the sequence; what is left of it may be drafted until it is gone.
 
         Raises:
             UnknownSequence: a number that no sequence of this tree has.
@@ -180,12 +180,12 @@ class SuffixTree:
         return self.native.count(as_tokens(pattern))
 
     def extents(self) -> dict[int, int]:
-        """Each sequence and how many tokens it has, all at one instant."""
+        """A snapshot of all sequences and their lengths in tokens."""
         flat = self.native.extents().tolist()
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def text(self, sequence: int, *, most: int = MAX_TOKEN) -> TokenIds:
-        """int32 [n]: the first tokens of a sequence, at most so many.
+        """int32 [n]: the first tokens of a sequence, at most `most`.
 
         Raises:
             UnknownSequence: a number that no sequence of this tree has.
@@ -196,9 +196,10 @@ class SuffixTree:
             raise UnknownSequence(sequence) from None
 
     def compact(self) -> bool:
-        """Do a share of the work that gives unused memory back; whether nothing is left to do.
+        """Do a slice of the work that frees unused memory; True when nothing is left to do.
 
-        One call takes a millisecond or two. It is begun once a quarter of the memory lies idle.
+        One call takes a millisecond or two. Compaction begins once a quarter of the memory is
+        unused.
         """
         return self.native.compact(COMPACT_WORK)
 
@@ -213,7 +214,7 @@ class SuffixTree:
 
     @property
     def tokens(self) -> int:
-        """Tokens in all sequences, and what is left of those that leave."""
+        """Tokens in all sequences, including what is left of those being evicted."""
         return self.native.tokens
 
     @property
@@ -228,10 +229,10 @@ class SuffixTree:
 
     @property
     def idle(self) -> int:
-        """Those of `nbytes` that nothing uses: the tree grows into them first."""
+        """Unused bytes of `nbytes`, which the tree uses first when it grows."""
         return self.native.idle
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, to the byte of what was asked of the allocator."""
+        """Bytes requested from the allocator, exactly."""
         return self.native.nbytes
