@@ -1,4 +1,4 @@
-"""What `Draft.source` says of a node: which drafter proposed it, and from what.
+"""Sources: the meaning of the numbers in `Draft.source`, which say what proposed a node.
 
 The numbers are the same in the whole package, so that calibration keeps drafters apart in any
 mixture, and figures can be counted by name. A drafter of your own takes a number by `source_for`.
@@ -15,7 +15,7 @@ from draftwood.fork import fork_lock
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One entry of the table. drafter: its spec's name. kind: what it drafted from."""
+    """One source. drafter: the name in its spec. kind: what the node was drafted from."""
 
     drafter: str
     kind: str
@@ -62,15 +62,15 @@ _lock = fork_lock()
 
 
 def small_model_source(place: int) -> int:
-    """The number of the small model at this place, from 0; from the sixteenth on they share one."""
+    """The number of small model `place`, from 0; from the sixteenth on they share one number."""
     return SMALL_MODEL + min(place, 15)
 
 
 def source_of(number: int) -> Source:
-    """What an entry of `Draft.source` stands for.
+    """The source that a number in `Draft.source` stands for.
 
     Raises:
-        InvalidOption: for a number that nobody took.
+        InvalidOption: for a number that is not in use.
     """
     found = _TABLE.get(int(number))
     if found is None:
@@ -79,7 +79,7 @@ def source_of(number: int) -> Source:
 
 
 def source_for(drafter: str, kind: str = "own drafts") -> int:
-    """The number of a drafter of your own, 64 to 255; the same names have the same number.
+    """A source number (64 to 255) for a drafter of your own; the same names get the same number.
 
     Raises:
         InvalidOption: where all numbers are taken.

@@ -1,7 +1,7 @@
 """All drafters that a spec can name, each with the factory that makes it.
 
-What a spec may say is in the signature of its factory: keyword parameters are options, with their
-types and defaults; the first line of the docstring says what the drafter is.
+A factory's keyword parameters, with their types and defaults, are the options of the spec; the
+first line of its docstring says what the drafter is.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def make_priced_drafter(spec: str, *, cost: Auto | None = None) -> PricedDrafter
     """A drafter from its spec, in which any drafter may have the option `cost`.
 
     `recall:cost=auto`, `suffix:mode=tree,cost=0.01` or `lookup:cost=none`, for example.
-    `Spending.of(priced.cost)` is what spends the drafts; see docs/budgets.md. With a cost, Recall's
-    own limits are by default wide ones (`SPENDING`), since the cut is made afterwards.
+    `Spending.of(priced.cost)` is the matching spender; see docs/budgets.md. With a cost, Recall's
+    own limits are by default wide (`SPENDING`), since drafts are cut afterwards.
 
     cost: where the spec says nothing about it. `none` drafts nothing, so that it has a cost only
     where its spec says so.
@@ -84,7 +84,7 @@ def make_priced_drafter(spec: str, *, cost: Auto | None = None) -> PricedDrafter
 
 
 def spendable(drafter: Drafter) -> Drafter:
-    """The drafter with confidence that is an estimate of acceptance; itself where it is so."""
+    """The drafter with calibrated confidence; the same object where its confidence already is."""
     return drafter if isinstance(drafter, ESTIMATING) else calibrated(drafter)
 
 
@@ -122,7 +122,7 @@ def small_model(path: str, *, device: str | None = None, dtype: str | None = Non
 
 
 def make_hybrid(*, first: str = "suffix", other: str = "lookup", tau: Auto = "auto") -> Hybrid:
-    """One drafter where it expects enough accepted tokens, another one where it does not.
+    """The first drafter's draft where it expects enough accepted tokens, else the other's.
 
     `hybrid:first=suffix:mode=tree;nodes=16,other=lookup,tau=2`: in the specs of the two, `;` parts
     the options. tau: accepted tokens that are enough, see `Hybrid`.
@@ -261,7 +261,7 @@ def make_gsd(
     device: str | None = None,
     dtype: str | None = None,
 ) -> ModelDrafter:
-    """A small model's token graph (GSD): runs that repeat are drafted once.
+    """A small model's token graph (GSD): repeated runs of tokens are drafted once.
 
     `gsd:model=PATH,overlap=0`. top_k: candidates after a node. siblings: those less likely than
     this share of the likeliest are dropped. probability: paths less likely are not passed through

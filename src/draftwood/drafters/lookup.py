@@ -61,7 +61,7 @@ class PromptLookup:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> LookupStream:
-        """A stream whose index holds the prompt; nothing is shared, so `namespace` is moot.
+        """A stream whose index holds the prompt; nothing is shared, so `namespace` has no effect.
 
         prediction: likely answers; they stand in the index before the prompt.
         """
@@ -69,7 +69,7 @@ class PromptLookup:
         return LookupStream(text, self._sizes, self._latest, self._parents, self._source)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
 
 class LookupStream:

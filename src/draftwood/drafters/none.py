@@ -28,4 +28,4 @@ class NoDraft:
         """Nothing to learn."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""

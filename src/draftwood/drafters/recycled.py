@@ -1,4 +1,4 @@
-"""Recycled logits: what the target itself found likely where it saw these tokens before.
+"""Token recycling: drafts from the target's own likely tokens, rejected branches included.
 
 Each pass of the target says what is likely after every token that it checked, rejected ones
 included. Most of that is thrown away; Token Recycling (Luo et al. 2024, arXiv 2408.08696) keeps
@@ -37,11 +37,12 @@ class RecycledDrafter:
 
     nodes: the largest draft. k: next tokens kept of each row. slots: entries, a power of two, at
     16 + 8 k bytes each; taken at once. floor: no node less likely to be accepted than this is
-    drafted. kept: weight of what an entry was when a row of the same tokens comes; 0 overwrites it,
-    as Token Recycling does. Learns nothing from targets without logits, such as recorded traces.
+    drafted. kept: weight of an entry's old value when a row for the same tokens comes; 0 overwrites
+    it, as Token Recycling does. Learns nothing from targets without logits, such as recorded
+    traces.
 
     Thread-safe: streams may be used from several threads, each by one at a time. What is learned
-    in a namespace is drafted only there; how well shares hold is learned over all of them.
+    in a namespace is drafted only there; the reliability of shares is learned over all of them.
 
     Raises:
         InvalidOption: a value outside its range.

@@ -1,4 +1,4 @@
-"""Drafts for seeded sampling that look up the noise: what this seed is about to draw.
+"""Drafts for seeded sampling: candidates ranked by the noise that the text will be drawn with.
 
 Under `SharedGumbel` the next token is argmax(log p + g), and the noise g is known beforehand. A
 drafter whose confidence c stands for p can therefore tell which child of a node will be drawn:
@@ -139,7 +139,7 @@ class LookaheadStream:
 
 
 class Lead:
-    """Whether drafts chosen by the noise lead those chosen without it by enough.
+    """Whether drafts ranked by the noise have been accepted enough better than those without it.
 
     Both are judged by the text that came, whichever was verified. The noise is looked at in every
     step at first, and while it gains; else in every eighth. Safe to use from several threads: a

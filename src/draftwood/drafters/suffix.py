@@ -1,4 +1,4 @@
-"""SuffixDecoding (arXiv 2411.04975): what followed here before, in this request or in any other.
+"""SuffixDecoding (arXiv 2411.04975): drafts what followed the last tokens in earlier text.
 
 Two trees are asked at each step, and the draft of the higher score is taken: one over the outputs
 of all requests (never their prompts), fed token by token as they run, and one over this request's
@@ -45,7 +45,7 @@ class SuffixDrafter:
     """SuffixDecoding: trees of past outputs; the policy of the released code by default.
 
     alpha, offset, floor, mode, counts: see `SuffixPolicy`. depth: tokens of a suffix that the trees
-    keep; a draft behind a match of p tokens is at most depth - p long. nodes: the largest draft.
+    keep; a draft after a match of p tokens is at most depth - p long. nodes: the largest draft.
     max_requests, max_tokens, max_bytes, evict: how many outputs of finished requests are kept, and
     which leave first; see `Limits`. Limits are enforced when a request ends. history: a history
     file to begin with. threads: that a batch call uses.
@@ -119,7 +119,7 @@ class SuffixDrafter:
             self.history.fingerprint = vocab_fingerprint(partner.vocab)
 
     def close(self) -> None:
-        """Nothing to give back: the history lives in memory."""
+        """Nothing to release: the history is in memory."""
 
     def propose_all(
         self, streams: Sequence[SuffixStream], budgets: Budget | Sequence[Budget]
@@ -182,10 +182,10 @@ class SuffixDrafter:
         return found
 
     def remove(self, sequence: int) -> None:
-        """Forget what a request said, running or finished; `SuffixStream.sequence` names it.
+        """Forget a request's output, running or finished, by the number in `SuffixStream.sequence`.
 
-        Nothing that a running one says from now on is shared. What it said before may stand in
-        drafts that were taken, in files that were saved, and in other requests that said the same.
+        What a running request generates afterwards is not shared. What it generated before may
+        still be in drafts already made, in saved files, and in other requests with the same text.
 
         Raises:
             UnknownSequence: a request that was removed or evicted, or had no output.
@@ -221,7 +221,7 @@ class SuffixDrafter:
 
 
 class SuffixStream:
-    """One request's trees and its place in them. Used by one thread at a time.
+    """One request's suffix trees and its position in them. Used by one thread at a time.
 
     namespace: whose outputs it drafts from. native: the extension's stream. sequence: the
     request's number, for `SuffixDrafter.remove`.
@@ -265,7 +265,7 @@ class SuffixStream:
         drafter.history.name(self.sequence, self.native.sequence)
 
     def guess(self, budget: Budget) -> Guess:
-        """The better of the two trees' drafts as they give it; equal scores: the request's own."""
+        """The native draft of the tree with the higher score; ties: the request's own tree."""
         nodes = min(budget.nodes, self._nodes)
         return self.native.guess(nodes, min(budget.reach, nodes), budget.floor)
 

@@ -1,4 +1,4 @@
-r"""ADED: the target's own trigrams, searched as a game tree (arXiv 2407.12021).
+r"""ADED: drafts from the target's own trigrams by tree search (arXiv 2407.12021).
 
 A table counts which token followed each pair of tokens in what the target generated. A draft is
 searched in it by walks from the context, each of which follows the PUCT rule and adds the first

@@ -1,4 +1,4 @@
-"""How likely each candidate of a draft is to be drawn, where the Gumbel noise is known.
+"""The probability that each candidate of a draft is drawn, given the Gumbel noise.
 
 The drawn token is the one whose log-probability plus noise is largest: it *wins*. A drafter does
 not know the probabilities, only its own confidence, which may or may not stand for them.

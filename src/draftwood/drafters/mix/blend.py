@@ -1,4 +1,4 @@
-r"""One tree out of several drafters: each slot goes to the node that is worth most.
+r"""Merges several drafters' trees into one, and keeps the most probable nodes.
 
     recall      a - b - c             blend      a - b - c        `a b` is one node: two drafters
     recycled    a - b - d                       /     \            agree, and how much that is
@@ -47,13 +47,13 @@ _FADE: Final = 1000.0
 class Blend:
     """Several drafters' drafts in one tree, best first.
 
-    drafters: two or more, kept as `parts`; a node's source is that of the drafter that is surest of
-    it (of equal ones: the first). nodes: the largest draft. Their confidence is
-    calibrated online, each by itself; where they meet, the value of their agreement is learned too.
+    drafters: two or more, kept as `parts`; a node's source is that of the drafter with the highest
+    confidence in it (of equal ones: the first). nodes: the largest draft. Each drafter's confidence
+    is calibrated online; what their agreement on a node is worth is learned, too.
 
-    A drafter that raises costs its own nodes only, and so does one that samples: its tokens could
-    not be chosen among without changing the text's law. Safe to use from several threads where all
-    of the drafters are.
+    A drafter that raises loses only its own nodes, and so does one that samples: choosing among
+    sampled tokens would change the distribution of the text. Safe to use from several threads where
+    all of the drafters are.
 
     Raises:
         InvalidOption: fewer than two drafters, more than 256, or a negative number of nodes.
@@ -81,7 +81,7 @@ class Blend:
         return BlendStream(self, opened)
 
     def propose_all(self, streams: Sequence[BlendStream], budgets: Sequence[Budget]) -> list[Draft]:
-        """What `propose` gives for each stream; each drafter is asked once where it takes that."""
+        """What `propose` gives for each stream; one call to each drafter that supports batches."""
         limits = [Budget(min(b.nodes, self.nodes), b.depth, b.floor) for b in budgets]
         drafts = [
             guards.propose([stream.streams[part] for stream in streams], limits)
@@ -121,7 +121,7 @@ class Blend:
 
 
 class Agreement:
-    """P(accepted | parent accepted) of a node by what every drafter says of it, learned online.
+    """P(accepted | parent accepted) of a node from all drafters' confidence in it, learned online.
 
     An estimate begins at the highest of their confidences, which counts as 8 outcomes. Safe to use
     from several threads.
@@ -132,7 +132,7 @@ class Agreement:
         self._lock = fork_lock()
 
     def confidence(self, opinion: Opinion, highest: float) -> float:
-        """The estimate for a node of which `highest` is the most confident drafter's word."""
+        """The estimate for a node; `highest`: the highest of the drafters' confidences."""
         right, tried = self._counts.get(opinion, (0.0, 0.0))
         return (right + _TRUSTED * highest) / (tried + _TRUSTED)
 

@@ -1,8 +1,9 @@
-"""Two drafters behind one door: history where it is sure, any other drafter where it is not.
+"""Two drafters as one: history where it expects enough accepted tokens, else another drafter.
 
 SuffixDecoding (arXiv 2411.04975 v2/v3, section 4.3): take the suffix draft when its SCORE, the
-tokens it expects to be accepted, reaches tau; else ask the other drafter. With tau near the other
-drafter's mean accepted length, each step takes what promises more; tau = 0 never asks it.
+tokens it expects to be accepted, reaches tau; else use the other drafter. With tau near the other
+drafter's mean accepted length, each step takes the draft that promises more; with tau = 0 the other
+is never used.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Hybrid:
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> HybridStream:
-        """One stream of each, behind the same prompt."""
+        """A stream of each, after the same prompt."""
         with ExitStack() as opened:
             first = open_stream(self._first, prompt, namespace, prediction)
             opened.callback(first.close)
@@ -90,7 +91,7 @@ class Hybrid:
     def propose_all(
         self, streams: Sequence[HybridStream], budgets: Sequence[Budget]
     ) -> list[Draft]:
-        """What `propose` gives for each stream; each drafter is asked once where it takes that."""
+        """What `propose` gives for each stream; one call to each drafter that supports batches."""
         firsts = ask_all(self._first, [stream.first for stream in streams], budgets)
         doubtful = [at for at, draft in enumerate(firsts) if draft.expected < self.tau]
         others = ask_all(
@@ -103,7 +104,7 @@ class Hybrid:
         ]
 
     def observe_all(self, streams: Sequence[HybridStream], feedback: Sequence[Feedback]) -> None:
-        """What `observe` does for each stream; each drafter is told once where it takes that."""
+        """What `observe` does for each stream; one call to each drafter that supports batches."""
         parted = [stream.part(each) for stream, each in zip(streams, feedback, strict=True)]
         tell_all(self._first, [s.first for s in streams], [first for first, _ in parted])
         tell_all(self._other, [s.other for s in streams], [other for _, other in parted])

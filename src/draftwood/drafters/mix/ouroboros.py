@@ -1,4 +1,4 @@
-r"""Ouroboros: phrases from discarded drafts and from history lengthen drafts (arXiv 2402.13720).
+r"""Ouroboros: extends drafts by phrases from discarded drafts and history (arXiv 2402.13720).
 
     small model     the cat |  sees         the draft ends in `sees`: what came after `sees` before
     phrases                 |  sees `-- a dog .           is added, for the target to check in the

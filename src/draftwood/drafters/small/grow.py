@@ -36,9 +36,9 @@ _NO_GRAPH = TokenGraph()
 class DraftCounts:
     """What drafting took: sums over the drafts of all streams.
 
-    drafts: how many. nodes: tokens that were found, drafted in the end or not. merged: edges to a
-    node that stood already, each of which saved a node and what follows it. passes: of the small
-    model, prompts included. rows: nodes that went through it. seconds: wall clock of drafting;
+    drafts: how many. nodes: tokens that were found, in the final draft or not. merged: edges to an
+    existing node, each of which saved a node and what follows it. passes: of the small model,
+    prompts included. rows: nodes that went through it. seconds: wall clock of drafting;
     model_seconds: of these, in the model's passes.
     """
 
@@ -97,7 +97,7 @@ class ModelDrafter:
         pair_models([self.model], partner)
 
     def close(self) -> None:
-        """Nothing to give back: the model is its maker's."""
+        """Nothing to release: whoever made the model closes it."""
 
 
 class ModelStream:
@@ -113,7 +113,7 @@ class ModelStream:
         self._places = {ROOT: ROOT}  # node -> its number in the seat
 
     def propose(self, budget: Budget) -> Draft:
-        """The likeliest paths of what grows; the stream itself does not move."""
+        """The likeliest paths found by the passes; the stream itself does not move."""
         graph, shape = self.grow(budget), self._drafter.shape
         start = perf_counter()
         floor = max(budget.floor, shape.floor)
@@ -141,7 +141,7 @@ class ModelStream:
         return graph
 
     def observe(self, feedback: Feedback) -> None:
-        """Move the seat along what was committed, as far as it was computed for that."""
+        """Append the committed tokens, keeping the cached rows of accepted nodes."""
         tokens = feedback.tokens.tolist()
         accepted = len(self._graph.follow(tokens[: len(feedback.verdict.path)]))
         self._promises.settle(accepted, len(tokens))
@@ -154,7 +154,7 @@ class ModelStream:
             self._tail = (self._tail + tokens)[-self._reach :]
 
     def close(self) -> None:
-        """Give the seat back."""
+        """Release the seat and its cache."""
         self._seat.close()
 
     def _forget(self) -> None:

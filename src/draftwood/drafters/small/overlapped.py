@@ -1,4 +1,4 @@
-"""Drafter and target at the same time: the small model drafts on while the target verifies.
+"""Asynchronous drafting: the small model drafts on while the target verifies.
 
 McDanel 2024, *AMUSD: Asynchronous Multi-Device Speculative Decoding* (arXiv 2410.17375).
 
@@ -53,7 +53,7 @@ class Overlapped:
         return OverlappedStream(self._model.open(prompt), self._ahead, self._least)
 
     def close(self) -> None:
-        """Nothing to give back: the model is its maker's."""
+        """Nothing to release: whoever made the model closes it."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the model does not suit the target."""

@@ -104,7 +104,7 @@ class MultiCandidate:
         return SampledStream(self, prompt, chance)
 
     def close(self) -> None:
-        """Nothing to give back: the model is its maker's."""
+        """Nothing to release: whoever made the model closes it."""
 
     def pair(self, partner: Partner) -> None:
         """Raise PairMismatch where the model does not suit the target; take its width of rows."""
@@ -167,7 +167,7 @@ class SampledStream:
         self._sample = _Sample()
 
     def close(self) -> None:
-        """Give the seat back."""
+        """Release the seat and its cache."""
         self._seat.close()
 
     def _draw(self, budget: Budget, reach: int) -> None:

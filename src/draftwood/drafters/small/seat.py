@@ -1,4 +1,4 @@
-"""What a drafter asks of a small model: `DraftModel`, and a `DraftSeat` for each sequence.
+"""The protocols of a small model that drafts: `DraftModel`, and a `DraftSeat` for each sequence.
 
 Implement both to draft with a model of your own; `testing.ToyDraftModel` is the shortest example.
 A seat that derives from `DraftSeat` ranks its rows by `root` and `expand`; one whose rows lie on a
