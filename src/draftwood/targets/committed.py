@@ -1,4 +1,4 @@
-"""What a sequence in a model holds: its committed tokens, and how many more may follow."""
+"""The committed tokens of a sequence, and how many more fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a small model and a target mean the same by their token ids."""
+"""Checks that a small model and a target use the same token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from draftwood.errors import PairMismatch
 from draftwood.protocols import Partner
 
 ADDED_TOKENS: Final = 256
-"""Tokens that one tokenizer of a pair may have more than the other, behind its last."""
+"""Tokens that one tokenizer of a pair may have more than the other, after its last."""
 
 
 def require_pair(name: str, tokenizer: Any, vocab_size: int, partner: Partner) -> None:

@@ -1,4 +1,4 @@
-"""The target whose output is already known: a recorded response, followed token by token.
+"""A target that replays a recorded response, token by token, without a model.
 
 record   S E L E C T ...            row 0  -> record[at]
 draft         E L X                 node E -> L,  L -> E (what the record has next),
@@ -18,14 +18,14 @@ from draftwood.protocols import Verdict
 from draftwood.text.stop import Ends, Stop
 
 _UNKNOWN = -1
-"""What the record cannot tell: the next token off its path or behind its end."""
+"""What the record cannot tell: the next token off its path or after its end."""
 
 
 class ReplayTarget:
     """One recorded response (token ids) in the place of a model.
 
     Decode it with `Greedy` and this target's own `stop()`. A draft may run past the record's
-    end, as a drafter cannot see it coming; what lies behind counts as rejected.
+    end, which a drafter cannot foresee; drafted tokens beyond it count as rejected.
     """
 
     trees: bool = True

@@ -1,4 +1,4 @@
-"""A token tree in a pass of a model: at which position each row stands, and what it sees.
+"""Position ids and attention masks for a token tree in a pass of a model.
 
 rows       0    1    2    3    4      0, 1: pending tokens    2, 3: nodes 0, 1 after them
 position   p   p+1  p+2  p+2  p+3     4: node 2, below node 0

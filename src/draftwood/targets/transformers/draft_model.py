@@ -45,7 +45,7 @@ class TransformersDraftModel:
     probe: compare short passes with plain ones first. Shared by any number of seats; passes of
     several threads may run beside one another as far as the model allows it.
 
-    end_tokens: those of its generation config; drafters ask it for nothing behind them.
+    end_tokens: those of its generation config; nothing is drafted after them.
 
     Raises:
         UnsupportedModel: for recurrent or linear-attention state, an encoder, a cache of another
@@ -201,7 +201,7 @@ class TransformersDraftSeat:
         return _top(self._add(tokens, parents), k)
 
     def keep(self, path: NDArray[np.int32], tokens: TokenIds) -> None:
-        """Put `tokens` behind the context and forget all nodes but those on `path`.
+        """Append `tokens` to the context and forget all nodes but those on `path`.
 
         path: int32 [k], nodes from the context down that hold the first k of `tokens`.
 

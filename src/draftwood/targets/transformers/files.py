@@ -1,4 +1,4 @@
-"""The files of a model on disk: whether they are whole, before anything is loaded.
+"""Checks that a model's files are complete before anything is loaded.
 
 transformers says of a weight file that was cut or never fetched what the parser below it stumbled
 over; here each way to be wrong is one sentence.

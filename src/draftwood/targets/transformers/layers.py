@@ -1,4 +1,4 @@
-"""What a transformers model is by its configuration: layers that can forget a rejected draft.
+"""Which attention layers a transformers model has, and whether they can drop a rejected draft.
 
 A layer whose state is a row of keys and values for each token can forget a token; a recurrent
 state cannot.
