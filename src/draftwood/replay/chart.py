@@ -1,4 +1,4 @@
-"""The look of all pictures, drawn with matplotlib (extra `[plot]`), imported when first used.
+"""The style of all plots; matplotlib (extra `[plot]`) is imported when first used.
 
 Colors are Okabe and Ito's, which stay apart for color-blind readers; a bar's hatch and its printed
 value tell the same, so that nothing hangs on color alone.
