@@ -72,7 +72,7 @@ def oracle(
 ) -> DraftFrom:
     """Drafts of what will come, told in advance.
 
-    text: the prompt and all that follows. decoys: wrong siblings at every level, before or behind
+    text: the prompt and all that follows. decoys: wrong siblings at every level, before or after
     the right token, some of them with children. errors: the share of levels whose right token is
     replaced by a wrong one.
     """

@@ -34,7 +34,7 @@ class ToyTarget:
         self.calls = 0
 
     def open(self, prompt: TokenIds) -> ToyCursor:
-        """A cursor behind `prompt`."""
+        """A cursor after `prompt`."""
         return ToyCursor(self, prompt)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class ToyDraftModel:
         self.end_tokens: frozenset[int] = frozenset()
 
     def open(self, prompt: TokenIds) -> ToyDraftSeat:
-        """A seat behind `prompt`."""
+        """A seat after `prompt`."""
         return ToyDraftSeat(self.row, tuple(prompt.tolist()))
 
 
