@@ -29,7 +29,7 @@ def generate(
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Generate at most so many tokens. [256, or as the model's config says]"),
+        typer.Option(help="Generate at most N tokens. [256, or as the model's config says]"),
     ] = None,
     drafter: Annotated[
         str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
@@ -41,14 +41,14 @@ def generate(
             "part of a plain step, such as 0.01."
         ),
     ] = "auto",
-    nodes: Annotated[int | None, typer.Option(help="Draft at most so many tokens a step.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Draft at most N tokens a step.")] = None,
     history: Annotated[
         Path | None,
         typer.Option(help="Begin with this history, a file of `draftwood index build`."),
     ] = None,
     prediction_file: Annotated[
         list[Path] | None,
-        typer.Option(help="A text that the answer may resemble, to draft from; repeatable."),
+        typer.Option(help="A likely answer, to draft from; repeatable."),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="0: the most likely token, always. [as the model's config]")
@@ -66,7 +66,7 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="The same seed draws the same text. [a new one]")
     ] = None,
-    n: Annotated[int, typer.Option("--n", help="Draw so many texts, with seeds in a row.")] = 1,
+    n: Annotated[int, typer.Option("--n", help="Generate N texts, with consecutive seeds.")] = 1,
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text; repeatable.")
     ] = None,

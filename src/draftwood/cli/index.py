@@ -1,4 +1,4 @@
-"""`draftwood index`: build, look into, merge and export history files."""
+"""`draftwood index`: build, inspect, merge and export history files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 index = typer.Typer(
     name="index",
-    help="Build, look into, merge and export history files.",
+    help="Build, inspect, merge and export history files.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -44,7 +44,7 @@ def build(
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option(help="Where the history is to be used; default: as the source says, or none."),
+        typer.Option(help="The namespace of the sequences; default: as the source says, or none."),
     ] = None,
     text: Annotated[bool, typer.Option(help="Take files of other names for texts too.")] = False,
     partial: Annotated[

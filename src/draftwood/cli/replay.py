@@ -27,7 +27,7 @@ def replay(
         Path | None, typer.Option(help="For texts: a tokenizer.json or a model folder.")
     ] = None,
     limit_tokens: Annotated[
-        int | None, typer.Option(help="Stop each trace after so many output tokens.")
+        int | None, typer.Option(help="Stop each trace after N output tokens.")
     ] = None,
     interleave: Annotated[
         int, typer.Option(help="Requests in flight at once, a step of each in turn.")

@@ -1,4 +1,4 @@
-"""What the commands share in printing: results to stdout, all else to stderr."""
+"""Output of the commands: results to stdout, all else to stderr."""
 
 from __future__ import annotations
 
