@@ -141,8 +141,7 @@ class SuffixTree:
             raise UnknownSequence(sequence) from None
 
     def evict(self, sequence: int, *, tokens: int = EVICT_TOKENS) -> bool:
-        """Remove the next `tokens` tokens of a sequence, the first ones first; True when all are
-        gone.
+        """Remove the next `tokens` tokens of a sequence; True when all of it is gone.
 
         Removes a long sequence in slices of a few milliseconds. After the first call only `evict`
         and `remove` accept the sequence; what is left of it may be drafted until it is gone.
