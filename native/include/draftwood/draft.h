@@ -7,7 +7,7 @@
 
 namespace draftwood {
 
-/// Called now and then by what takes long, which ends with whatever it throws.
+/// Called now and then by long calls; what it throws ends the call.
 using Pause = void (*)();
 
 using Token = std::int32_t;

@@ -27,7 +27,7 @@
 
 namespace draftwood {
 
-/// Stands behind the last token of every sequence; equal to no token id.
+/// Separator after the last token of every sequence; equal to no token id.
 inline constexpr Token kSeparator = -1;
 
 /// A sequence without a time.
@@ -39,7 +39,7 @@ inline constexpr std::size_t kMaxMetadataBytes = 65536;
 /// SHA-256 of a vocabulary (docs/history-format.md, "Fingerprint"); all zero: not known.
 using Fingerprint = std::array<std::uint8_t, 32>;
 
-/// One way in which a file can be wrong.
+/// Why a file is refused.
 enum class HistoryFault {
   kTruncated,    ///< shorter than its header says
   kNotAHistory,  ///< no history header
@@ -49,7 +49,7 @@ enum class HistoryFault {
   kFingerprint,  ///< another tokenizer's
 };
 
-/// A file that cannot be used. What the operating system refuses is a std::system_error instead.
+/// A file that cannot be used. Errors of the operating system are std::system_error instead.
 class HistoryError : public std::runtime_error {
  public:
   HistoryError(HistoryFault fault, const std::string& what)
@@ -60,7 +60,7 @@ class HistoryError : public std::runtime_error {
   HistoryFault fault_;
 };
 
-/// What the header alone says.
+/// The contents of the header.
 struct HistoryInfo {
   std::uint16_t major = 0;
   std::uint16_t minor = 0;
@@ -72,13 +72,13 @@ struct HistoryInfo {
   Fingerprint fingerprint{};
 };
 
-/// How much of a file is looked at before it is used.
+/// How much of a file is checked before it is used.
 enum class HistoryCheck {
   kAll,     ///< every byte: also the tokens' checksum, range and separators
   kLayout,  ///< everything but the tokens themselves; their pages are not read
 };
 
-/// A validated history in bytes that somebody else owns. Cheap to copy; any number of threads.
+/// A validated view of bytes that the caller owns. Cheap to copy; any number of threads.
 class HistoryView {
  public:
   /// The empty history.
@@ -206,7 +206,7 @@ class HistoryWriter {
   std::string metadata_bytes_;
 };
 
-/// CRC-32C (Castagnoli) of `bytes`, going on from the checksum of what stood before them.
+/// CRC-32C (Castagnoli) of `bytes`, continuing the checksum of the bytes before them.
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0);
 
 }  // namespace draftwood

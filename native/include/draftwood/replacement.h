@@ -1,4 +1,4 @@
-// A file that takes another's place at once, when it is complete.
+// Atomic replacement of a file: written beside it, renamed over it when complete.
 
 #pragma once
 

@@ -1,6 +1,6 @@
-// Sequences that an engine decodes: their texts, and one step of drafting for all of them.
+// The sequences that an engine decodes, and one step of drafting for all of them (Sessions).
 //
-// An engine tells which tokens came and gets a draft for each sequence. One call moves every
+// An engine passes the new tokens and gets a draft for each sequence. One call moves every
 // sequence past its tokens, drafts for all, and cuts the drafts to what pays together. docs/engines.md
 // counts what a step touches.
 //
@@ -34,7 +34,7 @@ struct StepRow {
   bool valid = true;
 };
 
-/// What every draft of a step may hold.
+/// The limits of every draft of a step.
 struct StepLimits {
   std::uint32_t nodes;
   std::uint32_t depth;
@@ -43,13 +43,13 @@ struct StepLimits {
   std::uint32_t threads = 1;
 };
 
-/// What nodes are worth and passes cost; see budget/cut.py, which says the same in Python.
+/// The value of nodes and the cost of passes; budget/cut.py has the same in Python.
 struct ValueCut {
   std::span<const double> rises;      ///< t(0), t(1), .. in tokens
   std::span<const double> discounts;  ///< of a token at depth 1, 2, ..; none: 1
 };
 
-/// The drafts of a step end to end, and what became of each row.
+/// The drafts of a step, concatenated, and the outcome of each row.
 struct StepDrafts {
   std::vector<Token> tokens;
   std::vector<std::int32_t> parents;  ///< within the row's draft
@@ -62,7 +62,7 @@ struct StepDrafts {
   bool faulty = false;                ///< whether any is not kNone
 };
 
-/// Chooses the nodes that are worth their verification: of the first n by value, over all drafts,
+/// Chooses the nodes that are worth verifying: of the first n by value, over all drafts,
 /// the n that gains most. `keep`: an entry a node, in the order of the drafts; 1: chosen.
 void cut_by_value(std::span<const RecallDraft* const> drafts, const ValueCut& cut,
                   std::vector<std::uint8_t>& keep);
@@ -78,7 +78,7 @@ class Sequences {
   /// observed. The tokens are the caller's to check.
   Slot open(std::span<const Token> text, std::shared_ptr<RecallRequest> request);
   void close(Slot slot);
-  /// Asks the sequence for no more drafts. Its text goes on.
+  /// Stops drafting for the sequence; its text still grows.
   void mute(Slot slot);
   [[nodiscard]] std::span<const Token> text(Slot slot) const;  ///< empty for a slot not open
 
@@ -97,7 +97,7 @@ class Sequences {
   std::vector<Slot> recognize(std::span<const StepRow> rows, std::size_t leap,
                               std::uint64_t patience, std::vector<Slot>& missed);
 
-  /// Counts drafts that were made elsewhere.
+  /// Adds drafts that were made elsewhere to the counts.
   void hand_out(std::uint64_t drafted, std::uint64_t accepted) noexcept {
     drafted_ += drafted;
     accepted_ += accepted;

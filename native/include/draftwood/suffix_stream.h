@@ -19,7 +19,7 @@ class ThreadPool;
 
 class SuffixStream {
  public:
-  /// Stands behind `prompt`, which only the request's own tree learns; output goes to both. Throws
+  /// Begins after `prompt`, which only the request's own tree learns; output goes to both. Throws
   /// std::invalid_argument for a negative token.
   /// `predictions`: likely answers, which only the own tree learns, after the prompt's last tokens.
   SuffixStream(std::shared_ptr<SuffixTree> shared, std::span<const Token> prompt,
@@ -59,7 +59,7 @@ class SuffixStream {
   std::size_t generated_ = 0;
 };
 
-/// What a batch of streams proposes: draft i within nodes[i], reach[i] and floors[i].
+/// Drafts for a batch of streams: draft i within nodes[i], reach[i] and floors[i].
 [[nodiscard]] std::vector<SuffixDraft> propose_all(std::span<SuffixStream* const> streams,
                                                    std::span<const std::int32_t> nodes,
                                                    std::span<const std::int32_t> reach,

@@ -76,24 +76,24 @@ class SuffixTree {
   /// tree is full (2^31 tokens).
   void extend(Sequence sequence, std::span<const Token> tokens);
 
-  /// Gives back what only a growing sequence needs. Extending it later is possible, and costs a search.
+  /// Frees what only a growing sequence needs. Extending it later is possible, and costs a search.
   void finish(Sequence sequence);
 
-  /// Takes a sequence out, and with it all that only it had said. Throws std::out_of_range.
+  /// Removes a sequence and the suffixes that only it has. Throws std::out_of_range.
   void remove(Sequence sequence);
 
-  /// Takes a sequence out a share at a time, so that nobody waits for long: about `work` of its
-  /// suffixes, the first ones first. True when it is out as after remove(). With the first call it
+  /// Removes a sequence in slices, so that no call takes long: about `work` of its
+  /// suffixes, the first ones first. True when all of it is gone. After the first call it
   /// is no sequence any more for all but this and remove(); what is left of it may be drafted
   /// until it is out. Throws std::out_of_range.
   bool evict(Sequence sequence, std::size_t work);
 
-  /// Does a share of the work that gives the memory of what was removed back, looking at about
+  /// Does a slice of the work that frees the memory of removed sequences, looking at about
   /// `work` records; true where nothing is left to do. Begun once a quarter of the memory lies idle.
   bool compact(std::size_t work);
 
   /// The draft of the highest score over all suffixes of `context` that are in the tree, shorter than
-  /// its depth; of equal scores the one behind the longer suffix. Empty where nothing is known.
+  /// its depth; of equal scores the one after the longer suffix. Empty where nothing is known.
   /// At most `nodes` nodes, no path longer than `reach`, no score of `above` or less.
   ///
   /// Children are ordered by count. Among equals the order is that of the released code: a child
@@ -115,10 +115,10 @@ class SuffixTree {
   /// The first `most` tokens of a sequence. Throws std::out_of_range.
   [[nodiscard]] std::vector<Token> text(Sequence sequence, std::uint32_t most) const;
 
-  /// Bytes held, to the byte of what was requested from the allocator, this object included.
+  /// Bytes requested from the allocator, exactly, this object included.
   [[nodiscard]] std::size_t nbytes() const;
 
-  /// Those of them that nothing uses: the tree grows into them first; compact() gives them back.
+  /// The unused bytes among them: the tree grows into them first; compact() gives them back.
   [[nodiscard]] std::size_t idle() const;
 
   [[nodiscard]] std::int32_t depth() const;

@@ -1,4 +1,4 @@
-// A few threads that wait for work.
+// A thread pool for batch calls.
 
 #pragma once
 

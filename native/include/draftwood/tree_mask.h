@@ -1,4 +1,4 @@
-// Token trees as an engine's kernel takes them: a fixed number of slots a row, and a mask.
+// Token trees in an engine's layout: a fixed number of slots a row, and an attention mask.
 
 #pragma once
 
