@@ -20,9 +20,9 @@ NAME = re.compile(r"`draftwood((?:\.\w+)+)`")
 
 
 def _text(page: Path) -> str:
-    """The page without its code blocks, which have a test of their own, and links elsewhere."""
+    """The page without code blocks, which have a test of their own, web links, and output files."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    return re.sub(r"https?://\S+", "", text)
+    return re.sub(r"https?://\S+|--out \S+", "", text)
 
 
 def _stands(path: str) -> bool:
