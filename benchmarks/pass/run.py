@@ -30,7 +30,7 @@ from draftwood.targets.transformers.batch import TransformersBatch
 from draftwood.targets.transformers.cursor import TransformersCursor
 from draftwood.targets.transformers.load import read_model
 from draftwood.targets.transformers.network import Network
-from draftwood.targets.transformers.packed import pack
+from draftwood.targets.transformers.packed import pack_linears
 
 SHAPES = {  # hidden, layers, heads, groups, intermediate, vocabulary
     "tiny": (64, 2, 4, 2, 128, 512),
@@ -99,7 +99,7 @@ def networks(name: str) -> tuple[Network, Network]:
     else:
         model, _ = read_model(Path(name), packed=False, tokenizer_needed=False)
     packed = copy.deepcopy(model)
-    pack(packed)
+    pack_linears(packed)
     ours = Network(packed)
     require(ours.lean is not None, "the model has a bare pass")
     return Network(model, lean=False), ours

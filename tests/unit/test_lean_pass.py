@@ -10,7 +10,7 @@ from draftwood.draft import ROOT, Draft
 from draftwood.targets.transformers.cache import SequenceCache
 from draftwood.targets.transformers.lean import FAMILIES, lean_pass
 from draftwood.targets.transformers.network import Network
-from draftwood.targets.transformers.packed import pack, together
+from draftwood.targets.transformers.packed import pack_linears, side_by_side
 from draftwood.targets.transformers.target import TransformersTarget
 from draftwood.testing import tiny_model
 
@@ -59,9 +59,9 @@ def test_projections_that_were_packed_together_are_one_product(monkeypatch):
     monkeypatch.setattr("draftwood.targets.transformers.packed.SMALLEST", 1)
     monkeypatch.setattr("draftwood.targets.transformers.packed.faster_packed", lambda _: True)
     model = tiny_model("qwen2")  # its projections have a bias
-    pack(model)
+    pack_linears(model)
     attention = model.model.layers[0].self_attn
-    assert together([attention.q_proj.weight, attention.k_proj.weight]) is not None
+    assert side_by_side([attention.q_proj.weight, attention.k_proj.weight]) is not None
     expected, found = own_and_bare(model, [(0, 33), (33, 40)])
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from draftwood.targets.transformers import packed as packing  # noqa: E402
 from draftwood.targets.transformers.load import read_model  # noqa: E402
-from draftwood.targets.transformers.packed import in_by_out, pack, packable, together  # noqa: E402
+from draftwood.targets.transformers.packed import in_by_out, pack_linears, packable, side_by_side  # noqa: E402
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_packed_weight_has_the_same_numbers_with_the_outputs_of_an_input_side_
 def test_a_packed_model_gives_the_same_logits(family, tied):
     model = tiny_model(family, tie_word_embeddings=tied)
     before = logits(model)
-    assert pack(model) > 0
+    assert pack_linears(model) > 0
     torch.testing.assert_close(logits(model), before)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     assert (embedding is head) == tied
@@ -52,16 +52,16 @@ def test_a_packed_model_gives_the_same_logits(family, tied):
 def test_layers_that_share_their_numbers_share_them_packed():
     one, other = torch.nn.Linear(32, 48), torch.nn.Linear(32, 48)
     other.weight = torch.nn.Parameter(one.weight.data)
-    assert pack(torch.nn.ModuleList([one, other])) == one.weight.nbytes
+    assert pack_linears(torch.nn.ModuleList([one, other])) == one.weight.nbytes
     assert one.weight.data_ptr() == other.weight.data_ptr()
-    assert pack(torch.nn.ModuleList([one, other])) == 0  # they are packed by now
+    assert pack_linears(torch.nn.ModuleList([one, other])) == 0  # they are packed by now
 
 
 @pytest.mark.usefixtures("every_weight")
 def test_a_packed_model_is_copied_and_saved_as_any_other(tmp_path):
     model = tiny_model("llama", tie_word_embeddings=True)
     before = logits(model)
-    pack(model)
+    pack_linears(model)
     torch.testing.assert_close(logits(copy.deepcopy(model)), before)
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path).eval()
@@ -110,12 +110,12 @@ def test_projections_of_one_input_come_to_lie_together_each_a_view():
     attention = model.model.layers[0].self_attn
     parts = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
     before = [part.detach().clone() for part in parts]
-    assert together(parts) is None
-    pack(model)
-    whole = together(parts)
+    assert side_by_side(parts) is None
+    pack_linears(model)
+    whole = side_by_side(parts)
     assert torch.equal(whole, torch.cat(before))
     assert whole.data_ptr() == parts[0].data_ptr()
-    assert together([*parts, model.lm_head.weight]) is None
+    assert side_by_side([*parts, model.lm_head.weight]) is None
     with torch.no_grad():
         parts[2].zero_()
     assert not whole[-len(parts[2]) :].any()

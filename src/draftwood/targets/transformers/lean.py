@@ -5,7 +5,7 @@ of it around the arithmetic: masks made and checked, hooks, containers, keys and
 grouped heads. This is the same arithmetic in fewer calls and nothing around it:
 
     rows        of all sequences of a pass one after the other, without padding
-    products    of one input are one, where their weights lie together (`pack`)
+    products    of one input are one, where their weights lie together (`pack_linears`)
     attention   the query heads of a group are rows of one product with the group's keys, which
                 are read where they lie; each sequence attends to its own keys only
 
@@ -28,7 +28,7 @@ from torch.nn import functional
 from draftwood.draft import TokenIds, as_tokens
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.layers import attention_layers
-from draftwood.targets.transformers.packed import together
+from draftwood.targets.transformers.packed import side_by_side
 from draftwood.targets.transformers.rope import length_rope
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class _Product:
     def __init__(self, owner: Any, fused: str, names: Sequence[str]) -> None:
         self.parts = [getattr(owner, fused)] if hasattr(owner, fused) else []
         self.parts = self.parts or [getattr(owner, name) for name in names]
-        self.weight = together([part.weight for part in self.parts])
+        self.weight = side_by_side([part.weight for part in self.parts])
         biases = [part.bias for part in self.parts]
         self.bias = None if biases[0] is None or self.weight is None else torch.cat(biases)
 

@@ -128,9 +128,9 @@ def read_model(
 
 
 def _pack(model: Any) -> None:
-    from draftwood.targets.transformers.packed import pack
+    from draftwood.targets.transformers.packed import pack_linears
 
-    pack(model)
+    pack_linears(model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ _FEW = 8
 """Rows of a pass that verifies a draft."""
 
 
-def pack(model: Any) -> int:
+def pack_linears(model: Any) -> int:
     """Lay out a model's linear weights for few rows where that is faster, in place.
 
     Projections of one input (`TOGETHER`) come to lie side by side, each a view of the whole.
@@ -70,8 +70,8 @@ def pack(model: Any) -> int:
     return total
 
 
-def together(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """Weights [out, in] as one where they are views of it in their order, as `pack` lays them."""
+def side_by_side(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Weights [out, in] as one where they are views of it in their order."""
     first = weights[0].detach()
     at, strides = first.data_ptr(), first.stride()
     for weight in weights:
