@@ -455,6 +455,55 @@ def test_a_child_of_fork_gets_empty_drafts():
     assert sessions.step([1], [[]]).lists()[0][:1] == [3]
 
 
+def test_a_child_of_fork_makes_sessions_of_its_own_whatever_threads_the_parent_had():
+    def steps(sessions):
+        keys = list(range(70))  # many enough for several threads
+        for key in keys:
+            sessions.open(key, POEM)
+        return [sessions.step(keys, [[token]] * 70).lists() for token in (3, 1, 4)]
+
+    parent = sessions_of(RecallDrafter(max_tokens=65536, threads=2))
+    expected = steps(parent)
+    assert any(expected[-1])
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            parent.step(list(range(70)), [[]] * 70)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(5):  # some of these forks meet a step of the other thread
+            child = os.fork()
+            if not child:
+                own = steps(sessions_of(RecallDrafter(max_tokens=65536, threads=2)))
+                parent.close(0)
+                empty = parent.step([1], [[]]).lists() == [[]]
+                os._exit(0 if own == expected and empty else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+    assert parent.failures == {}
+
+
+def test_many_sequences_on_several_threads_draft_what_one_thread_does():
+    def run(threads):
+        drafter = RecallDrafter(max_tokens=65536, threads=threads)
+        sessions = sessions_of(drafter)
+        rng = np.random.default_rng(5)
+        keys = list(range(80))
+        for key in keys:
+            sessions.open(key, rng.integers(0, 5, 30))
+        said = []
+        for _ in range(6):
+            said += sessions.step(keys, [rng.integers(0, 5, 2).tolist() for _ in keys]).trees()
+        return said
+
+    assert run(4) == run(1)
+
+
 def test_the_same_calls_give_the_same_drafts():
     def run():
         sessions = sessions_of(recall(), spender=Spending(LinearCost(0.02), limit=Budget(8)))
