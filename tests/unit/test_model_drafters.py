@@ -510,21 +510,24 @@ def test_seats_that_do_not_rank_draft_the_same():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "drafts_all_it_finds"),
     [
-        lambda model: ModelDrafter(model, Shape.chain()),
-        lambda model: ModelDrafter(model, Shape.expansion((2, 2, 1))),
-        lambda model: ModelDrafter(model, Shape.best_first()),
-        lambda model: MergedDrafter(
-            [
-                ModelDrafter(model, Shape.expansion((2, 2))),
-                ModelDrafter(ToyDraftModel(OTHER, V), Shape.expansion((2, 2))),
-            ]
+        (lambda model: ModelDrafter(model, Shape.chain()), True),
+        (lambda model: ModelDrafter(model, Shape.expansion((2, 2, 1))), True),
+        (lambda model: ModelDrafter(model, Shape.best_first(), gain=0), False),
+        (
+            lambda model: MergedDrafter(
+                [
+                    ModelDrafter(model, Shape.expansion((2, 2)), gain=0),
+                    ModelDrafter(ToyDraftModel(OTHER, V), Shape.expansion((2, 2)), gain=0),
+                ]
+            ),
+            False,
         ),
-        lambda model: MultiCandidate(model),
+        (lambda model: MultiCandidate(model), True),
     ],
 )
-def test_greedy_text_is_the_targets_and_counts_add_up(make):
+def test_greedy_text_is_the_targets_and_counts_add_up(make, drafts_all_it_finds):
     def target(prefix):  # the model, with a word of its own now and then
         return MODEL(prefix) if len(prefix) % 4 else OTHER(prefix)
 
@@ -534,7 +537,11 @@ def test_greedy_text_is_the_targets_and_counts_add_up(make):
     assert text == greedy_text(target, PROMPT.tolist(), 40)
     assert len(steps) < 40
     counts = drafter.counts
-    assert counts.nodes >= sum(len(step.draft) for step in steps)
+    drafted = sum(len(step.draft) for step in steps)
+    if drafts_all_it_finds:
+        assert counts.nodes == drafted
+    else:  # the likeliest of what was found, or what two models found alike, once
+        assert counts.nodes > drafted
     asked = sum(len(step.draft) > 0 for step in steps)
     assert asked <= counts.drafts <= len(steps)
     assert counts.passes >= asked
