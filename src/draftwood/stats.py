@@ -11,6 +11,7 @@ from typing import Any
 
 from draftwood.markup import figures_html
 from draftwood.protocols import Step
+from draftwood.sources import PREDICTED
 
 
 @dataclass(slots=True, repr=False)
@@ -18,8 +19,9 @@ class Stats:
     """Counts over the steps of one sequence or many. Not thread-safe: one writer.
 
     accepted_by_position[d] / drafted_by_position[d]: steps whose accepted path / draft is deeper
-    than d tokens. The other fields leave out the first step of each sequence, since it computes the
-    prompt. later_tokens, later_seconds: sums over all later steps. plain_steps, plain_seconds:
+    than d tokens. accepted_prediction_tokens, rejected_prediction_tokens: tokens drafted from a
+    prediction (source `PREDICTED`) that the target took, and those that it refused. The other
+    fields leave out the first step of each sequence, since it computes the prompt. later_tokens, later_seconds: sums over all later steps. plain_steps, plain_seconds:
     later steps without a draft. priced_tokens, priced_seconds: tokens for which `add` was given the
     time of a plain step, and the sum of those times.
     """
@@ -36,6 +38,8 @@ class Stats:
     observe_seconds: float = 0.0
     accepted_by_position: list[int] = field(default_factory=list)
     drafted_by_position: list[int] = field(default_factory=list)
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
     later_tokens: int = 0
     later_seconds: float = 0.0
     plain_steps: int = 0
@@ -70,6 +74,10 @@ class Stats:
         self.sequences += step.finish is not None
         _count_below(self.accepted_by_position, accepted)
         _count_below(self.drafted_by_position, step.draft.height)
+        predicted = step.draft.source == PREDICTED
+        right = int(predicted[step.verdict.path].sum())
+        self.accepted_prediction_tokens += right
+        self.rejected_prediction_tokens += int(predicted.sum()) - right
         if first:
             return
         self.later_tokens += len(step.tokens)
@@ -131,6 +139,8 @@ class Stats:
             "acceptance_rate": self.acceptance_rate,
             "accepted_by_position": list(self.accepted_by_position),
             "drafted_by_position": list(self.drafted_by_position),
+            "accepted_prediction_tokens": self.accepted_prediction_tokens,
+            "rejected_prediction_tokens": self.rejected_prediction_tokens,
             "seconds": self.seconds,
             "seconds_saved": self.seconds_saved,
         }

@@ -5,6 +5,7 @@ import pytest
 
 from draftwood.draft import Draft
 from draftwood.protocols import Seconds, Step, Verdict
+from draftwood.sources import OWN, PREDICTED
 from draftwood.stats import Stats
 
 
@@ -53,6 +54,16 @@ def test_a_cost_curve_prices_the_plain_step_where_it_tells():
 def test_the_prompts_pass_has_no_part_in_what_was_saved():
     assert Stats.of([step(1, score=1000.0), PLAIN, DRAFTED]).seconds_saved == pytest.approx(2.0)
     assert Stats.of([PROMPT]).seconds_saved == 0.0
+
+
+def test_tokens_of_a_prediction_are_counted_as_taken_and_as_refused():
+    made = Draft.tree([5, 6, 7, 8], [-1, 0, 0, 2])
+    made.source[:] = [PREDICTED, PREDICTED, OWN, PREDICTED]
+    verdict = Verdict(np.array([0, 2], np.int32), 9)
+    stats = Stats.of([PROMPT, Step(made, verdict, verdict.tokens(made), Seconds())])
+    assert (stats.accepted_prediction_tokens, stats.rejected_prediction_tokens) == (1, 2)
+    told = stats.as_dict()
+    assert (told["accepted_prediction_tokens"], told["rejected_prediction_tokens"]) == (1, 2)
 
 
 def test_a_notebook_gets_a_table_without_colors_of_its_own():
