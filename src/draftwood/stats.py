@@ -21,8 +21,9 @@ class Stats:
     accepted_by_position[d] / drafted_by_position[d]: steps whose accepted path / draft is deeper
     than d tokens. accepted_prediction_tokens, rejected_prediction_tokens: tokens drafted from a
     prediction (source `PREDICTED`) that the target took, and those that it refused. The other
-    fields leave out the first step of each sequence, since it computes the prompt. later_tokens, later_seconds: sums over all later steps. plain_steps, plain_seconds:
-    later steps without a draft. priced_tokens, priced_seconds: tokens for which `add` was given the
+    fields leave out the first step of each sequence, since it computes the prompt.
+    later_tokens, later_seconds: sums over all later steps. plain_steps, plain_seconds: later steps
+    without a draft. priced_tokens, priced_seconds: tokens for which `add` was given the
     time of a plain step, and the sum of those times.
     """
 
