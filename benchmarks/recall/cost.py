@@ -22,7 +22,8 @@ import numpy as np
 
 from benchmarks.recall.sides import PEER_INSTALLED, PeerSide, RecallSide, Request, Side, SuffixSide
 from draftwood.draft import TokenIds
-from draftwood.index.recall import Recall, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 from draftwood.replay.trace import Record
 
 STEP = 3

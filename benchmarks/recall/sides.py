@@ -15,7 +15,8 @@ import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds, as_tokens
 from draftwood.drafters.suffix import SuffixDrafter, SuffixStream
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream, observe_all, propose_all
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.index.suffix_tree import Mode
 from draftwood.protocols import Feedback, Verdict
 

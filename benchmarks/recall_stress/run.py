@@ -42,7 +42,8 @@ import numpy as np
 
 from benchmarks.common.command import parser, publish, read, require
 from draftwood.draft import ROOT, TokenIds
-from draftwood.index.recall import Recall, RecallStream, propose_all
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream, propose_all
 from draftwood.sources import SHARED
 
 LENGTH = 126

@@ -28,7 +28,8 @@ import numpy as np
 
 from benchmarks.common.command import parser, publish, read, require
 from draftwood.draft import TokenIds
-from draftwood.index.recall import Recall, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 
 VOCAB = 151_936

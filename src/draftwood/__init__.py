@@ -56,8 +56,9 @@ from draftwood.errors import (
     UnsupportedModel,
     UnusableLogits,
 )
+from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.recall import Recall
-from draftwood.index.store import History, HistoryWriter
+from draftwood.index.store import History
 from draftwood.language_model import LanguageModel
 from draftwood.language_model.generation import Generation, Logprobs
 from draftwood.language_model.options import Options

@@ -162,7 +162,7 @@ def test_a_history_is_built_and_drafted_from(generate, model, monkeypatch, capsy
 
 
 def test_a_history_of_another_tokenizer_is_refused(generate, tmp_path):
-    from draftwood.index.store import HistoryWriter
+    from draftwood.index.history_writer import HistoryWriter
 
     with HistoryWriter(tmp_path / "h.dw", fingerprint=bytes(range(32))) as out:
         out.add([1, 2, 3])

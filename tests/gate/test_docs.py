@@ -21,7 +21,7 @@ import pytest
 from draftwood.cli import app as command_line
 from draftwood.demo.model import drafter_path, target_path
 from draftwood.index.fingerprint import tokenizer_fingerprint
-from draftwood.index.store import HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]

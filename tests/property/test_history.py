@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftwood.errors import HistoryError
-from draftwood.index.store import History, HistoryWriter, merge
+from draftwood.index.history_writer import HistoryWriter, merge
+from draftwood.index.store import History
 
 tokens = st.lists(st.integers(0, 2**31 - 1), max_size=40)
 names = st.text(max_size=12)

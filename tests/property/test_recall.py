@@ -6,13 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draftwood.index.recall import (
-    Recall,
-    RecallPolicy,
-    RecallStream,
-    observe_all,
-    propose_all,
-)
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.testing.twins import recall as reference
 
 WORD = st.integers(0, 5)  # few words: everything repeats

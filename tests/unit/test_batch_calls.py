@@ -11,8 +11,9 @@ from draftwood.draft import Budget, Draft
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import InvalidOption
-from draftwood.index import recall as index
-from draftwood.index.recall import Recall, RecallStream
+from draftwood.index import recall_stream as index
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 from draftwood.protocols import Feedback
 
 PROMPT = np.tile(np.arange(20, dtype=np.int32), 5)

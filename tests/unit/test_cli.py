@@ -9,7 +9,7 @@ import pytest
 
 from draftwood.cli import app as command_line
 from draftwood.index.fingerprint import vocab_fingerprint
-from draftwood.index.store import HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
 from draftwood.replay import run
 
 COMMANDS = [

@@ -8,8 +8,8 @@ from draftwood.draft import Budget, as_tokens
 from draftwood.drafters.catalog import make_drafter, make_priced_drafter
 from draftwood.errors import HistoryBusy, NotAHistory, TokenizerMismatch
 from draftwood.index.fingerprint import UNKNOWN, vocab_fingerprint
+from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.recall import fingerprint_of
-from draftwood.index.store import HistoryWriter
 from draftwood.protocols import Partner
 
 TEXT = [5, 6, 7, 8, 9, 10, 11, 12]

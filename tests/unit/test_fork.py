@@ -18,8 +18,10 @@ from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import HistoryBusy, InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.index.recall import Recall, RecallStream
-from draftwood.index.store import History, HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
+from draftwood.index.store import History
 from draftwood.protocols import Feedback
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -51,7 +53,7 @@ def in_child(work: Callable[[], None]) -> str:
 def test_a_child_that_ends_leaves_its_parents_writer_alone(tmp_path: Path) -> None:
     script = f"""
 import os, sys
-from draftwood.index.store import HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
 writer = HistoryWriter({str(tmp_path / "h.dw")!r})
 writer.add([1, 2, 3])
 if os.fork() == 0:

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from draftwood.cli.app import main
 from draftwood.index.fingerprint import tokenizer_fingerprint
-from draftwood.index.store import History, HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
+from draftwood.index.store import History
 
 WORDS = {"SELECT": 0, "name": 1, "FROM": 2, "t": 3, "</s>": 4}
 

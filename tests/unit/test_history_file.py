@@ -23,7 +23,8 @@ from draftwood.errors import (
     NotAHistory,
     TokenizerMismatch,
 )
-from draftwood.index.store import History, HistoryInfo, HistoryWriter, export, merge
+from draftwood.index.history_writer import HistoryWriter, merge
+from draftwood.index.store import History, HistoryInfo, export
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "history"
 FINGERPRINT = bytes(range(32))
@@ -92,7 +93,7 @@ def test_block_that_raises_leaves_the_old_file_and_nothing_beside(tmp_path: Path
 def test_writer_killed_at_any_point_leaves_the_old_file(tmp_path: Path) -> None:
     path = write(tmp_path / "h", [1])
     script = (
-        "import os, sys; from draftwood.index.store import HistoryWriter\n"
+        "import os, sys; from draftwood.index.history_writer import HistoryWriter\n"
         "out = HistoryWriter(sys.argv[1]); out.add(range(1_000_000)); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)

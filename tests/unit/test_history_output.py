@@ -14,9 +14,10 @@ import pytest
 from draftwood.cli.app import main
 from draftwood.errors import HistoryError, InvalidOption, NotAHistory, SourceError
 from draftwood.index import source
+from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.output import replacing
 from draftwood.index.recall import Recall
-from draftwood.index.store import History, HistoryInfo, HistoryWriter
+from draftwood.index.store import History, HistoryInfo
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

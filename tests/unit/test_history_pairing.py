@@ -11,7 +11,8 @@ from draftwood.drafters.mix.hybrid import Hybrid
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import TokenizerMismatch
 from draftwood.index.fingerprint import vocab_fingerprint
-from draftwood.index.store import History, HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
+from draftwood.index.store import History
 from draftwood.protocols import Partner
 
 VOCAB, OTHER = {"a": 0, "b": 1}, {"a": 0, "c": 1}

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from draftwood import _native
+from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.recall import Recall
-from draftwood.index.store import HistoryWriter
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 
 EXIT = """
 import threading, numpy as np
-from draftwood.index.recall import Recall, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 from draftwood.index.suffix_tree import SuffixTree
 ids = np.random.default_rng(1).integers(0, 50, 30_000).astype(np.int32)
 def work(seed):
@@ -88,8 +89,8 @@ def test_ctrl_c_ends_a_long_prompt() -> None:
 
 def test_ctrl_c_ends_a_long_add_to_recall() -> None:
     recall, text = Recall(1 << 20), np.tile(IDS, 50)
-    sequence = recall._native.begin()
-    interrupted(lambda: recall._native.add(sequence, 0, IDS[:0], text))
+    sequence = recall.native.begin()
+    interrupted(lambda: recall.native.add(sequence, 0, IDS[:0], text))
     assert recall.written < len(text)
 
 
@@ -111,7 +112,7 @@ def test_a_text_added_by_slices_lies_in_recall_as_a_whole() -> None:
     text = IDS[:2000]
     whole.add(text)
     # 246: a margin of 256 slots, less the marks and the context
-    native, first, context = parts._native, parts._native.begin(), IDS[:0]
+    native, first, context = parts.native, parts.native.begin(), IDS[:0]
     for part in np.split(text, range(246, 2000, 246)):
         native.add(first, 0, context, part)
         context = part

@@ -15,7 +15,8 @@ from draftwood.decode import decode
 from draftwood.draft import Budget, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallPolicy, RecallStream
 from draftwood.protocols import BatchDrafter, Feedback, Verdict
 from draftwood.sources import OWN, SHARED
 from draftwood.stats import Stats

@@ -16,7 +16,8 @@ import pytest
 from draftwood.draft import Budget, Draft
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.errors import HistoryBusy, HistoryReplaced, HistoryTruncated
-from draftwood.index.recall import Recall, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 from draftwood.protocols import Feedback
 
 

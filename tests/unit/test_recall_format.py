@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from draftwood import errors
-from draftwood.index.recall import Recall, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "recall"
 FILE, FIRST = GOLDEN / "v2.recall", GOLDEN / "v1.recall"

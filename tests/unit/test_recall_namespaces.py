@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from draftwood.errors import InvalidOption
-from draftwood.index.recall import Recall, RecallStream, namespace_key
+from draftwood.index.recall import Recall, namespace_key
+from draftwood.index.recall_stream import RecallStream
 
 MOST_MODELS = 64
 """Namespaces whose learning is kept beside the default one's."""

@@ -7,7 +7,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallPolicy, RecallStream
 
 CAPACITY = 4096
 EAGER = RecallPolicy(share=4)

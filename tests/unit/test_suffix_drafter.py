@@ -14,7 +14,8 @@ from draftwood.errors import (
     TokenizerMismatch,
     UnknownSequence,
 )
-from draftwood.index.store import History, HistoryWriter
+from draftwood.index.history_writer import HistoryWriter
+from draftwood.index.store import History
 from draftwood.index.suffix_tree import EVICT_TOKENS, SuffixTree
 from draftwood.protocols import BatchDrafter, Feedback, Verdict
 

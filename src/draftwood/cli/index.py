@@ -15,7 +15,8 @@ import typer
 from draftwood.errors import HistoryError, InvalidOption, SourceError
 
 if TYPE_CHECKING:
-    from draftwood.index.store import HistoryInfo, HistoryWriter
+    from draftwood.index.history_writer import HistoryWriter
+    from draftwood.index.store import HistoryInfo
     from draftwood.replay.tokenizer import TraceTokenizer
 
 index = typer.Typer(
@@ -58,8 +59,8 @@ def build(
     """
     from draftwood.cli.terminal import complain, messages, progress_bar
     from draftwood.index.fingerprint import tokenizer_fingerprint
+    from draftwood.index.history_writer import HistoryWriter
     from draftwood.index.output import require_apart, require_history_or_nothing
-    from draftwood.index.store import HistoryWriter
     from draftwood.replay.tokenizer import TraceTokenizer
 
     require_apart(output, sources)
@@ -132,8 +133,9 @@ def merge_(
 ) -> None:
     """Write the sequences of several histories, in that order, to one."""
     from draftwood.cli.terminal import complain, messages, progress_bar
+    from draftwood.index.history_writer import merge
     from draftwood.index.output import require_apart, require_history_or_nothing
-    from draftwood.index.store import HistoryInfo, merge
+    from draftwood.index.store import HistoryInfo
 
     require_apart(output, paths)
     kept = require_history_or_nothing(output)

@@ -15,14 +15,8 @@ from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
-from draftwood.index.recall import (
-    Recall,
-    RecallPolicy,
-    RecallStream,
-    fingerprint_of,
-    observe_all,
-    propose_all,
-)
+from draftwood.index.recall import Recall, fingerprint_of
+from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.index.store import History, HistoryInfo
 from draftwood.protocols import Feedback, Partner
 

@@ -17,8 +17,10 @@ from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
+from draftwood.index.limits import Evict, Limits
 from draftwood.index.store import History, HistoryInfo
-from draftwood.index.suffix_history import Evict, Limits, SuffixHistory
+from draftwood.index.suffix_file import save_outputs, warm_outputs
+from draftwood.index.suffix_history import SuffixHistory
 from draftwood.index.suffix_tree import (
     Counts,
     Guess,
@@ -200,7 +202,7 @@ class SuffixDrafter:
         Raises:
             TokenizerMismatch: a file of another tokenizer than that of one added before.
         """
-        return self.history.warm(history)
+        return warm_outputs(self.history, history)
 
     def save(
         self, path: str | os.PathLike[str], *, fingerprint: bytes | None = None
@@ -212,7 +214,7 @@ class SuffixDrafter:
         Raises:
             OSError: the file cannot be written; what stood at the path still stands there.
         """
-        return self.history.save(os.fspath(path), fingerprint=fingerprint)
+        return save_outputs(self.history, os.fspath(path), fingerprint=fingerprint)
 
     @property
     def nbytes(self) -> int:

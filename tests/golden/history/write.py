@@ -8,7 +8,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from draftwood.index.store import History, HistoryWriter, export
+from draftwood.index.history_writer import HistoryWriter
+from draftwood.index.store import History, export
 
 HERE = Path(__file__).parent
 HEADER = 128

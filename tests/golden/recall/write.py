@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from draftwood.index.recall import Recall, RecallPolicy, RecallStream
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallPolicy, RecallStream
 
 HERE = Path(__file__).parent
 FINGERPRINT = bytes(range(32))

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from draftwood.draft import ROOT
-from draftwood.index.recall import RecallPolicy, namespace_key
+from draftwood.index.recall import namespace_key
+from draftwood.index.recall_stream import RecallPolicy
 from draftwood.sources import OWN, PREDICTED, SHARED
 from draftwood.testing.twins.recall_model import MASK, Model, Place, Trial, path_below
 
@@ -205,7 +206,7 @@ class Node:
 
 
 class SlowRecallStream:
-    """The twin of `draftwood.index.recall.RecallStream`; see there."""
+    """The twin of `draftwood.index.recall_stream.RecallStream`; see there."""
 
     def __init__(
         self,
