@@ -143,9 +143,10 @@ _QWEN4 = {
     "indexer_compress_ratio": 2,
     "ngram_vocab_size_base": 64,
 }
+_NO_TABLE = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
 OWN: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
-    "blt": {"encoder_hash_byte_group_vocab": 64},
+    "blt": {"encoder_hash_byte_group_vocab": 64, "num_hidden_layers": 4 * LAYERS},
     "cohere_compass_text": {
         "rope_parameters": {
             kind: {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
@@ -164,6 +165,8 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "dots3_note_text": {"per_layer_config": {}, "head_dim": 16},
     "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma4_assistant": {"text_config": {**_NO_TABLE, "num_kv_shared_layers": LAYERS}},
+    "gemma4_unified_assistant": {"text_config": {"num_kv_shared_layers": LAYERS}},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 8},
     "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
@@ -186,6 +189,7 @@ OWN: dict[str, dict[str, Any]] = {
         "shape_embed_dim": 16,
         "pronunciation_embed_dim": 16,
     },
+    "xlstm": {"hidden_size": 64, "embedding_dim": 64, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16, "mamba_dt_rank": 8},
     "zamba2": {"attention_hidden_size": 64, "attention_head_dim": 16},
@@ -193,19 +197,28 @@ OWN: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
 }
 """What single families need beside that."""
+PARTS: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {"text_config": {**_NO_TABLE, "num_kv_shared_layers": 30}},
+}
+"""Configurations whose defaults are none that they would take."""
+DECODER_ALONE = ("musicgen", "musicgen_melody")
+"""Families whose causal language model takes the configuration of its decoder only."""
 
 
 def tiny(kind: str, *, attention: str = "eager", seed: int = 0) -> Any:
     """A random model of the family `kind` (a `model_type`), in evaluation mode."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
     config = tiny_config(kind)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(
-        config, attn_implementation=attention, dtype=torch.float32
-    )
-    return model.eval()
+    if kind in DECODER_ALONE:
+        made = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[kind]]._from_config(config.decoder)
+    else:
+        made = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention, dtype=torch.float32
+        )
+    return made.eval()
 
 
 def tiny_config(kind: str) -> Any:
@@ -217,7 +230,7 @@ def tiny_config(kind: str) -> Any:
 
 def shrunk(config_class: Any, own: dict[str, Any]) -> Any:
     """A small configuration of a class, its parts shrunk as well."""
-    full = vars(config_class())
+    full = vars(config_class(**PARTS.get(config_class.model_type, {})))
     values = {name: value for name, value in SIZES.items() if name in full}
     own = dict(own)
     for name in getattr(config_class, "sub_configs", None) or {}:

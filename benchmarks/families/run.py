@@ -127,13 +127,32 @@ def try_class(kind: str) -> dict[str, Any]:
     for seed in range(3):
         try:
             model = tiny(kind, seed=seed)
-            expected, narrow = texts_of_generate(model)
         except Exception as error:
             return _untried(kind, _reason(error))
+        try:
+            expected, narrow = texts_of_generate(model)
+        except Exception as error:
+            return without_generate(kind, model, error)
         found = {"kind": kind, "class": type(model).__name__, **outcome_of(model, expected)}
         if found["outcome"] != "wrong" or not narrow:
             break
     return found
+
+
+def without_generate(kind: str, model: Any, error: Exception) -> dict[str, Any]:
+    """What becomes of a model on which `generate` fails: it is refused, or there is no telling."""
+    try:
+        refuse_encoder(type(model.config)(), type(model).__name__)
+        TransformersTarget(model)
+    except DraftwoodError as refusal:
+        reason = _reason(refusal)
+        return {
+            "kind": kind,
+            "class": type(model).__name__,
+            "outcome": "refused",
+            "reason": reason,
+        }
+    return _untried(kind, _reason(error))
 
 
 def outcome_of(model: Any, expected: dict[int, list[int]]) -> dict[str, Any]:

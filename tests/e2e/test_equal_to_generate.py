@@ -331,6 +331,15 @@ def test_a_model_with_an_encoder_is_refused():
         TransformersTarget(model)
 
 
+def test_a_model_that_reads_several_codebooks_is_refused():
+    from transformers import MusicgenDecoderConfig, MusicgenForCausalLM
+
+    sizes = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "ffn_dim": 32, "num_attention_heads": 4}
+    config = MusicgenDecoderConfig(**sizes, num_hidden_layers=2, pad_token_id=0, bos_token_id=0)
+    with pytest.raises(UnsupportedModel, match="no table of embeddings"):
+        TransformersTarget(MusicgenForCausalLM(config).eval())
+
+
 def test_a_model_in_training_mode_is_refused():
     with pytest.raises(UnsupportedModel, match=r"call model\.eval\(\)"):
         TransformersTarget(tiny_model("llama").train())

@@ -76,5 +76,19 @@ def refuse_other_kinds(model: Any) -> None:
         raise UnsupportedModel(
             f"{name} takes no past_key_values; use a model with a key-value cache"
         )
+    _refuse_several_tables(model, name)
     if model.training:
         raise UnsupportedModel(f"{name} is in training mode; call model.eval() first")
+
+
+def _refuse_several_tables(model: Any, name: str) -> None:
+    """Raise UnsupportedModel for a model that reads anything but one token id at a place."""
+    try:
+        table = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        table = None
+    if getattr(getattr(table, "weight", None), "ndim", None) != 2:
+        raise UnsupportedModel(
+            f"{name} has no table of embeddings with one row a token, as models of sound with "
+            "several codebooks do not; use a language model of text"
+        )
