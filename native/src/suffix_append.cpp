@@ -13,15 +13,15 @@ void SuffixTree::Impl::add_leaf(RecordId id, Token token, Position at) {
     return;
   }
   Children& children = records[id].children;
-  const std::uint32_t only = children.size() == 1 ? count_of(children[0].ref) : 0;
+  const std::uint32_t only = children.size() == 1 ? count_of(children.front().ref) : 0;
   children.add(token, leaf_at(at), only, pool);
 }
 
-void SuffixTree::Impl::replace_child(RecordId id, Token token, std::uint32_t count, Ref ref) {
+void SuffixTree::Impl::replace_child(RecordId id, Token token, Ref ref) {
   if (id == kRootRecord) {
     first.set(token, ref);
   } else {
-    records[id].children.replace(token, count, ref);
+    records[id].children.replace(token, ref);
   }
 }
 
@@ -125,8 +125,8 @@ RecordId SuffixTree::Impl::into_leaf(RecordId id, std::uint32_t level, Token tok
     Record record{now, 1, 2, id, kNone, {}};
     if (rest != kNone) record.children.set_only(store[rest], leaf_at(rest));
     to = new_record(record);
-    replace_child(id, token, 1, to);
-    if (id != kRootRecord) records[id].children.raise(token, 1);
+    replace_child(id, token, to);
+    if (id != kRootRecord) records[id].children.raise(token, 1, pool);
   }
   if (rest == kNone && level + 1 < depth) end_meets(label, level + 1, to);
   return to;
@@ -154,7 +154,7 @@ RecordId SuffixTree::Impl::into_record(RecordId id, RecordId child, Token token,
     below.length = record.length + 1;
     below.parent = record.parent;
     ++below.count;
-    replace_child(record.parent, store[label], below.count, child);
+    replace_child(record.parent, store[label], child);
     record.children.drop_only();
     free_record(id);
     return child;
@@ -163,7 +163,7 @@ RecordId SuffixTree::Impl::into_record(RecordId id, RecordId child, Token token,
     Record& below = records[child];
     ++below.count;
     refer(below, now);
-    if (id != kRootRecord) records[id].children.raise(token, count);
+    if (id != kRootRecord) records[id].children.raise(token, count, pool);
     return child;
   }
   const RecordId to = new_record(Record{now, 1, count + 1, id, kNone, {}});
@@ -172,8 +172,8 @@ RecordId SuffixTree::Impl::into_record(RecordId id, RecordId child, Token token,
   --below.length;
   below.parent = to;
   records[to].children.set_only(store[below.at], child);
-  replace_child(id, token, count, to);
-  if (id != kRootRecord) records[id].children.raise(token, count);
+  replace_child(id, token, to);
+  if (id != kRootRecord) records[id].children.raise(token, count, pool);
   return to;
 }
 
@@ -194,7 +194,7 @@ void SuffixTree::Impl::end_meets(Position label, std::uint32_t level, RecordId i
 void SuffixTree::Impl::become_leaf(RecordId id, const Slot& slot) {
   const Record& record = records[id];
   const Position label = TokenStore::at(slot.text, slot.text.size - 1 - record.length);
-  replace_child(record.parent, store[label], 1, leaf_at(label));
+  replace_child(record.parent, store[label], leaf_at(label));
   free_record(id);
 }
 

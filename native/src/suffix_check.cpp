@@ -70,8 +70,9 @@ class Inspector {
     const Children& children = record.children;
     std::uint32_t sum = 0;
     std::uint32_t last = 0xFFFFFFFFU;
-    for (std::uint32_t i = 0; i < children.size(); ++i) {
-      const Child child = children[i];
+    std::uint32_t listed = 0;
+    for (const Child child : children) {
+      ++listed;
       const std::uint32_t count = tree_.count_of(child.ref);
       expect(children.size() == 1 || child.count == count, "a list has its children's counts");
       expect(children.find(child.token) == child.ref, "a child is found by its token");
@@ -79,6 +80,7 @@ class Inspector {
       last = count;
       sum += count;
     }
+    expect(listed == children.size(), "all children stand in the list");
     expect(sum <= record.count, "children occur no more often than their parent");
     expect(children.size() != 1 || sum < record.count, "no record and its only child are one");
     if (path_.size() < tree_.depth) {
@@ -87,9 +89,7 @@ class Inspector {
       expect(found && place.inside == 0, "the string less its first token has a record");
       expect(place.record == tree_.now_at(record.link), "a record is linked to it");
     }
-    for (std::uint32_t i = 0; i < children.size(); ++i) {
-      visit_child(id, children[i].token, children[i].ref);
-    }
+    for (const Child child : children) visit_child(id, child.token, child.ref);
   }
 
   /// Whether the tokens before `label` are those of the path.

@@ -94,10 +94,10 @@ std::size_t SuffixTree::Impl::move(RecordId from) {
   const RecordId to = new_record(record);
   --live_records;
   --free_records[from >> kRecordBits].used;
-  replace_child(record.parent, store[record.at], record.count, to);
+  replace_child(record.parent, store[record.at], to);
   const Children& children = records[to].children;
-  for (std::uint32_t i = 0; i < children.size(); ++i) {
-    if (const Ref child = children[i].ref; !is_leaf(child)) records[child].parent = to;
+  for (const Child child : children) {
+    if (!is_leaf(child.ref)) records[child.ref].parent = to;
   }
   records[from].count = 0;
   records[from].length = kMoved;

@@ -24,8 +24,7 @@ struct Candidate {
   Ref ref;               ///< whose label holds the token
   std::uint32_t inside;  ///< which of the label's tokens it is
   Position at;           ///< where it lies, if inside > 0
-  RecordId siblings;     ///< the record whose child of this rank it begins, or kNone
-  std::uint32_t rank;
+  RecordId siblings;     ///< the record whose child it begins, or kNone
 };
 
 /// Moves `value` from `hole` up a binary heap of most probable first. With pop() below this is the
@@ -120,8 +119,12 @@ class Drawing {
   void tree(const Candidate& first, std::uint32_t count, Outline& outline);
   [[nodiscard]] bool start(const Place& place, std::uint32_t match, Candidate& out) const;
   [[nodiscard]] bool follow(const Candidate& last, std::int32_t node, Candidate& out) const;
-  [[nodiscard]] Candidate child(RecordId id, std::uint32_t rank, float above, std::int32_t parent,
-                                std::uint32_t depth) const;
+  [[nodiscard]] Candidate child(RecordId id, const Child& child, float of, float above,
+                                std::int32_t parent, std::uint32_t depth) const;
+  [[nodiscard]] Candidate first_child(RecordId id, float above, std::int32_t parent,
+                                      std::uint32_t depth) const {
+    return child(id, tree_.records[id].children.front(), whole(id), above, parent, depth);
+  }
   [[nodiscard]] float whole(RecordId id) const;
 
   const Impl& tree_;
@@ -351,7 +354,7 @@ void Drawing::chain(const Candidate& first, std::uint32_t count, std::uint32_t l
   for (std::uint32_t node = 0; node < count && next.probability >= policy_.floor; ++node) {
     if (certain && next.siblings != kNone) {
       const Children& children = tree_.records[next.siblings].children;
-      certain = children.size() < 2 || children[0].count > children[1].count;
+      certain = children.size() < 2 || children.front().count > (*++children.begin()).count;
     }
     outline.certain += certain ? 1 : 0;
     outline.add(next);
@@ -406,10 +409,10 @@ void Drawing::tree(const Candidate& first, std::uint32_t count, Outline& outline
         push(end_of(next, kNone));
       }
     } else if (best.siblings != kNone) {
-      const std::uint32_t children = tree_.records[best.siblings].children.size();
-      for (std::uint32_t rank = 0; rank < children; ++rank) {
+      const float of = whole(best.siblings);
+      for (const Child& each : tree_.records[best.siblings].children) {
         const Candidate next =
-            child(best.siblings, rank, best.probability, best.parent, best.depth + 1);
+            child(best.siblings, each, of, best.probability, best.parent, best.depth + 1);
         if (next.probability < policy_.floor) break;
         push(next);
       }
@@ -424,11 +427,11 @@ bool Drawing::start(const Place& place, std::uint32_t match, Candidate& out) con
     const Position at = tree_.store.forward(tree_.label_of(place.child), place.inside);
     if (at == kNone) return false;
     out = Candidate{1.0F,        1.0F,         kRoot, match + 1, tree_.store[at],
-                    place.child, place.inside, at,    kNone,     0};
+                    place.child, place.inside, at,    kNone};
     return true;
   }
   if (tree_.records[place.record].children.size() == 0) return false;
-  out = child(place.record, 0, 1.0F, kRoot, match + 1);
+  out = first_child(place.record, 1.0F, kRoot, match + 1);
   return true;
 }
 
@@ -438,34 +441,24 @@ bool Drawing::follow(const Candidate& last, std::int32_t node, Candidate& out) c
   if (is_leaf(last.ref) || last.inside + 1 < tree_.records[last.ref].length) {
     const Position at = tree_.store.after(last.inside > 0 ? last.at : tree_.label_of(last.ref));
     if (at == kNone) return false;
-    out = Candidate{last.probability,
-                    1.0F,
-                    node,
-                    last.depth + 1,
-                    tree_.store[at],
-                    last.ref,
-                    last.inside + 1,
-                    at,
-                    kNone,
-                    0};
+    out = Candidate{last.probability, 1.0F, node, last.depth + 1, tree_.store[at], last.ref,
+                    last.inside + 1,  at,   kNone};
     return true;
   }
   if (tree_.records[last.ref].children.size() == 0) return false;
-  out = child(last.ref, 0, last.probability, node, last.depth + 1);
+  out = first_child(last.ref, last.probability, node, last.depth + 1);
   return true;
 }
 
-Candidate Drawing::child(RecordId id, std::uint32_t rank, float above, std::int32_t parent,
-                         std::uint32_t depth) const {
+Candidate Drawing::child(RecordId id, const Child& child, float of, float above,
+                         std::int32_t parent, std::uint32_t depth) const {
   const Children& children = tree_.records[id].children;
-  const Child child = children[rank];
   const auto count =
       static_cast<float>(children.size() == 1 ? tree_.count_of(child.ref) : child.count);
-  const float of = whole(id);
   const float share = count / of;
   // (above * count) / of need not be `above` where count and of are equal.
   const float probability = share == 1.0F ? above : linear() ? above * share : above * count / of;
-  return Candidate{probability, share, parent, depth, child.token, child.ref, 0, kNone, id, rank};
+  return Candidate{probability, share, parent, depth, child.token, child.ref, 0, kNone, id};
 }
 
 /// What the counts of a record's children are divided by.
@@ -473,9 +466,9 @@ float Drawing::whole(RecordId id) const {
   const Record& record = tree_.records[id];
   if (policy_.counts == Counts::kCode) return static_cast<float>(record.count);
   const Children& children = record.children;
-  if (children.size() == 1) return static_cast<float>(tree_.count_of(children[0].ref));
+  if (children.size() == 1) return static_cast<float>(tree_.count_of(children.front().ref));
   std::uint32_t sum = 0;
-  for (std::uint32_t i = 0; i < children.size(); ++i) sum += children[i].count;
+  for (const Child& child : children) sum += child.count;
   return static_cast<float>(sum);
 }
 

@@ -148,7 +148,7 @@ struct SuffixTree::Impl {
     return is_leaf(ref) ? 1 : records[ref].count;
   }
   void add_leaf(RecordId id, Token token, Position at);
-  void replace_child(RecordId id, Token token, std::uint32_t count, Ref ref);
+  void replace_child(RecordId id, Token token, Ref ref);
   RecordId new_record(const Record& record);
   void free_record(RecordId id);
   void refer(Record& record, Position at);  ///< relabels, and lets go of a ghost

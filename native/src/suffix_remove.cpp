@@ -94,12 +94,12 @@ void SuffixTree::Impl::remove_suffix(Slot& slot, std::uint32_t start) {
       if (id == kRootRecord) {
         first.erase(token);
       } else {
-        records[id].children.erase(token, 1, pool);
+        records[id].children.erase(token, pool);
       }
       if (!is_leaf(child)) free_record(child);
       break;
     }
-    if (id != kRootRecord) records[id].children.lower(token, count);
+    if (id != kRootRecord) records[id].children.lower(token, count, pool);
     --records[child].count;
     if (records[child].at == here) slot.leaving->stale.push_back(child);
     i += records[child].length;
@@ -111,18 +111,18 @@ void SuffixTree::Impl::remove_suffix(Slot& slot, std::uint32_t start) {
 /// Joins a record with its only child if nothing ends between them any more.
 void SuffixTree::Impl::merge(RecordId id) {
   const Record& record = records[id];
-  const Ref child = record.children[0].ref;
+  const Ref child = record.children.front().ref;
   if (count_of(child) != record.count) return;
   const Token token = store[record.at];
   if (is_leaf(child)) {
     const Position label = store.before(leaf_position(child), record.length);
-    replace_child(record.parent, token, 1, leaf_at(label));
+    replace_child(record.parent, token, leaf_at(label));
   } else {
     Record& below = records[child];
     below.at = store.before(below.at, record.length);
     below.length += record.length;
     below.parent = record.parent;
-    replace_child(record.parent, token, record.count, child);
+    replace_child(record.parent, token, child);
   }
   free_record(id);
 }
@@ -143,7 +143,7 @@ bool SuffixTree::Impl::relabel(RecordId id, std::uint32_t owner) {
     if (at != id) below += records[at].length;
     const Children& children = records[at].children;
     if (children.size() == 0) break;
-    last = children[children.size() - 1].ref;
+    last = children.back().ref;
   }
   if (is_leaf(last)) {
     records[id].at = store.before(leaf_position(last), below);

@@ -92,8 +92,7 @@ std::size_t SuffixTree::nbytes() const {
   const std::shared_lock lock(impl_->mutex);
   return sizeof *this + sizeof *impl_ + impl_->store.nbytes() + impl_->records.nbytes() +
          impl_->free_records.nbytes() + impl_->first.nbytes() + impl_->pool.nbytes() +
-         impl_->slots.capacity() * sizeof(Impl::Slot) +
-         impl_->slot_bytes;
+         impl_->slots.capacity() * sizeof(Impl::Slot) + impl_->slot_bytes;
 }
 
 std::size_t SuffixTree::idle() const {
