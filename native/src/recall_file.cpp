@@ -13,10 +13,12 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <span>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "draftwood/history.h"
 #include "recall_impl.h"
 
 namespace draftwood {
@@ -139,12 +141,11 @@ RecallLayout RecallLayout::of(std::uint32_t capacity) {
 }
 
 std::uint64_t check_of(const RecallHeader& header) noexcept {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(&header);
-  const std::size_t upto =
-      header.version == 1 ? offsetof(RecallHeader, seed) : offsetof(RecallHeader, check);
-  for (std::size_t i = 0; i < upto; ++i) {
-    hash = (hash ^ bytes[i]) * 0x100000001B3U;
+  const auto bytes = std::as_bytes(std::span(&header, 1));
+  if (header.version != 1) return crc32c(bytes.first(offsetof(RecallHeader, check)));
+  std::uint64_t hash = 0xCBF29CE484222325U;  // FNV-1a
+  for (const std::byte byte : bytes.first(offsetof(RecallHeader, seed))) {
+    hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001B3U;
   }
   return hash;
 }

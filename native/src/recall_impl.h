@@ -80,7 +80,7 @@ class RecallMemory {
 /// Writes the fixed words of a header. Throws std::invalid_argument for a capacity out of range.
 void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerPrint& print,
                   std::uint64_t seed);
-/// Over the fixed words before `check`, of a header of version 1 over those before `seed`.
+/// CRC-32C of the fixed words before `check`; of a header of version 1 FNV-1a of those before `seed`.
 [[nodiscard]] std::uint64_t check_of(const RecallHeader& header) noexcept;
 
 /// A request that may share what it generates, in the list of all of its history. Changed under the

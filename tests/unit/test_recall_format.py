@@ -36,11 +36,13 @@ def word(data, at, size):
     return int.from_bytes(data[at : at + size], "little")
 
 
-def fnv(data):
-    check = 0xCBF29CE484222325
+def crc32c(data):
+    check = 2**32 - 1
     for byte in data:
-        check = (check ^ byte) * 0x100000001B3 % 2**64
-    return check
+        check ^= byte
+        for _ in range(8):
+            check = check >> 1 ^ 0x82F63B78 * (check & 1)
+    return check ^ 2**32 - 1
 
 
 class Sections:
@@ -92,7 +94,7 @@ def test_the_header_is_what_the_page_says():
     assert word(data, 16, 8) == len(data) == Sections(data).end
     assert data[32:64] == bytes(range(32))
     assert [word(data, at, 8) for at in (64, 72)] == [golden.SEED, 0]
-    assert word(data, 80, 8) == fnv(data[:80])
+    assert word(data, 80, 8) == crc32c(data[:80])
     claimed, written, sequences, learned, clean = (word(data, at, 8) for at in range(128, 168, 8))
     assert claimed == written > CAPACITY
     assert (sequences, learned, clean) == (8, 1, 1)
@@ -183,7 +185,7 @@ def test_a_section_that_this_release_does_not_know_is_told_by_name(tmp_path):
     path = tmp_path / "history.recall"
     data = bytearray(FILE.read_bytes())
     data[72] = 1
-    data[80:88] = fnv(data[:80]).to_bytes(8, "little")
+    data[80:88] = crc32c(data[:80]).to_bytes(8, "little")
     path.write_bytes(data)
     with pytest.raises(errors.HistoryTooNew, match="section"):
         Recall.open(path, write=False)
