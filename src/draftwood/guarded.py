@@ -292,6 +292,11 @@ class GuardedBatch:
         self._lock = fork_lock()
 
     @property
+    def drafter(self) -> Drafter:
+        """The run's own drafter."""
+        return self._own.drafter
+
+    @property
     def failures(self) -> int:
         """Calls of the run's own drafter that failed, and drafts of it that were not fit."""
         return self._own.failures

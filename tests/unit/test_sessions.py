@@ -279,7 +279,7 @@ def test_calls_that_make_no_sense_give_empty_drafts():
     sessions.open(3, [VOCAB])
     sessions.open(4, [1], generated=2)
     sessions.open(5, [1], prediction=[[VOCAB]])
-    assert sessions.failures["open with a wrong prompt"] == 4
+    assert sessions.failures["open with wrong arguments"] == 4
     assert sessions.step([2, 3, 4, 5], [[1], [1], [1], [1]]).lists() == [[], [], [], []]
     assert sessions.drafting
 
@@ -411,6 +411,42 @@ def test_a_key_that_a_new_request_takes_over_brings_no_tokens_of_its_own(name):
         ends = np.array([sessions.length(0) + 1, sessions.length(1) + 1])
         sessions.step([0, 1], TokenRows(matrix, ends))
     assert spending.speedup(2) <= 9.0  # a draft of 8 nodes brings no more
+
+
+def test_a_pass_whose_time_is_not_known_is_not_learned_from():
+    cost = MeasuredCost()
+    sessions = Sessions(
+        RecallDrafter(), vocab_size=1000, context_limit=512, spender=Spending(cost), trees=False
+    )
+    sessions.open(1, [5] * 20)
+    seen = []
+    cost.observe = lambda *args, **_: seen.append(args)
+    for seconds in (0.0, float("nan"), 0.0):
+        sessions.step([1], [[5]], pass_seconds=seconds)
+    assert seen == []
+    for seconds in (0.001, 0.002):
+        sessions.step([1], [[5]], pass_seconds=seconds)
+    assert [taken for _, taken in seen] == [0.001, 0.002]
+
+
+def test_a_sequence_may_have_a_drafter_of_its_own_on_the_same_history():
+    drafter = RecallDrafter(max_tokens=4096, share=4)
+    silent = RecallDrafter(recall=drafter.recall, share=2**31 - 1)
+    sessions = Sessions(drafter, vocab_size=1000, context_limit=512)
+    sessions.open("silent", [1, 2, 3], drafter=silent)
+    sessions.step(["silent"], [list(range(10, 60))])
+    sessions.abandon("silent")
+    assert drafter.recall.written == 0
+    sessions.open("heard", [1, 2, 3])
+    sessions.step(["heard"], [list(range(10, 60))])
+    sessions.abandon("heard")
+    assert drafter.recall.written >= 48
+    sessions.open("after", [4, 5, 6], drafter=silent)
+    assert sessions.step(["after"], [[10, 11, 12, 13]]).lists()[0][:4] == [14, 15, 16, 17]
+    assert not sessions.failures
+    sessions.open("other", [1], drafter=RecallDrafter(max_tokens=4096))
+    assert sessions.step(["other"], [[2]]).lists() == [[]]
+    assert sessions.failures == {"open with wrong arguments": 1}
 
 
 def test_threads_may_open_and_close_beside_the_steps_of_another():

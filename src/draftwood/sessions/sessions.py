@@ -115,13 +115,15 @@ class Sessions:
         generated: int = 0,
         namespace: str = "",
         prediction: ArrayLike | Sequence[ArrayLike] | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         """Begin a sequence that stands after `prompt`.
 
         generated: how many of the prompt's last tokens are output that was generated before, for a
         sequence that is recovered: they are learned as if they had been generated here. namespace:
-        what is learned is drafted in it only. prediction: a likely answer, or several of them. A
-        key that is open already is ended first, as by `abandon`.
+        what is learned is drafted in it only. prediction: a likely answer, or several of them.
+        drafter: for this sequence, another one than the others'; with a `RecallDrafter`, one on the
+        same history. A key that is open already is ended first, as by `abandon`.
         """
         if os.getpid() != self._process:
             return
@@ -132,11 +134,12 @@ class Sessions:
             if not 0 <= generated <= len(ids):
                 raise InvalidOption(f"{generated} of {len(ids)} tokens were generated")
             likely = _answers(prediction, self._vocab_size)
+            self._check_suits(drafter)
         except Exception:
-            self._faults.blame("open with a wrong prompt", traceback=True)
+            self._faults.blame("open with wrong arguments", traceback=True)
         else:
             prompted = len(ids) - generated
-            guard = self._guards.open(ids[:prompted], namespace, likely)
+            guard = self._guards.open(ids[:prompted], namespace, likely, drafter=drafter)
             if generated:
                 guard.observe(Feedback.of(Draft.empty(), ids[prompted:]))
         with self._lock:
@@ -166,8 +169,9 @@ class Sessions:
         is the target's own, the ones before it were drafted. whole: rows hold the sequences from
         their beginning instead. room: tokens that every sequence, or each, may still generate; no
         path of a draft is longer than that less one, since the target adds a token of its own. The
-        context limit holds in any case. pass_seconds: what the engine's pass took; None: the time
-        since the last step, left out where a sequence was opened in between.
+        context limit holds in any case. pass_seconds: what the engine's pass took; 0: not known, or
+        of no use, as a prompt was computed in it, too; None: the time since the last step, left out
+        where a sequence was opened in between.
 
         Never raises. A key that is not open, or whose row is wrong, gets an empty draft.
         """
@@ -293,6 +297,8 @@ class Sessions:
         seconds = pass_seconds
         if seconds is None and self._ended is not None and not self._fresh:
             seconds = began - self._ended
+        if seconds is not None and not seconds > 0.0:
+            seconds = None
         self._fresh = False
         try:
             drafts = self._steps.step(keys, slots, rows, rooms, seconds, began)
@@ -300,6 +306,14 @@ class Sessions:
             self._roster.left.clear()
         self._ended = perf_counter()
         return drafts
+
+    def _check_suits(self, drafter: Drafter | None) -> None:
+        """Raise unless a sequence's own drafter can be asked together with the others'."""
+        own = self._guards.drafter
+        if drafter is None or not self._native or not isinstance(own, RecallDrafter):
+            return
+        if type(drafter) is not RecallDrafter or drafter.recall is not own.recall:
+            raise InvalidOption(f"{drafter!r} is not on the history of {own!r}; use one that is")
 
     def _close(self, key: Hashable, *, learn: bool) -> None:
         if os.getpid() != self._process:
