@@ -22,8 +22,8 @@ from draftwood import _native
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.index.suffix_tree import Mode, SuffixPolicy
+from draftwood.logs.call import Record
 from draftwood.protocols import Feedback, Verdict
-from draftwood.replay.trace import Record
 
 DEPTH = 64
 """Tokens of a suffix that the trees keep: the released code's default."""

@@ -39,10 +39,11 @@ from draftwood.budget.calibration import calibrated
 from draftwood.budget.cost import GeometricCost, LinearCost, VerifyCost, times
 from draftwood.budget.spending import Spending
 from draftwood.drafters.catalog import make_drafter
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 from draftwood.replay.cost import Clock
 from draftwood.replay.run import replay
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Record, Trace
 
 COSTS: dict[str, VerifyCost] = {
     "0.002": LinearCost(0.002),
@@ -80,7 +81,7 @@ def predict(path: Path, tokenizer: Path, limit: int, steps: Steps | None) -> dic
 
 
 def _records(path: Path, tokenizer: Path, limit: int) -> list[Record]:
-    trace = Trace(path, TraceTokenizer.load(tokenizer), problem=print)
+    trace = Log(path, TraceTokenizer.load(tokenizer))
     records: list[Record] = []
     for record in trace:
         left = limit - sum(len(each.response) for each in records)

@@ -27,8 +27,9 @@ from benchmarks.common.command import parser, publish, read, require
 from benchmarks.paper.plots import draw
 from benchmarks.paper.serve import MATCHES, Tally, serve, store
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Record, Trace
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 
 DEPTH = 64
 POLICY = SuffixPolicy(alpha=4.0, floor=0.02, mode="tree")
@@ -93,7 +94,7 @@ def _workloads(paths: list[Path], tokenizer: Path, prompt_tokens: int) -> dict[s
         if path.name.startswith(NEAR_COPY):
             continue
         _say(f"reading {path.name}")
-        for record in Trace(path, loaded, problem=_say):
+        for record in Log(path, loaded):
             if len(record.response):
                 prompt = record.prompt[-prompt_tokens:].copy()  # not the whole session behind it
                 families[path.name.split("-")[0]].append(replace(record, prompt=prompt))

@@ -12,7 +12,7 @@ import numpy as np
 
 from draftwood.draft import TokenIds
 from draftwood.index.suffix_tree import Guess, SuffixPolicy, SuffixTree
-from draftwood.replay.trace import Record
+from draftwood.logs.call import Record
 
 MATCHES = 64
 """Match lengths that are counted apart; longer ones count as this one."""

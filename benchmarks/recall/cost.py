@@ -24,7 +24,7 @@ from benchmarks.recall.sides import PEER_INSTALLED, PeerSide, RecallSide, Reques
 from draftwood.draft import TokenIds
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
-from draftwood.replay.trace import Record
+from draftwood.logs.call import Record
 
 STEP = 3
 """Tokens that a request moves between two drafts: about what a step generates."""

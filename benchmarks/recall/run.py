@@ -41,8 +41,9 @@ from benchmarks.recall.count import counts
 from benchmarks.recall.plot import draw
 from benchmarks.recall.sides import PEER_INSTALLED
 from benchmarks.recall.tokens import LINEAR, OURS, RECALL, SETTINGS, TREE, Replayed, replay_all
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Record, Trace
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 
 NEAR_COPY = "edit-ldb_repair"
 STORED, LARGE = 1_000_000, 100_000_000
@@ -142,7 +143,7 @@ def _costs(options: Any) -> dict[str, Any]:
     tokenizer = TraceTokenizer.load(options.tokenizer)
     records: list[Record] = []
     for path in options.traces:
-        records += islice(Trace(path, tokenizer, problem=print), RECORDS)
+        records += islice(Log(path, tokenizer), RECORDS)
     work = cost.Work.of(records)
     table = cost.costs(work, tokens=options.stored)
     table["recall"]["open_100m_tokens_ms"] = cost.file_open_ms(options.file_tokens)

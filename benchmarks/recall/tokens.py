@@ -16,10 +16,11 @@ from typing import TypeAlias
 from benchmarks.common.promises import Promise, Watched
 from benchmarks.recall.sides import PEER_INSTALLED, PeerDrafter
 from draftwood.drafters.catalog import make_drafter
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 from draftwood.protocols import Drafter
 from draftwood.replay.run import replay
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Record, Trace
 
 LINEAR, TREE = "suffix linear", "suffix tree"
 OURS = {
@@ -62,7 +63,7 @@ def replay_all(paths: Sequence[Path], tokenizer: Path, limit: int, jobs: int) ->
 
 
 def _replay(path: Path, tokenizer: Path, limit: int) -> Replayed:
-    trace = Trace(path, TraceTokenizer.load(tokenizer), problem=print)
+    trace = Log(path, TraceTokenizer.load(tokenizer))
     records = list(_first(trace, limit))
     total = min(limit, sum(len(record.response) for record in records))
     drafters: dict[str, Drafter] = {name: make_drafter(spec) for name, spec in OURS.items()}
@@ -80,7 +81,7 @@ def _replay(path: Path, tokenizer: Path, limit: int) -> Replayed:
     return Replayed(trace.name, figures, promises)
 
 
-def _first(trace: Trace, limit: int) -> Iterator[Record]:
+def _first(trace: Log, limit: int) -> Iterator[Record]:
     """Records with `limit` output tokens, and no more than are needed."""
     for record in trace:
         yield record

@@ -25,9 +25,9 @@ from rich.table import Table
 
 from benchmarks.common.command import parser, publish, read, require
 from draftwood.drafters.catalog import make_drafter
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 from draftwood.replay.run import replay_trace
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Trace
 
 LINEAR = "suffix:alpha=1,floor=0.1,mode=linear,depth=24"
 TREE = "suffix:alpha=4,floor=0,mode=tree,nodes=32"
@@ -68,7 +68,7 @@ def measure(
     for number, path in enumerate(traces, 1):
         console.print(f"{number}/{len(traces)} {path.name}")
         drafters = {spec: make_drafter(spec) for spec in TITLES}
-        trace = Trace(path, text_tokenizer, problem=console.print)
+        trace = Log(path, text_tokenizer)
         for row in replay_trace(trace, drafters, limit_tokens=limit):
             del row["path"]
             rows.append(row)

@@ -33,8 +33,9 @@ from draftwood.budget.cost import LinearCost
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Record, Trace
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 from draftwood.sessions import Sessions, TokenRows
 
 PEER_INSTALLED = find_spec("arctic_inference") is not None
@@ -241,7 +242,7 @@ def _records(options: Any) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, A
     tokenizer = TraceTokenizer.load(options.tokenizer)
     found = []
     for path in options.traces:
-        for number, record in enumerate(Trace(path, tokenizer, problem=print)):
+        for number, record in enumerate(Log(path, tokenizer)):
             if number == options.records:
                 break
             if len(record.response):

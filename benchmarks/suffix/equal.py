@@ -22,7 +22,7 @@ from benchmarks.suffix.sides import (
 )
 from draftwood.draft import TokenIds
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
-from draftwood.replay.trace import Record
+from draftwood.logs.call import Record
 
 SETTINGS = (
     RELEASED,

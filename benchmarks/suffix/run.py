@@ -42,8 +42,9 @@ from benchmarks.suffix.released import INSTALLED
 from benchmarks.suffix.resident import memory
 from benchmarks.suffix.serving import measure_requests
 from draftwood.draft import TokenIds
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Record, Trace
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 
 DEPTHS = (24, 64)
 EVICTING = 4
@@ -116,7 +117,7 @@ def _equality(
 def _compared(tokenizer: Path, work: tuple[str, Path, int, int, bool]) -> tuple[str, Comparison]:
     """One trace at one depth; with old responses leaving the trees, or with all kept."""
     name, path, depth, contexts, evicting = work
-    trace = Trace(path, TraceTokenizer.load(tokenizer), problem=_say)
+    trace = Log(path, TraceTokenizer.load(tokenizer))
     if not evicting:
         records = _enough(trace, contexts)
         return f"{name} d{depth}", compare(name, records, depth=depth, contexts=contexts)
@@ -186,7 +187,7 @@ def _texts(
     """
     texts: list[TokenIds] = []
     for path in traces.values():
-        texts += [record.response for record in Trace(path, tokenizer, problem=_say)]
+        texts += [record.response for record in Log(path, tokenizer)]
     random = np.random.default_rng(1)
     texts = [texts[i] for i in random.permutation(len(texts)) if len(texts[i])]
     unseen, kept = texts[: len(texts) // 20], texts[len(texts) // 20 :]

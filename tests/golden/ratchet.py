@@ -13,9 +13,9 @@ from pathlib import Path
 
 from draftwood.budget.cost import LinearCost
 from draftwood.drafters.catalog import make_priced_drafter
+from draftwood.logs.log import Log
 from draftwood.replay.cost import spender_for
 from draftwood.replay.run import replay
-from draftwood.replay.trace import Trace
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.json"
@@ -40,16 +40,16 @@ has a fixed seed: which contexts share a chain must not change from run to run."
 
 def measure(path: Path) -> dict[str, dict[str, int]]:
     """Accepted tokens, drafted tokens and steps of every drafter on one trace."""
-    problems: list[str] = []
+    log = Log(path)
     priced = {spec: make_priced_drafter(spec) for spec in DRAFTERS}
     figures = replay(
-        Trace(path, problem=problems.append),
+        log,
         {spec: each.drafter for spec, each in priced.items()},
         spenders={spec: spender_for(each, None) for spec, each in priced.items()},
         cost=LinearCost(0.01),  # passes take simulated time, so that spending is reproducible
     )
-    if problems:
-        raise ValueError(f"{path.name} has lines that cannot be read: {problems}")
+    if log.unread.total:
+        raise ValueError(f"{path.name} has lines that cannot be read: {log.unread.lines()}")
     return {
         spec: {
             "accepted": each.stats.accepted,

@@ -191,7 +191,7 @@ def test_ctrl_c_shows_the_traces_that_are_done(draftwood, trace, monkeypatch):
     real = run.replay_trace
 
     def interrupted(of, *arguments, **options):
-        if of.path == trace:
+        if of.paths == [trace]:
             return real(of, *arguments, **options)
         raise KeyboardInterrupt
 

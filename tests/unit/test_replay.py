@@ -14,9 +14,9 @@ from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidDraft, InvalidOption, UnsupportedModel
+from draftwood.logs.call import Record
 from draftwood.protocols import Feedback, Verdict
 from draftwood.replay.run import replay
-from draftwood.replay.trace import Record
 from draftwood.targets.replay import ReplayTarget
 from draftwood.verify.greedy import Greedy
 

@@ -9,9 +9,9 @@ from draftwood.drafters.catalog import make_priced_drafter
 from draftwood.drafters.lookup import PromptLookup
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidOption
+from draftwood.logs.call import Record
 from draftwood.replay.cost import Clock, spender_for
 from draftwood.replay.run import replay
-from draftwood.replay.trace import Record
 
 
 class Scripted:

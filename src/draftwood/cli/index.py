@@ -7,17 +7,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from draftwood.cli.options import LogFormat, Query, Tokenizer
 from draftwood.errors import HistoryError, InvalidOption, SourceError
 
 if TYPE_CHECKING:
     from draftwood.index.history_writer import HistoryWriter
     from draftwood.index.store import HistoryInfo
-    from draftwood.replay.tokenizer import TraceTokenizer
+    from draftwood.logs.log import Log
+    from draftwood.logs.tokenizer import TraceTokenizer
 
 index = typer.Typer(
     name="index",
@@ -34,15 +37,13 @@ def build(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Traces or exported histories (.jsonl, also .gz or .zst), token ids (.tokens: a "
-            "sequence a line; .npy), or texts (.txt, .sql: a sequence a file)."
+            help="Logs in any format of docs/log-formats.md (.jsonl, .csv, .parquet, ..), folders "
+            "of them, exported histories, token ids (.tokens: a sequence a line; .npy), or texts "
+            "(.txt, .sql: a sequence a file)."
         ),
     ],
     output: Output,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="A tokenizer.json or a model folder; needed for text."),
-    ] = None,
+    tokenizer: Tokenizer = None,
     namespace: Annotated[
         str | None,
         typer.Option(help="The namespace of the sequences; default: as the source says, or none."),
@@ -51,6 +52,8 @@ def build(
     partial: Annotated[
         bool, typer.Option(help="Replace a history even if parts of the sources are unreadable.")
     ] = False,
+    form: LogFormat = None,
+    query: Query = None,
 ) -> None:
     """Build a history from recorded responses, ids or texts.
 
@@ -58,15 +61,15 @@ def build(
     sources, unless --partial is given, and never by an empty one.
     """
     from draftwood.cli.terminal import complain, messages, progress_bar
-    from draftwood.index.fingerprint import tokenizer_fingerprint
+    from draftwood.index.fingerprint import vocab_fingerprint
     from draftwood.index.history_writer import HistoryWriter
     from draftwood.index.output import require_apart, require_history_or_nothing
-    from draftwood.replay.tokenizer import TraceTokenizer
+    from draftwood.logs.tokenizer import TraceTokenizer
 
     require_apart(output, sources)
     kept = require_history_or_nothing(output)
     encoder = None if tokenizer is None else TraceTokenizer.load(tokenizer)
-    fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
+    fingerprint = None if encoder is None else vocab_fingerprint(encoder.vocab)
     console = messages()
     problems: list[str] = []
 
@@ -79,14 +82,15 @@ def build(
         progress_bar(console) as bar,
         HistoryWriter(output, fingerprint=fingerprint) as out,
     ):
-        for source in sources:
-            task = bar.add_task(source.name, total=1.0)
+        for source in _sources(sources, encoder, form, query, text=text):
+            name = source if isinstance(source, Path) else source.paths[0]
+            task = bar.add_task(name.name, total=1.0)
             before = out.sequences
             for fraction in _add(source, out, encoder, namespace, text, problem):
                 bar.update(task, completed=fraction)
             bar.remove_task(task)
             if out.sequences == before:
-                problem(f"{source} holds no sequence; nothing of it is kept")
+                problem(f"{name} holds no sequence; nothing of it is kept")
         if not out.tokens:
             raise SourceError(f"no source holds a token; {output} is left as it was")
         if problems and kept and not partial:
@@ -177,8 +181,36 @@ def export_(
                 export(history, file, progress=advance)
 
 
+def _sources(
+    given: list[Path],
+    encoder: TraceTokenizer | None,
+    form: str | None,
+    query: str | None,
+    *,
+    text: bool,
+) -> list[Path | Log]:
+    """Files of one kind each: logs as such, all others as paths."""
+    from draftwood.index import source as read
+    from draftwood.logs.files import LOG_ENDINGS
+    from draftwood.logs.log import logs_of
+
+    def is_log(path: Path) -> bool:
+        ending = _kind(path)
+        if path.is_dir():
+            return True
+        read.require_file(path)
+        named = form is not None or query is not None or ending in LOG_ENDINGS
+        return named and not text and not (ending == ".jsonl" and read.is_export(path))
+
+    found: list[Path | Log] = []
+    for logs, paths in groupby(given, is_log):
+        same = list(paths)
+        found += logs_of(same, encoder, format=form, query=query) if logs else same
+    return found
+
+
 def _add(
-    source: Path,
+    source: Path | Log,
     out: HistoryWriter,
     encoder: TraceTokenizer | None,
     namespace: str | None,
@@ -187,22 +219,23 @@ def _add(
 ) -> Iterator[float]:
     """Add all of one source; yields how much of it is done, 0 to 1, now and then."""
     from draftwood.index import source as read
-    from draftwood.replay.trace import Trace
 
     vocab_size = None if encoder is None else encoder.vocab_size
+    if not isinstance(source, Path):
+        for record in source:
+            more = {} if record.session is None else {"session": record.session}
+            about = {"source": source.paths[0].name} | more
+            out.add(record.response, namespace=namespace or "", metadata=about)
+            yield source.fraction_read
+        for line in source.unread.lines():
+            problem(line)
+        return
     about = {"source": source.name}
     kind = _kind(source)
-    read.require_file(source)
-    if kind == ".jsonl" and read.is_export(source):
+    if kind == ".jsonl":
         for entry in read.exported(source, vocab_size=vocab_size):
             where = entry.namespace if namespace is None else namespace
             out.add(entry.tokens, namespace=where, time=entry.time, metadata=entry.metadata)
-    elif kind == ".jsonl":
-        trace = Trace(source, encoder, problem=problem)
-        for record in trace:
-            more = {} if record.session is None else {"session": record.session}
-            out.add(record.response, namespace=namespace or "", metadata=about | more)
-            yield trace.fraction_read
     elif kind == ".tokens":
         for tokens in read.token_lines(source, vocab_size=vocab_size):
             out.add(tokens, namespace=namespace or "", metadata=about)
@@ -220,7 +253,7 @@ def _add(
 def _kind(source: Path) -> str:
     """The ending that says what a file holds, without that of its compression."""
     name = source.with_suffix("") if source.suffix in (".gz", ".zst") else source
-    return ".jsonl" if name.suffix == ".json" else name.suffix
+    return ".jsonl" if name.suffix in (".json", ".ndjson") else name.suffix
 
 
 def _counts(found: HistoryInfo) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from draftwood.cli.options import LogFormat, Query, Tokenizer
 from draftwood.errors import InvalidOption, MissingExtra, TraceError
 
 if TYPE_CHECKING:
@@ -18,14 +19,17 @@ INTERRUPTED = 130
 
 
 def replay(
-    traces: Annotated[list[Path], typer.Argument(help="JSONL files, also .gz or .zst.")],
+    traces: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Logs in any format of docs/log-formats.md; files, folders, or - for stdin."
+        ),
+    ],
     drafter: Annotated[
         list[str] | None,
         typer.Option(help="A drafter spec, such as suffix:mode=tree; repeatable. [recall]"),
     ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="For texts: a tokenizer.json or a model folder.")
-    ] = None,
+    tokenizer: Tokenizer = None,
     limit_tokens: Annotated[
         int | None, typer.Option(help="Stop each trace after N output tokens.")
     ] = None,
@@ -56,6 +60,8 @@ def replay(
     plot: Annotated[
         Path | None, typer.Option(help="Draw tokens per step to this file, such as out.svg.")
     ] = None,
+    form: LogFormat = None,
+    query: Query = None,
 ) -> None:
     """Serve recorded requests again and count the steps that each drafter would have taken.
 
@@ -63,11 +69,11 @@ def replay(
     """
     from draftwood.cli.terminal import complain, messages, progress_bar, results
     from draftwood.drafters.catalog import make_priced_drafter
+    from draftwood.logs.log import logs_of
+    from draftwood.logs.tokenizer import TraceTokenizer
     from draftwood.replay.cost import spender_for
     from draftwood.replay.report import replay_table
     from draftwood.replay.run import replay_trace
-    from draftwood.replay.tokenizer import TraceTokenizer
-    from draftwood.replay.trace import Trace
 
     specs = drafter or ["recall"]
     price = _price(cost, cost_curve)
@@ -79,6 +85,7 @@ def replay(
         check_drawable(plot)
     text_tokenizer = None if tokenizer is None else TraceTokenizer.load(tokenizer)
 
+    logs = logs_of(traces, text_tokenizer, format=form, query=query)
     console = messages()
     problems: list[str] = []
 
@@ -89,13 +96,12 @@ def replay(
     rows: list[dict[str, Any]] = []
     interrupted = False
     with progress_bar(console) as bar:
-        for path in traces:
-            task = bar.add_task(path.name, total=1.0)
-            trace = Trace(path, text_tokenizer, problem=problem)
+        for log in logs:
+            task = bar.add_task(log.name, total=1.0)
             priced = {spec: make_priced_drafter(spec) for spec in specs}
             try:
                 new = replay_trace(
-                    trace,
+                    log,
                     {spec: each.drafter for spec, each in priced.items()},
                     spenders={spec: spender_for(each, price) for spec, each in priced.items()},
                     cost=price,
@@ -108,10 +114,12 @@ def replay(
                 problem(str(error))
             except KeyboardInterrupt:
                 done = len({row["path"] for row in rows})
-                complain(console, f"interrupted after {done} of {len(traces)} traces")
+                complain(console, f"interrupted after {done} of {len(logs)} traces")
                 interrupted = True
                 break
             else:
+                for line in log.unread.lines():
+                    problem(line)
                 rows += new
                 if as_json:
                     for row in new:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from draftwood.replay.trace import Record
+from draftwood.logs.call import Record
 
 _LOOK_AHEAD = 16
 """Waiting records for each request in flight: among these a session that is idle is looked for."""

@@ -8,11 +8,12 @@ from typing import Any
 from draftwood.budget.cost import VerifyCost
 from draftwood.budget.spender import Spender
 from draftwood.errors import InvalidOption, TraceError
+from draftwood.logs.call import Record
+from draftwood.logs.log import Log
 from draftwood.protocols import Drafter, Paired
 from draftwood.replay.cost import Clock
 from draftwood.replay.figures import Figures
 from draftwood.replay.simulation import Batched, Interleaved, Simulation
-from draftwood.replay.trace import Record, Trace
 
 
 def replay(
@@ -71,7 +72,7 @@ def replay(
 
 
 def replay_trace(
-    trace: Trace,
+    log: Log,
     drafters: Mapping[str, Drafter],
     *,
     spenders: Mapping[str, Spender | None] | None = None,
@@ -81,7 +82,7 @@ def replay_trace(
     limit_tokens: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Replay a trace file; one row for each drafter, as `replay --json` prints it.
+    """Replay a log; one row for each drafter, as `replay --json` prints it.
 
     progress: called after each record with the part of the work that is done, 0 to 1. Where the
     trace has a tokenizer, drafters that work for some targets only (`Paired`) are paired with it
@@ -90,9 +91,9 @@ def replay_trace(
     Raises:
         PairMismatch, TokenizerMismatch: a drafter, or its history, of another tokenizer.
         TraceError: the file cannot be read, or none of its lines can be used.
-        InvalidOption, MissingExtra: as `replay` and `Trace` say.
+        InvalidOption, MissingExtra: as `replay` and `Log` say.
     """
-    partner = trace.partner
+    partner = log.partner
     if partner is not None:
         for drafter in drafters.values():
             if isinstance(drafter, Paired):
@@ -100,10 +101,10 @@ def replay_trace(
 
     def report(tokens: int) -> None:
         if progress is not None:
-            progress(max(trace.fraction_read, tokens / limit_tokens if limit_tokens else 0.0))
+            progress(max(log.fraction_read, tokens / limit_tokens if limit_tokens else 0.0))
 
     figures = replay(
-        trace,
+        log,
         drafters,
         spenders=spenders,
         cost=cost,
@@ -113,8 +114,10 @@ def replay_trace(
         progress=report,
     )
     if not any(each.stats.steps for each in figures.values()):
-        raise TraceError(f"{trace.path} holds no record to replay; see the lines left out, if any")
-    names = {"trace": trace.name, "path": str(trace.path)}
+        raise TraceError(
+            f"{log.paths[0]} holds no record to replay; see what is left out, if anything"
+        )
+    names = {"trace": log.name, "path": str(log.paths[0])}
     return [{**names, "drafter": name, **each.as_dict()} for name, each in figures.items()]
 
 

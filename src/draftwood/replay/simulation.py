@@ -11,10 +11,10 @@ from draftwood.batch import Request, decode_batch
 from draftwood.budget.spender import Spender
 from draftwood.decode import decode
 from draftwood.draft import TokenIds
+from draftwood.logs.call import Record
 from draftwood.protocols import Drafter, Step
 from draftwood.replay.figures import Figures
 from draftwood.replay.queue import SessionQueue
-from draftwood.replay.trace import Record
 from draftwood.targets.replay import ReplayCursor, ReplayTarget
 from draftwood.verify.greedy import Greedy
 

@@ -9,8 +9,8 @@ import zstandard
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from draftwood.errors import TraceError
-from draftwood.replay.tokenizer import TraceTokenizer
-from draftwood.replay.trace import Trace
+from draftwood.logs.log import Log
+from draftwood.logs.tokenizer import TraceTokenizer
 
 WORDS = {word: i for i, word in enumerate(["?", "the", "cat", "sees", "a", "dog"])}
 
@@ -39,10 +39,9 @@ def written(path: Path, *records: dict | str) -> Path:
 
 def read(path: Path, tokenizer: TraceTokenizer | None = None):
     """The records as (prompt, response, session), and the problems."""
-    problems: list[str] = []
-    trace = Trace(path, tokenizer, problem=problems.append)
-    records = [(r.prompt.tolist(), r.response.tolist(), r.session) for r in trace]
-    return records, problems
+    log = Log(path, tokenizer)
+    records = [(r.prompt.tolist(), r.response.tolist(), r.session) for r in log]
+    return records, log.unread.lines()
 
 
 def ids(prompt, response, **more):
@@ -107,7 +106,7 @@ def test_compressed_files_read_the_same(tmp_path, ending):
     path = tmp_path / f"some.trace{ending}"
     path.write_bytes(pack.get(path.suffix, bytes)(raw))
     assert read(path) == ([([1], [2], None)], [])
-    assert Trace(path, problem=print).name == "some.trace"
+    assert Log(path).name == "some.trace"
 
 
 def test_more_records_than_a_batch_keep_their_order(tmp_path):
@@ -174,7 +173,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_fraction_read_grows_from_0(tmp_path):
     path = written(tmp_path / "t.jsonl", *(ids([n], [n]) for n in range(50_000)))
-    trace = Trace(path, problem=print)
+    trace = Log(path)
     assert trace.fraction_read == 0.0
     seen = [trace.fraction_read for _ in trace]
     assert 0 < seen[0] < 0.5

@@ -1,0 +1,304 @@
+"""A log of model calls, in whatever format: iterate to read it as token ids."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from draftwood.draft import TokenIds, as_tokens
+from draftwood.errors import DraftwoodError, InvalidTokens, TraceError
+from draftwood.logs.call import LoggedCall, Part, Record
+from draftwood.logs.documents import Located, entries
+from draftwood.logs.files import STDIN, Stored, expanded, opened
+from draftwood.logs.format import Entry, Format
+from draftwood.logs.formats.catalog import format_named, recognized
+from draftwood.logs.formats.openai import BATCH
+from draftwood.logs.order import InFlight, in_order
+from draftwood.logs.parts import PartStore
+from draftwood.logs.sessions import SessionJoiner
+from draftwood.logs.tables import table_kind, table_rows
+from draftwood.logs.tokenizer import TraceTokenizer
+from draftwood.logs.unread import Unread
+from draftwood.protocols import Partner
+
+T = TypeVar("T")
+_NAMES = ("prompt", "response")
+_BATCH = 128
+"""Calls that are tokenized at once: enough to share among cores, little to hold in memory."""
+_KEPT_TOKENS = 1 << 26
+"""Tokens of sessions that are kept for prompts which say only what they add."""
+
+
+class Log:
+    """Logs of one service, in one or several files. Iterate to read them from the start.
+
+    paths: files, folders, globs, or `-` for standard input; .gz and .zst are read as what is in
+    them. tokenizer: for texts; ids need none, but are checked against its vocabulary and given its
+    end token where one is given. format: a name of `FORMATS`; None: it is recognized, each entry
+    by itself. query: SQL for SQLite and DuckDB files.
+
+    unread: entries that are left out, and why. formats: how many calls there were of each format.
+    in_flight: how many requests were served at a time. Entries are read as they are asked for: some
+    thousand calls stay in memory, and what waits for its other half goes to a temporary file.
+
+    Raises:
+        TraceError: a folder or glob without any log.
+        InvalidOption: no such format.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path] | str | Path,
+        tokenizer: TraceTokenizer | None = None,
+        *,
+        format: str | None = None,
+        query: str | None = None,
+    ) -> None:
+        given = [paths] if isinstance(paths, str | Path) else paths
+        self.paths = expanded(given)
+        self.unread = Unread()
+        self.formats: Counter[str] = Counter()
+        self.in_flight = InFlight()
+        self.requests = 0
+        self._tokenizer = tokenizer
+        self._format = None if format is None else format_named(format)
+        self._query = query
+        self._sizes = {path: _size(path) for path in self.paths}
+        self._done = 0
+        self._stored: Stored | None = None
+
+    @property
+    def name(self) -> str:
+        """The first file's name without its endings."""
+        name = self.paths[0].name
+        for ending in (".gz", ".zst", ".jsonl", ".json"):
+            name = name.removesuffix(ending)
+        return name
+
+    @property
+    def partner(self) -> Partner | None:
+        """The target that the tokenizer stands for; None without one."""
+        if self._tokenizer is None:
+            return None
+        return Partner(self._tokenizer.vocab, self._tokenizer.vocab_size)
+
+    @property
+    def format(self) -> str | None:
+        """The format of most calls so far; None before the first."""
+        return self.formats.most_common(1)[0][0] if self.formats else None
+
+    @property
+    def fraction_read(self) -> float:
+        """How much of the files has been read: 0 to 1, counted in stored bytes."""
+        total = sum(self._sizes.values())
+        now = self._stored.read if self._stored is not None else 0
+        return min(1.0, (self._done + now) / total) if total else 0.0
+
+    def __iter__(self) -> Iterator[Record]:
+        """The calls in the order of their times, or of the files where these have none.
+
+        Raises:
+            TraceError: a file cannot be read, or holds text and there is no tokenizer.
+            MissingExtra: a package for one of the files is not installed.
+        """
+        self.unread, self.formats = Unread(), Counter()
+        self.in_flight, self.requests, self._done = InFlight(), 0, 0
+        joiner, turns = SessionJoiner(), _Turns()
+        calls = (
+            call for each in in_order(self._calls()) if (call := joiner.joined(each)) is not None
+        )
+        while batch := list(islice(calls, _BATCH)):
+            for call, prompt, response in self._tokenized(batch):
+                prompt = turns.whole(call, prompt, response)
+                if not len(prompt):
+                    self.unread.add(call.place, "the prompt has 0 tokens; record at least one")
+                    continue
+                self.in_flight.add(call.start, call.end)
+                yield Record(
+                    *(prompt, response, call.session, self.requests),
+                    *(call.start, call.end, call.fields),
+                )
+                self.requests += 1
+
+    def _calls(self) -> Iterator[LoggedCall]:
+        """All calls, in file order; entries that hold none are counted as unread."""
+        store = PartStore()
+        try:
+            for path in self.paths:
+                for number, entry in self._entries(path):
+                    place = f"{path}:{number}"
+                    if isinstance(entry, Exception):
+                        self.unread.add(place, str(entry))
+                        continue
+                    yield from self._of_entry(entry, place, store)
+                self._done += self._sizes[path]
+                self._stored = None
+            for place, kind in store.left():
+                other = "answer" if kind in ("input", "prompt", "message") else "request"
+                self.unread.add(place, f"its {other} is in none of the files ({kind} only)")
+        finally:
+            store.close()
+
+    def _entries(self, path: Path) -> Iterator[Located]:
+        with opened(path) as stored:
+            self._stored = stored
+            kind = None if path == STDIN else table_kind(path, stored.magic)
+            if kind is not None:
+                yield from table_rows(path, kind, self._query, _holds_calls)
+            else:
+                yield from entries(stored)
+
+    def _of_entry(self, entry: Any, place: str, store: PartStore) -> Iterator[LoggedCall]:
+        try:
+            if not isinstance(entry, dict):
+                raise TraceError("not a JSON object; write one object a line")
+            of: Format = self._format or recognized(entry)
+            for found in of.read(entry):
+                located = replace(found, place=place)
+                done = store.add(of, located) if isinstance(located, Part) else [located]
+                for call in done:
+                    self.formats[of.name] += 1
+                    yield call if call.place else replace(call, place=place)
+        except (TraceError, InvalidTokens) as error:
+            self.unread.add(place, str(error))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            # a value of a kind that no export of this format has been seen with
+            self.unread.add(place, f"an entry of an unexpected form ({error!r})")
+
+    def _tokenized(
+        self, calls: list[LoggedCall]
+    ) -> Iterator[tuple[LoggedCall, TokenIds, TokenIds]]:
+        """Each call with its prompt and response as ids."""
+        texts: list[tuple[LoggedCall, list[str | TokenIds]]] = []
+        for call in calls:
+            try:
+                for name, given in zip(_NAMES, (call.prompt, call.response), strict=True):
+                    _checked(name, given)
+                pair = self._texts(call)
+                texts.append((call, [_checked(*each) for each in zip(_NAMES, pair, strict=True)]))
+            except _NoTokenizer:
+                raise
+            except TraceError as error:
+                self.unread.add(call.place, str(error))
+        strings = [each for _, pair in texts for each in pair if isinstance(each, str)]
+        encoded = iter(self._tokenizer.encode(strings) if self._tokenizer and strings else ())
+        size = None if self._tokenizer is None else self._tokenizer.vocab_size
+        for call, mixed in texts:
+            ids = [next(encoded) if isinstance(each, str) else each for each in mixed]
+            try:
+                for name, given in zip(_NAMES, ids, strict=True):
+                    _within(name, given, size)
+            except TraceError as error:
+                self.unread.add(call.place, str(error))
+                continue
+            yield call, ids[0], self._ended(ids[1])
+
+    def _texts(self, call: LoggedCall) -> tuple[str | TokenIds, str | TokenIds]:
+        if isinstance(call.prompt, np.ndarray) and isinstance(call.response, np.ndarray):
+            return call.prompt, call.response
+        if self._tokenizer is None:
+            raise _NoTokenizer(
+                f"{call.place.rpartition(':')[0]} holds text; pass --tokenizer with a "
+                "tokenizer.json, a model folder, a .gguf file, a tiktoken name or a Hub id"
+            )
+        return self._tokenizer.texts(call)
+
+    def _ended(self, response: TokenIds) -> TokenIds:
+        end = None if self._tokenizer is None else self._tokenizer.end_token
+        if end is None or (len(response) and response[-1] == end):
+            return response
+        return np.append(response, np.int32(end))
+
+
+class _NoTokenizer(TraceError):
+    """Raised for the whole log, and not counted for an entry."""
+
+
+class _Turns:
+    """The tokens of sessions so far, for prompts that say only what they add."""
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, list[TokenIds]] = OrderedDict()
+        self._tokens = 0
+
+    def whole(self, call: LoggedCall, prompt: TokenIds, response: TokenIds) -> TokenIds:
+        """The whole prompt of a call."""
+        if call.session is None:
+            return prompt
+        turns = self._sessions.setdefault(call.session, [])
+        self._sessions.move_to_end(call.session)
+        whole = np.concatenate((*turns, prompt)) if call.delta else prompt
+        turns += (prompt, response)
+        self._tokens += len(prompt) + len(response)
+        while self._tokens > _KEPT_TOKENS and len(self._sessions) > 1:
+            _, old = self._sessions.popitem(last=False)
+            self._tokens -= sum(map(len, old))
+        return whole
+
+
+def _checked(name: str, value: T) -> T:
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON may escape half a surrogate pair
+            raise TraceError(f"{name} is no Unicode text ({error}); record it whole") from None
+    return value
+
+
+def _within(name: str, ids: TokenIds, size: int | None) -> None:
+    try:
+        as_tokens(ids, vocab_size=size)
+    except ValueError as error:
+        raise TraceError(f"{name}: {error}") from None
+
+
+def _holds_calls(row: Entry) -> bool:
+    found = recognized(row).read(row)
+    return any(True for _ in found)
+
+
+def logs_of(
+    paths: Sequence[str | Path],
+    tokenizer: TraceTokenizer | None = None,
+    *,
+    format: str | None = None,
+    query: str | None = None,
+) -> list[Log]:
+    """A log for each file; files that hold halves of calls (Batch input and output) make one.
+
+    Raises:
+        TraceError, InvalidOption: as `Log` says.
+    """
+    files = expanded(paths)
+    joined = [path for path in files if (format or _first_format(path)) == BATCH.name]
+    groups: list[list[Path]] = [[path] for path in files if path not in joined]
+    if joined:
+        groups.append(joined)
+    return [Log(group, tokenizer, format=format, query=query) for group in groups]
+
+
+def _first_format(path: Path) -> str | None:
+    """The format of a file's first entry; None where it has none, or cannot be looked at twice."""
+    if not path.is_file():
+        return None
+    try:
+        with opened(path) as stored:
+            if table_kind(path, stored.magic) is None:
+                for _, entry in islice(entries(stored), 1):
+                    return recognized(entry).name if isinstance(entry, dict) else None
+    except (DraftwoodError, OSError):
+        pass  # reading it as a whole says what is wrong
+    return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return 0 if path == STDIN else path.stat().st_size
+    except OSError:
+        return 0
