@@ -17,9 +17,10 @@ from draftwood.draft import Budget, TokenIds
 from draftwood.drafters.catalog import make_drafter
 from draftwood.language_model import LanguageModel
 from draftwood.load import load
-from draftwood.protocols import Drafter, Step, Verifier
+from draftwood.protocols import Drafter, Verifier
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
+from draftwood.step import Step
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel

@@ -64,23 +64,13 @@ from draftwood.language_model.generation import Generation, Logprobs
 from draftwood.language_model.options import Options
 from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream
 from draftwood.load import load
-from draftwood.protocols import (
-    Cursor,
-    Drafter,
-    Feedback,
-    Rows,
-    Seconds,
-    Step,
-    Stream,
-    Target,
-    Verdict,
-    Verifier,
-)
+from draftwood.protocols import Cursor, Drafter, Feedback, Rows, Stream, Target, Verdict, Verifier
 from draftwood.sampling.chance import Chance, SeededChance
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitBias, LogitsProcessor
 from draftwood.sessions import Sessions, TokenRows
 from draftwood.stats import Stats
+from draftwood.step import Seconds, Step
 from draftwood.targets.replay import ReplayTarget
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy

@@ -12,16 +12,9 @@ from numpy.typing import ArrayLike
 from draftwood.budget.spender import Spender, Spent, spender_of
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.errors import InvalidTokens
-from draftwood.guarded import Guarded, Terms
-from draftwood.protocols import (
-    Drafter,
-    Feedback,
-    Seconds,
-    Step,
-    Target,
-    Verifier,
-    Vocabulary,
-)
+from draftwood.guarded import DraftRules, GuardedStream
+from draftwood.protocols import Drafter, Feedback, Target, Verifier, Vocabulary
+from draftwood.step import Seconds, Step
 from draftwood.text.stop import Stop
 
 
@@ -54,14 +47,19 @@ def decode(
     if not len(prompt):
         raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
     stream = partial(
-        Guarded, drafter, prompt, namespace, prediction, terms=Terms(vocab_size_of(target))
+        GuardedStream,
+        drafter,
+        prompt,
+        namespace,
+        prediction,
+        rules=DraftRules(vocab_size_of(target)),
     )
     return _steps(target, stream, verifier, prompt, spender_of(budget), stop or Stop())
 
 
 def _steps(
     target: Target,
-    open_stream: Callable[[], Guarded],
+    open_stream: Callable[[], GuardedStream],
     verifier: Verifier,
     prompt: TokenIds,
     spender: Spender,

@@ -11,86 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import lt
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from draftwood import _native
-from draftwood.errors import InvalidDraft, InvalidOption, InvalidTokens
+from draftwood.draft_budget import Budget
+from draftwood.draft_checks import ROOT, require_arrays, require_fit
+from draftwood.errors import InvalidDraft
 from draftwood.markup import tree_html
+from draftwood.tokens import MAX_TOKEN, NO_TOKENS, TokenIds, as_tokens
 
-TokenIds: TypeAlias = NDArray[np.int32]
-ROOT = -1
-"""Parent of a first token: the committed context."""
+__all__ = ["MAX_TOKEN", "NO_TOKENS", "ROOT", "Budget", "Draft", "TokenIds", "as_tokens"]
 
-_INT32, _FLOAT32, _UINT8 = (np.dtype(kind) for kind in (np.int32, np.float32, np.uint8))
 _SURE = 1.001
 """Highest confidence, with what rounding may add to a probability of 1."""
-MAX_TOKEN = int(np.iinfo(np.int32).max)
-NO_TOKENS: TokenIds = np.empty(0, dtype=np.int32)
-NO_TOKENS.flags.writeable = False
-
-
-def as_tokens(values: ArrayLike, *, vocab_size: int | None = None) -> TokenIds:
-    """Token ids as a contiguous int32 array; all ids that enter the package are checked here.
-
-    Returns the argument itself (not a copy) where it already is such an array.
-
-    Raises:
-        InvalidTokens: for anything but a flat sequence of integers in [0, 2**31) or, where
-            `vocab_size` is given, in [0, vocab_size). Ids are never truncated or rounded to fit.
-    """
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise InvalidTokens(f"token ids have shape {array.shape}; pass a flat sequence of integers")
-    if array.size == 0:
-        return NO_TOKENS if array.dtype != np.int32 else np.ascontiguousarray(array)
-    if array.dtype.kind not in "iu":
-        raise InvalidTokens(f"token ids have type {array.dtype}; pass integers")
-    limit = MAX_TOKEN if vocab_size is None else vocab_size - 1
-    low = int(array.min())
-    # int32 cannot exceed the limit of int32: one look less at what comes from our own arrays
-    high = low if vocab_size is None and array.dtype == np.int32 else int(array.max())
-    if low < 0 or high > limit:
-        worst = low if low < 0 else high
-        raise InvalidTokens(
-            f"token id {worst} is outside [0, {limit}]; use the tokenizer that belongs to the model"
-        )
-    return np.ascontiguousarray(array, dtype=np.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a draft may cost at most.
-
-    nodes: drafted tokens in all. depth: tokens on one path (None: as `nodes`). floor: in [0, 1],
-    the least probability of acceptance of a node (the product of confidences down its path) that is
-    worth drafting. Only a hint: a draft may hold less likely nodes.
-    """
-
-    nodes: int = 32
-    depth: int | None = None
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.nodes < 0:
-            raise InvalidOption(f"budget of {self.nodes} nodes is negative; use 0 for no draft")
-        if self.depth is not None and self.depth < 0:
-            raise InvalidOption(f"budget depth {self.depth} is negative; use 0 for no draft")
-        if not 0.0 <= self.floor <= 1.0:
-            raise InvalidOption(f"budget floor {self.floor} is no probability; use 0 to 1")
-
-    def within(self, depth: int) -> Budget:
-        """The same budget, at most `depth` (>= 0) tokens deep."""
-        depth = depth if self.depth is None else min(self.depth, depth)
-        return Budget(self.nodes, depth, self.floor)
-
-    @property
-    def reach(self) -> int:
-        """Tokens on the longest path that fits this budget."""
-        return self.nodes if self.depth is None else min(self.nodes, self.depth)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -118,7 +54,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         if not self.is_sound(None):
-            self._check_arrays()
+            require_arrays(self)
 
     def is_sound(self, vocab_size: int | None = None) -> bool:
         """Whether `check` finds nothing wrong; one look in native code.
@@ -139,40 +75,6 @@ class Draft:
             )
         )
 
-    def _check_arrays(self) -> None:
-        n = len(self.tokens)
-        if not len(self.parents) == len(self.confidence) == len(self.source) == n:
-            raise InvalidDraft(
-                f"{n} tokens with {len(self.parents)} parents, {len(self.confidence)} confidences "
-                f"and {len(self.source)} sources; all four need one entry a node"
-            )
-        _require_flat("tokens", self.tokens, _INT32)
-        _require_flat("parents", self.parents, _INT32)
-        _require_flat("confidence", self.confidence, _FLOAT32)
-        _require_flat("source", self.source, _UINT8)
-        if self.proposal is not None:
-            if len(self.proposal) != n:
-                raise InvalidDraft(f"{n} tokens with {len(self.proposal)} proposal rows; need {n}")
-            if not isinstance(self.proposal, np.ndarray):
-                raise InvalidDraft("proposal rows are no numpy array; give one of [n, V]")
-        if self.evidence is not None:
-            if len(self.evidence) != n:
-                raise InvalidDraft(
-                    f"{n} tokens with {len(self.evidence)} evidence classes; need {n}"
-                )
-            _require_flat("evidence", self.evidence, _UINT8)
-        if not n:
-            return
-        parents = self.parents.tolist()  # lists beat numpy at the size of a draft
-        if not (min(parents) >= ROOT and all(map(lt, parents, range(n)))):
-            node = next(i for i, parent in enumerate(parents) if not ROOT <= parent < i)
-            raise InvalidDraft(
-                f"node {node} has parent {parents[node]}; a parent is {ROOT} or an earlier node"
-            )
-        low = min(self.tokens.tolist())
-        if low < 0:
-            raise InvalidDraft(f"a draft holds token id {low}; ids are 0 or more")
-
     def check(self, vocab_size: int | None = None) -> None:
         """Check everything that verification and budgets rely on; for drafts from other code.
 
@@ -185,35 +87,7 @@ class Draft:
         """
         if self.is_sound(vocab_size):
             return
-        if vocab_size is not None and max(self.tokens.tolist(), default=0) >= vocab_size:
-            raise InvalidDraft(
-                f"a draft holds token id {self.tokens.max()}, and the target has {vocab_size}; "
-                "use the tokenizer that belongs to the model"
-            )
-        self._check_arrays()
-        sure = self.confidence.tolist()
-        if not all(0.0 <= value <= _SURE for value in sure):
-            wrong = next(value for value in sure if not 0.0 <= value <= _SURE)
-            raise InvalidDraft(f"a draft has confidence {wrong}; give a probability from 0 to 1")
-        if self.proposal is not None and len(self):
-            self._check_proposal(vocab_size)
-
-    def _check_proposal(self, vocab_size: int | None) -> None:
-        rows: NDArray[Any] = np.asarray(self.proposal)
-        if rows.ndim != 2 or (vocab_size is not None and rows.shape[1] != vocab_size):
-            raise InvalidDraft(
-                f"proposal rows have shape {rows.shape}; give one row a node, with an entry for "
-                f"each of {'all' if vocab_size is None else vocab_size} tokens"
-            )
-        if int(self.tokens.max()) >= rows.shape[1] or not (
-            bool((rows >= 0).all())
-            and bool((rows.sum(axis=1) < np.inf).all())
-            and bool((rows[np.arange(len(rows)), self.tokens] > 0).all())
-        ):
-            raise InvalidDraft(
-                "a proposal row cannot have given its token; pass the rows that tokens were drawn "
-                "from: finite weights of 0 or more, above 0 for the token itself"
-            )
+        require_fit(self, vocab_size, sure=_SURE)
 
     @classmethod
     def trusted(
@@ -446,24 +320,6 @@ class Draft:
             if count > leaves:
                 return node
         return len(self)
-
-
-def _require_flat(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Nothing, for a flat array of this type.
-
-    Raises:
-        InvalidDraft: for anything else.
-    """
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
-        found = type(array).__name__
-        if isinstance(array, np.ndarray):
-            found = f"an array of {array.dtype} with shape {array.shape}"
-        raise InvalidDraft(f"{name} of a draft are {found}; give a flat numpy array of {dtype}")
-
-
-def accepted_tokens(draft: Draft, path: Sequence[int] | NDArray[np.int32]) -> TokenIds:
-    """The tokens of the nodes on `path`."""
-    return draft.tokens[np.asarray(path, dtype=np.intp)]
 
 
 _EMPTY = Draft.trusted(

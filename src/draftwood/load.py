@@ -16,7 +16,8 @@ from draftwood.draft import Budget
 from draftwood.language_model import LanguageModel
 from draftwood.language_model.drafting import Drafters
 from draftwood.language_model.generation import Generation
-from draftwood.language_model.options import CostOption, Options, cost_of
+from draftwood.language_model.option_checks import CostOption, cost_of
+from draftwood.language_model.options import Options
 from draftwood.protocols import Drafter, Target
 from draftwood.targets.transformers.load import read_model
 

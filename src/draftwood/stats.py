@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from draftwood.markup import figures_html
-from draftwood.protocols import Step
 from draftwood.sources import PREDICTED
+from draftwood.step import Step
 
 
 @dataclass(slots=True, repr=False)

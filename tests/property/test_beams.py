@@ -8,8 +8,9 @@ from exact import PROMPT, by_last_token, few, pairs, row, very_few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draftwood import beams
+from draftwood.beams import layers as drawn_layers
 from draftwood.beams import sample_beams
+from draftwood.beams.layers import DrawnLayer
 from draftwood.sampling.law import same
 from draftwood.testing import ToyDraftModel, ToyDraftSeat, ToyTarget, law_of
 
@@ -127,7 +128,7 @@ def not_from_the_residual(chance, p, offers, count):
 def test_a_faulty_layer_is_caught(fault, monkeypatch):
     expected = plain(P, width=2, layers=2)
     assert speculative(P, Q, width=2, layers=2, depth=1) == expected
-    monkeypatch.setattr(beams, "accept_several", fault)
+    monkeypatch.setattr(drawn_layers, "accept_several", fault)
     assert speculative(P, Q, width=2, layers=2, depth=1) != expected
 
 
@@ -136,7 +137,7 @@ def test_offers_weighed_as_if_no_prefix_had_been_lost_are_caught(monkeypatch):
     p, q = by_last_token(row(3, 1), row(1, 0)), by_last_token(row(1, 1), row(1, 0))
     expected = plain(p, width=2, layers=3)
     assert speculative(p, q, width=2, layers=3, depth=2) == expected
-    right = beams._Drawn.offers
+    right = DrawnLayer.offers
 
     def unequal(self, pool, size):
         offers = right(self, pool, size)
@@ -147,5 +148,5 @@ def test_offers_weighed_as_if_no_prefix_had_been_lost_are_caught(monkeypatch):
         )
         return [(token, q * kept) for token, q in offers]
 
-    monkeypatch.setattr(beams._Drawn, "offers", unequal)
+    monkeypatch.setattr(DrawnLayer, "offers", unequal)
     assert speculative(p, q, width=2, layers=3, depth=2) != expected

@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
-from draftwood import batch as batch_module
 from draftwood.batch import Request, decode_batch
+from draftwood.batch import decoder as decoder_module
+from draftwood.batch import request as request_module
 from draftwood.budget.cost import GeometricCost, LinearCost
 from draftwood.budget.measured import MeasuredCost
 from draftwood.budget.spending import Spending
@@ -228,7 +229,8 @@ def test_leaving_early_closes_all_sequences():
 
 def test_the_seconds_of_a_shared_pass_are_shared(monkeypatch):
     now = 0.0
-    monkeypatch.setattr(batch_module, "perf_counter", lambda: now)
+    monkeypatch.setattr(decoder_module, "perf_counter", lambda: now)
+    monkeypatch.setattr(request_module, "perf_counter", lambda: now)
 
     class Slow(BatchToy):
         def open_batch(self, size):

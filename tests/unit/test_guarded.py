@@ -17,12 +17,12 @@ from draftwood.drafters.none import NoDraft
 from draftwood.errors import InvalidDraft
 from draftwood.guarded import (
     FAILING_STEPS,
-    GuardedBatch,
-    Terms,
+    DraftRules,
+    GuardedStreams,
     ask_all,
+    checked_draft,
     shares_calls,
     tell_all,
-    usable,
 )
 from draftwood.protocols import Feedback
 from draftwood.testing import DraftFrom, ToyTarget, greedy_text, hash_model, raising
@@ -203,13 +203,13 @@ def test_in_a_call_for_all_a_bad_draft_costs_its_own_sequence_only():
 
 def test_a_sound_part_of_a_huge_draft_is_taken():
     huge = Draft.chain(np.full(100_000, 5))
-    assert len(usable(huge, Budget(6))) == 6
-    assert usable(huge, Budget(6, depth=4)).height == 4
+    assert len(checked_draft(huge, Budget(6))) == 6
+    assert checked_draft(huge, Budget(6, depth=4)).height == 4
 
 
 def test_equal_siblings_of_chosen_drafts_are_sound():
     twins = Draft.tree([5, 5, 6, 6], [ROOT, ROOT, 0, 1])
-    assert usable(twins, Budget(8), Terms(12)) is twins
+    assert checked_draft(twins, Budget(8), DraftRules(12)) is twins
     text = greedy_text(ROW, PROMPTS[0], COUNT)
 
     def propose(context, budget):
@@ -223,12 +223,12 @@ def test_equal_siblings_of_chosen_drafts_are_sound():
 
 def test_weights_that_do_not_sum_to_one_are_sound():
     draft = with_rows(5 * FLAT)
-    assert usable(draft, Budget(8), Terms(12)) is draft
+    assert checked_draft(draft, Budget(8), DraftRules(12)) is draft
 
 
 def test_confidence_that_rounding_put_above_one_is_sound():
     draft = draft_of(confidence=(np.float32(1.0000001), 1.0))
-    assert usable(draft, Budget(8)) is draft
+    assert checked_draft(draft, Budget(8)) is draft
 
 
 BROKEN = {
@@ -243,12 +243,12 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_trusted_draft_is_looked_at_like_any_other(broken):
     sound = Draft.trusted(*arrays())
-    assert usable(sound, Budget(8), Terms(12)) is sound
+    assert checked_draft(sound, Budget(8), DraftRules(12)) is sound
     wrong = Draft.trusted(*arrays())
     name, place, value = BROKEN[broken]
     getattr(wrong, name)[place] = value
     with pytest.raises(InvalidDraft):
-        usable(wrong, Budget(8), Terms(12))
+        checked_draft(wrong, Budget(8), DraftRules(12))
 
 
 @pytest.mark.parametrize("broken", BROKEN)
@@ -271,7 +271,7 @@ def test_arrays_in_an_unusual_layout_are_sound_drafts():
     tokens = np.array([5, 0, 6, 0], np.int32)[::2]
     draft = Draft(tokens, *arrays()[1:])
     assert not draft.is_sound()
-    assert usable(draft, Budget(8), Terms(12)) is draft
+    assert checked_draft(draft, Budget(8), DraftRules(12)) is draft
 
 
 class TooLarge:
@@ -291,7 +291,7 @@ class TooLarge:
 
 
 def test_drafts_above_their_budget_are_cut_counted_and_logged_once(caplog):
-    guards = GuardedBatch(TooLarge())
+    guards = GuardedStreams(TooLarge())
     guard = guards.open(PROMPTS[0])
     for budget, kept in ((Budget(5), 5), (Budget(3), 3), (Budget(5, 2), 3), (Budget(5), 5)):
         assert len(guards.propose([guard], [budget])[0]) == kept
@@ -481,7 +481,7 @@ def test_a_part_of_a_blend_that_keeps_failing_is_switched_off_in_it(caplog):
 
 
 def test_what_a_run_is_told_of_a_drafter():
-    batch = GuardedBatch(raising(), vocab_size=12)
+    batch = GuardedStreams(raising(), vocab_size=12)
     guards = [batch.open(as_tokens([1])) for _ in range(2)]
     drafts = batch.propose(guards, [Budget(2)] * 2)
     assert [len(draft) for draft in drafts] == [0, 0]

@@ -113,9 +113,14 @@ def test_options_for_transformers_are_passed_on(monkeypatch):
     assert given == {"model": "some/model", **wanted}
 
 
+def tell_time(monkeypatch, clock):
+    for module in ("measured", "timed_passes"):
+        monkeypatch.setattr(f"draftwood.budget.{module}.perf_counter", clock)
+
+
 def test_of_a_slow_model_few_passes_are_timed_and_none_of_several_sequences(monkeypatch):
     clock, passes = [0.0], []
-    monkeypatch.setattr("draftwood.budget.measured.perf_counter", lambda: clock[0])
+    tell_time(monkeypatch, lambda: clock[0])
 
     class Slow(ToyTarget):
         def open(self, prompt):
@@ -136,7 +141,7 @@ def test_of_a_slow_model_few_passes_are_timed_and_none_of_several_sequences(monk
 
 def test_of_a_quick_model_batches_are_timed_too(monkeypatch):
     clock = itertools.count(step=0.001)  # a quick model whatever this machine does beside it
-    monkeypatch.setattr("draftwood.budget.measured.perf_counter", lambda: next(clock))
+    tell_time(monkeypatch, lambda: next(clock))
     cost = MeasuredCost()
     _sweep(cost, ToyTarget(hash_model(8)))
     for batch in (1, 8):

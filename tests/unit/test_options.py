@@ -8,7 +8,8 @@ import pytest
 
 import draftwood as dw
 from draftwood.errors import InvalidOption
-from draftwood.language_model.options import BatchOptions, Options, Settings, cost_of
+from draftwood.language_model.option_checks import cost_of
+from draftwood.language_model.options import BatchOptions, Options, Settings
 
 WRONG = [
     ("max_tokens", 1.5, "max_tokens is 1.5; give a whole number of 1 or more"),

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from draftwood.draft import Draft
-from draftwood.protocols import Seconds, Step, Verdict
+from draftwood.protocols import Verdict
 from draftwood.sources import OWN, PREDICTED
 from draftwood.stats import Stats
+from draftwood.step import Seconds, Step
 
 
 def step(tokens: int, *, drafted: int = 0, score: float = 1.0, draft: float = 0.0) -> Step:

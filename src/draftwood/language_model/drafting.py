@@ -14,7 +14,7 @@ from draftwood.draft import Budget
 from draftwood.drafters.catalog import PricedDrafter, make_priced_drafter, spendable
 from draftwood.drafters.seeded import NoiseLookahead
 from draftwood.fork import fork_lock
-from draftwood.language_model.options import Cost
+from draftwood.language_model.option_checks import Cost
 from draftwood.protocols import Drafter, Paired, Partner
 
 _UNPRICED: Final = Budget(32, floor=0.005)

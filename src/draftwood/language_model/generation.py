@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from draftwood.batch import Request
 from draftwood.draft import NO_TOKENS, Draft, TokenIds
 from draftwood.language_model.options import Settings
-from draftwood.protocols import Drafter, Rows, Step, Top, Verdict, Verifier
+from draftwood.protocols import Drafter, Rows, Top, Verdict, Verifier
 from draftwood.sampling.ranking import k_likeliest
 from draftwood.stats import Stats
+from draftwood.step import Step
 from draftwood.text.stop import Stop
 from draftwood.text.stream import TextStream
 

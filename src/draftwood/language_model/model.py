@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from draftwood.budget.spender import Spender
 from draftwood.draft import Budget, TokenIds, as_tokens
-from draftwood.errors import DraftwoodError, GenerationFailed, InvalidTokens
+from draftwood.errors import GenerationFailed
 from draftwood.fork import fork_lock
-from draftwood.guarded import shares_calls
+from draftwood.language_model.calls import Call
 from draftwood.language_model.drafting import Drafters, Drafting
-from draftwood.language_model.generation import Generation, Run, refused
-from draftwood.language_model.options import BatchOptions, Cost, Options, Settings, takes
+from draftwood.language_model.generation import Generation, Run
+from draftwood.language_model.option_checks import Cost
+from draftwood.language_model.options import BatchOptions, Options, Settings, takes
 from draftwood.language_model.progress import progress_bar
 from draftwood.language_model.prompts import Prompt, PromptEncoder, Prompts, is_several
-from draftwood.language_model.running import UntilTheEnd, alone, together
+from draftwood.language_model.running import alone, together
 from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream, in_thread
-from draftwood.protocols import Drafter, Partner, Step, Verifier
+from draftwood.protocols import Drafter, Partner
 from draftwood.sampling.law import Sampling
-from draftwood.sampling.processors import LogitBias
 from draftwood.stats import Stats
+from draftwood.step import Step
 from draftwood.targets.transformers.generation_config import GenerationSettings
 from draftwood.text.decoding import Decoding
-from draftwood.text.stop import Stop
-from draftwood.text.stream import TextStream
-from draftwood.verify.greedy import Greedy
-from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 if TYPE_CHECKING:
     from draftwood.targets.transformers.target import TransformersTarget
@@ -174,9 +169,9 @@ class LanguageModel:
         and statistics. Raises what `generate` raises.
         """
         settings = Settings.of(options, several=False)
-        drafting = self._drafting(settings)
-        run = self._run(self._encoded(prompt, settings), settings, drafting)
-        return GenerationStream(run, self._counted(run, drafting))
+        call = self._call(settings)
+        run = call.run(call.encoded(prompt))
+        return GenerationStream(run, self._counted(run, call.drafting))
 
     @takes(Options)
     def astream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerationStream:
@@ -216,19 +211,8 @@ class LanguageModel:
 
         prompt, max_tokens: of the text; some keys of the generation config depend on them.
         """
-        processors = tuple(settings.logits_processors)
-        if settings.logit_bias:
-            processors = (LogitBias(settings.logit_bias), *processors)
-        law = settings.sampling
-        if law is not None:
-            return replace(law, processors=(*law.processors, *processors))
-        return self.own.sampling(
-            as_tokens([0]) if prompt is None else prompt,
-            max_tokens=max_tokens,
-            end_tokens=self.end_tokens,
-            **settings.laws,
-            processors=processors,
-        )
+        ids = as_tokens([0]) if prompt is None else prompt
+        return self._call(settings).sampling(ids, max_tokens)
 
     def close(self) -> None:
         """Close the drafters and the target, with files and locks; the model is not used again."""
@@ -260,22 +244,10 @@ class LanguageModel:
         self, prompts: Sequence[Any], count: int, settings: Settings, canceled: Event | None
     ) -> list[Generation]:
         """`count` texts of each prompt, in order."""
-        drafting = self._drafting(settings)
-        batched = len(prompts) * count > 1
-        texts: list[Run | Generation] = []
-        for prompt in prompts:
-            try:
-                ids = self._encoded(prompt, settings)
-                texts += [
-                    self._run(ids, settings, drafting, number=number, batched=batched)
-                    for number in range(len(texts), len(texts) + count)
-                ]
-            except DraftwoodError as error:
-                if settings.errors == "raise":
-                    raise
-                texts += [refused(error, settings) for _ in range(count)]
+        call = self._call(settings)
+        texts = call.texts(prompts, count)
         runs = [each for each in texts if isinstance(each, Run)]
-        self._finish(runs, len(texts), settings, drafting, canceled)
+        self._finish(runs, len(texts), settings, call.drafting, canceled)
         done = [each if isinstance(each, Generation) else each.generation() for each in texts]
         if settings.errors == "raise":
             _raise_failure(done)
@@ -326,58 +298,16 @@ class LanguageModel:
             self.stats.add(step, first=run.first, plain=plain)
         run.take(step, plain)
 
-    def _drafting(self, settings: Settings) -> Drafting:
-        return self.drafters.choose(settings.drafter, cost=settings.cost, nodes=settings.nodes)
-
-    def _encoded(self, prompt: Any, settings: Settings) -> TokenIds:
-        """The prompt's ids, once it is sure that the target takes them."""
-        ids = self.encode(
-            prompt,
-            chat=settings.chat,
-            tools=settings.tools,
-            chat_template_kwargs=settings.chat_template_kwargs,
-        )
-        if not len(ids):
-            raise InvalidTokens("the prompt has 0 tokens; give at least one character")
-        self.target.admit(ids)
-        return ids
-
-    def _run(
-        self,
-        prompt: TokenIds,
-        settings: Settings,
-        drafting: Drafting,
-        *,
-        number: int = 0,
-        batched: bool = False,
-    ) -> Run:
-        """Text number `number` of a call, ready to be generated."""
-        max_tokens = settings.max_tokens
-        if "max_tokens" not in settings.given:
-            max_tokens = self.own.max_tokens(len(prompt), max_tokens)
-        ends = frozenset(self.end_tokens).union(settings.stop_token_ids)
-        asked = tuple(UntilTheEnd(each, ends, len(prompt)) for each in settings.logits_processors)
-        sampling = self.sampling(replace(settings, logits_processors=asked), prompt, max_tokens)
-        seed: int | None = None
-        verifier: Verifier = Greedy(sampling)
-        drafter: Drafter | None = None
-        if not sampling.greedy:
-            seed = new_seed() if settings.seed is None else (settings.seed + number) % 2**64
-            noise = GumbelNoise(seed)
-            verifier = SharedGumbel(noise, sampling)
-            shared = batched and shares_calls(drafting.drafter)
-            if drafting.lookahead is not None and not shared:
-                drafter = drafting.lookahead.under(noise)
-        text = TextStream(self.decoding, (*settings.stops, *self.own.stop_strings))
-        return Run(
-            prompt,
-            verifier,
-            text,
-            Stop(max_tokens, self.end_tokens, stop_token_ids=settings.stop_token_ids),
+    def _call(self, settings: Settings) -> Call:
+        drafting = self.drafters.choose(settings.drafter, cost=settings.cost, nodes=settings.nodes)
+        return Call(
+            self.target,
+            self.prompts,
+            self.decoding,
+            self.own,
+            self.end_tokens,
             settings,
-            seed=seed,
-            drafter=drafter,
-            prediction=self.prompts.predictions(settings.prediction),
+            drafting,
         )
 
 
@@ -389,11 +319,6 @@ def _raise_failure(done: Sequence[Generation]) -> None:
         if len(done) == 1:
             raise each.error
         raise GenerationFailed(number, each.error, done) from each.error
-
-
-def new_seed() -> int:
-    """A seed that was not used before, in all likelihood."""
-    return secrets.randbits(31)
 
 
 def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:

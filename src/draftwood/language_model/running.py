@@ -15,8 +15,9 @@ from draftwood.decode import decode
 from draftwood.draft import TokenIds
 from draftwood.language_model.drafting import Drafting
 from draftwood.language_model.generation import Run
-from draftwood.protocols import Step, Target
+from draftwood.protocols import Target
 from draftwood.sampling.processors import LogitsProcessor
+from draftwood.step import Step
 
 
 def alone(target: Target, run: Run, drafting: Drafting) -> Generator[Step, None, None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Self, TypeVar
 
 from draftwood.language_model.generation import Generation, Run
-from draftwood.protocols import Step
+from draftwood.step import Step
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from draftwood.protocols import Step
 from draftwood.replay.cost import Clock
 from draftwood.stats import Stats
+from draftwood.step import Step
 
 
 @dataclass(slots=True)

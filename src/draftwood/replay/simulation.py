@@ -12,9 +12,10 @@ from draftwood.budget.spender import Spender
 from draftwood.decode import decode
 from draftwood.draft import TokenIds
 from draftwood.logs.call import Record
-from draftwood.protocols import Drafter, Step
+from draftwood.protocols import Drafter
 from draftwood.replay.figures import Figures
 from draftwood.replay.queue import SessionQueue
+from draftwood.step import Step
 from draftwood.targets.replay import ReplayCursor, ReplayTarget
 from draftwood.verify.greedy import Greedy
 

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from draftwood.budget.spender import FixedBudget, Spender, Spent
 from draftwood.draft import Budget, Draft
-from draftwood.guarded import Guarded, GuardedBatch, usable
+from draftwood.guarded import GuardedStream, GuardedStreams, checked_draft
 from draftwood.protocols import Feedback
 from draftwood.sessions.draft_batch import DraftBatch
 from draftwood.sessions.faults import Faults
@@ -36,7 +36,7 @@ class DrafterSteps:
     def __init__(
         self,
         roster: Roster,
-        guards: GuardedBatch,
+        guards: GuardedStreams,
         faults: Faults,
         *,
         budget: Budget,
@@ -79,7 +79,9 @@ class DrafterSteps:
         drafts = self._proposed(sessions, rooms, plan)
         try:
             spent = self._spender.spend(drafts, context)
-            drafts = [usable(spent[at], Budget(len(draft))) for at, draft in enumerate(drafts)]
+            drafts = [
+                checked_draft(spent[at], Budget(len(draft))) for at, draft in enumerate(drafts)
+            ]
         except Exception:
             self._drop_spender()
         for session, draft in zip(sessions, drafts, strict=True):
@@ -94,7 +96,7 @@ class DrafterSteps:
         self, sessions: Sequence[Session | None], came: Sequence[int]
     ) -> dict[Hashable, int]:
         """Tell the streams of the tokens that came; how many of each were drafted, by key."""
-        told: list[tuple[Guarded, Feedback]] = []
+        told: list[tuple[GuardedStream, Feedback]] = []
         accepted: dict[Hashable, int] = {}
         for session, count in zip(sessions, came, strict=True):
             if session is None or not count:
@@ -123,7 +125,7 @@ class DrafterSteps:
     ) -> list[Draft]:
         """A draft for each sequence, within the plan and its own room."""
         nodes, reach = min(self._budget.nodes, plan.nodes), min(self._budget.reach, plan.reach)
-        asked: list[Guarded] = []
+        asked: list[GuardedStream] = []
         budgets: list[Budget] = []
         places: list[int] = []
         for at, session in enumerate(sessions):

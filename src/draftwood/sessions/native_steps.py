@@ -9,7 +9,7 @@ from time import perf_counter
 from draftwood.budget.spending import Pass, Spending
 from draftwood.draft import Budget
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.guarded import GuardedBatch
+from draftwood.guarded import GuardedStreams
 from draftwood.sessions.draft_batch import DraftBatch
 from draftwood.sessions.faults import Faults
 from draftwood.sessions.roster import Roster
@@ -38,7 +38,7 @@ class NativeSteps:
         self,
         drafter: RecallDrafter,
         roster: Roster,
-        guards: GuardedBatch,
+        guards: GuardedStreams,
         faults: Faults,
         *,
         budget: Budget,
@@ -85,7 +85,7 @@ class NativeSteps:
         drafts = DraftBatch(*flat)
         if faults is not None:
             self._roster.settle_faults(keys, faults)
-        self._guards.settle()
+        self._guards.end_step()
         if spending is not None:
             self._last = _LastStep(
                 keys,

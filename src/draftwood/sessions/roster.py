@@ -7,7 +7,7 @@ from typing import Any
 
 from draftwood import _native
 from draftwood.draft import Draft, TokenIds
-from draftwood.guarded import Guarded
+from draftwood.guarded import GuardedStream
 from draftwood.sessions.faults import DRAFTED, NAMES, TWICE, UNKNOWN, Faults
 
 
@@ -20,7 +20,7 @@ class Session:
 
     __slots__ = ("draft", "guard", "key", "slot")
 
-    def __init__(self, key: Hashable, slot: int, guard: Guarded | None) -> None:
+    def __init__(self, key: Hashable, slot: int, guard: GuardedStream | None) -> None:
         self.key = key
         self.slot = slot
         self.guard = guard
@@ -56,7 +56,7 @@ class Roster:
         self,
         key: Hashable,
         text: TokenIds,
-        guard: Guarded | None,
+        guard: GuardedStream | None,
         request: _native.RecallRequest | None,
     ) -> None:
         """Open a sequence under a key that is not open. request: what drafts natively, if any."""

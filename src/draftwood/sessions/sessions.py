@@ -15,7 +15,7 @@ from draftwood.draft import Budget, Draft, TokenIds, as_tokens
 from draftwood.drafters.recall import RecallDrafter, RecallDraftStream
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.guarded import Guarded, GuardedBatch
+from draftwood.guarded import GuardedStream, GuardedStreams
 from draftwood.protocols import Drafter, Feedback
 from draftwood.sessions.draft_batch import DraftBatch
 from draftwood.sessions.drafter_steps import DrafterSteps
@@ -42,7 +42,7 @@ class Sessions:
     Whatever a drafter or a caller does wrong costs drafts and nothing else: it is counted in
     `failures`, logged once for each kind, and never raised. A sequence that got wrong tokens, or
     whose drafter failed, goes on without drafts. A drafter that fails in three steps in a row is
-    switched off (`GuardedBatch`). Only the constructor raises.
+    switched off (`GuardedStreams`). Only the constructor raises.
 
     Thread-safe: calls from several threads are served one after the other; `open` and `close` do
     their work with the drafter beside a step of another thread. Deterministic: the same calls in
@@ -73,7 +73,7 @@ class Sessions:
             raise InvalidOption(f"nodes is {nodes}; use 0 to 65535, such as 16")
         if depth is not None and depth < 0:
             raise InvalidOption(f"depth is {depth}; use 0 or more, or None for as many as nodes")
-        self._guards = GuardedBatch(drafter, vocab_size=vocab_size)
+        self._guards = GuardedStreams(drafter, vocab_size=vocab_size)
         self._vocab_size = vocab_size
         self._faults = Faults()
         self._roster = Roster(vocab_size, context_limit, self._faults)
@@ -127,7 +127,7 @@ class Sessions:
         """
         if os.getpid() != self._process:
             return
-        guard: Guarded | None = None
+        guard: GuardedStream | None = None
         ids: TokenIds = as_tokens([])
         try:
             ids = as_tokens(prompt, vocab_size=self._vocab_size)

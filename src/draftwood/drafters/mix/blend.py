@@ -22,7 +22,7 @@ from draftwood.budget.calibration import Calibrated
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.guarded import Guarded, GuardedBatch
+from draftwood.guarded import GuardedStream, GuardedStreams
 from draftwood.protocols import Drafter, Feedback, Paired, Partner, Widening
 
 Opinion: TypeAlias = int
@@ -66,7 +66,7 @@ class Blend:
             raise InvalidOption(f"nodes is {nodes}; use 0 or more, such as 32")
         self.parts = list(drafters)
         self.drafters = [Calibrated(drafter) for drafter in drafters]
-        self._guards = [GuardedBatch(drafter, sampled=False) for drafter in self.drafters]
+        self._guards = [GuardedStreams(drafter, sampled=False) for drafter in self.drafters]
         self.nodes = nodes
         self.agreement = Agreement()
 
@@ -148,7 +148,7 @@ class Agreement:
 class BlendStream:
     """One sequence of a `Blend`. Used by one thread at a time."""
 
-    def __init__(self, blend: Blend, streams: Sequence[Guarded]) -> None:
+    def __init__(self, blend: Blend, streams: Sequence[GuardedStream]) -> None:
         self.streams = streams
         """Its streams, one of each drafter."""
         self._blend = blend

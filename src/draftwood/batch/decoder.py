@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
-from numpy.typing import ArrayLike
-
+from draftwood.batch.one_by_one import open_batch
+from draftwood.batch.request import Request, RunningRequest
 from draftwood.budget.spender import Spender, Spent, spender_of
-from draftwood.decode import reach, vocab_size_of
-from draftwood.draft import Budget, Draft, TokenIds, as_tokens
-from draftwood.errors import InvalidOption, InvalidTokens
+from draftwood.decode import vocab_size_of
+from draftwood.draft import Budget
+from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.guarded import Guarded, GuardedBatch
-from draftwood.protocols import (
-    Batch,
-    BatchTarget,
-    Cursor,
-    Drafter,
-    Feedback,
-    Rows,
-    Seat,
-    Seconds,
-    Step,
-    Target,
-    Verifier,
-)
-from draftwood.text.stop import Stop
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """One sequence to generate.
-
-    prompt: token ids [>= 1]. verifier, stop: not shared with other requests, since both may keep
-    state. namespace: what is learned here is drafted only here. drafter: used for this request in
-    place of the decoder's, such as one that knows this request's noise. prediction: likely answers,
-    int32 tokens each, for drafters that can use them.
-    """
-
-    prompt: ArrayLike
-    verifier: Verifier
-    stop: Stop = field(default_factory=Stop)
-    namespace: str = ""
-    drafter: Drafter | None = None
-    prediction: Sequence[TokenIds] = ()
+from draftwood.guarded import GuardedStreams
+from draftwood.protocols import Drafter, Feedback, Target
+from draftwood.step import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +48,7 @@ class BatchDecoder:
     drafts; any other takes one after the other. The texts equal those of `decode` as far as the
     target computes the same rows in both (in float32 all but always). A step's `seconds` are its
     share of what was done for all; only `verify` is its own. A drafter that raises, or makes an
-    invalid draft, costs its drafts, not the request (`GuardedBatch`). Peak memory is that of the
+    invalid draft, costs its drafts, not the request (`GuardedStreams`). Peak memory is that of the
     target's batch of `max_batch` (stated at `TransformersBatch`), plus a stream for each sequence.
 
     `submit` and `abort`, `busy`, `running` and `waiting` may be used from any thread at any time;
@@ -102,10 +71,10 @@ class BatchDecoder:
         self.max_batch = max_batch
         self._trees = target.trees
         self._spender = spender_of(budget)
-        self._streams = GuardedBatch(drafter, vocab_size=vocab_size_of(target))
+        self._streams = GuardedStreams(drafter, vocab_size=vocab_size_of(target))
         self._batch = open_batch(target, max_batch)
         self._waiting: deque[tuple[int, Request]] = deque()
-        self._running: list[_Running] = []
+        self._running: list[RunningRequest] = []
         self._aborted: set[int] = set()
         self._submitted = 0
         self._closed = False
@@ -206,7 +175,7 @@ class BatchDecoder:
             with self._lock:
                 if not self._waiting or len(self._running) == self.max_batch:
                     return gone
-                one = _Running(*self._waiting.popleft())
+                one = RunningRequest(*self._waiting.popleft())
                 self._running.append(one)
             try:
                 one.open(self._batch, self._streams)
@@ -251,10 +220,10 @@ class BatchDecoder:
             failed.update((one.number, error) for one in running)
             return {}
         passed = perf_counter()
-        told: dict[_Running, Feedback] = {}
+        told: dict[RunningRequest, Feedback] = {}
         for one, draft, rows in zip(running, drafts, scored, strict=True):
             try:
-                told[one] = one.settle(draft, rows)
+                told[one] = one.verify(draft, rows)
             except Exception as error:
                 failed[one.number] = error
         verified = perf_counter()
@@ -338,105 +307,3 @@ def _fold(
                 raise error
             for own, step in turn.steps.items():
                 yield numbers.pop(own) if step.finish is not None else numbers[own], step
-
-
-class _Running:
-    """A sequence between its joining and its leaving."""
-
-    seat: Seat
-    stream: Guarded
-
-    def __init__(self, number: int, request: Request) -> None:
-        self.number = number
-        self.finish: str | None = None
-        self._request = request
-        self._prompted = self._generated = 0
-        self._verify_seconds = 0.0
-        self._opened = ExitStack()
-
-    def open(self, batch: Batch[Any], streams: GuardedBatch) -> None:
-        """Take a seat and a stream.
-
-        Raises:
-            InvalidTokens, ContextTooLong: for a prompt that is none or too long.
-        """
-        request = self._request
-        prompt = as_tokens(request.prompt)
-        if not len(prompt):
-            raise InvalidTokens(
-                f"the prompt of request {self.number} has 0 tokens; begin with at least one, such "
-                "as BOS"
-            )
-        self._prompted = len(prompt)
-        self.seat = self._opened.enter_context(closing(batch.open(prompt)))
-        self.stream = self._opened.enter_context(
-            closing(
-                streams.open(prompt, request.namespace, request.prediction, drafter=request.drafter)
-            )
-        )
-
-    @property
-    def context(self) -> int:
-        """Tokens so far, the prompt's included."""
-        return self._prompted + self._generated
-
-    def within(self, budget: Budget) -> Budget:
-        """The budget as deep as this sequence may still go."""
-        return budget.within(reach(self._request.stop, self._generated, self.seat.room, budget))
-
-    def settle(self, draft: Draft, rows: Rows) -> Feedback:
-        """Verify and commit."""
-        start = perf_counter()
-        verdict = self._request.verifier.verify(draft, rows)
-        verdict, self.finish = self._request.stop.clip(
-            draft, verdict, generated=self._generated, room=self.seat.room
-        )
-        self.seat.commit(draft, verdict)
-        tokens = verdict.tokens(draft)
-        self._generated += len(tokens)
-        self._verify_seconds = perf_counter() - start
-        return Feedback(draft, verdict, tokens, rows)
-
-    def step(self, told: Feedback, draft: float, score: float, observe: float) -> Step:
-        """What the step was; its own share of the seconds."""
-        seconds = Seconds(draft, score, self._verify_seconds, observe)
-        return Step(told.draft, told.verdict, told.tokens, seconds, self.finish)
-
-    def close(self) -> None:
-        """Leave: close the stream, then the seat."""
-        self._opened.close()
-
-
-class OneByOne:
-    """Any target as a batch: a pass for each sequence.
-
-    prompt_seconds: None after a pass in which a prompt was computed as well.
-    """
-
-    padded = False
-
-    def __init__(self, target: Target) -> None:
-        self.prompt_seconds: float | None = 0.0
-        self._target = target
-        self._joined = False
-
-    def open(self, prompt: TokenIds) -> Cursor:
-        """The target's own cursor."""
-        self._joined = True
-        return self._target.open(prompt)
-
-    def score(self, seats: Sequence[Cursor], drafts: Sequence[Draft]) -> list[Rows]:
-        """A pass for each sequence."""
-        self.prompt_seconds = None if self._joined else 0.0
-        self._joined = False
-        return [cursor.score(draft) for cursor, draft in zip(seats, drafts, strict=True)]
-
-    def close(self) -> None:
-        """Cursors are closed one by one."""
-
-
-def open_batch(target: Target, size: int) -> Batch[Any]:
-    """A batch of the target's own where it takes several sequences in a pass, else `OneByOne`."""
-    if isinstance(target, BatchTarget) and target.batches:
-        return target.open_batch(size)
-    return OneByOne(target)
