@@ -2,10 +2,11 @@
 
     python benchmarks/pass/run.py --model 120m [--threads 1 2] [--contexts 200] [--json]
 
-`ours` is the bare pass with packed weights, `library` the same model's own forward with the same
-cache. Both sides take turns and medians are taken, so that a busy machine disturbs both alike.
-`bytes_per_second` is what has to be read for a pass of ours, weights, keys and values, over its
-time; `stream_bytes_per_second` is how fast this machine read a large array in the same run.
+`ours` is the bare pass, `library` the same model's own forward with the same cache. Both sides take
+turns and medians are taken, so that a busy machine disturbs both alike. `layers`: whether native
+code makes our layers, or PyTorch's operators on packed weights. `bytes_per_second` is what has to
+be read for a pass of ours, weights, keys and values, over its time; `stream_bytes_per_second` is
+how fast this machine read a large array in the same run.
 """
 
 from __future__ import annotations
@@ -68,10 +69,12 @@ def main() -> None:
                         "rows": count,
                         "context": context,
                         "batch": batch,
+                        "layers": "native" if ours.lean and ours.lean.native else "torch",
                         "library_ms": round(1e3 * theirs, 3),
                         "ours_ms": round(1e3 * own, 3),
                         "over_one_row": round(own / one, 3),
                         "bytes_per_second": round(needed(ours, batch * context) / own),
+                        "stream_bytes_per_second": streams[threads],
                     }
                     rows.append(row)
                     print(*(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -98,9 +101,11 @@ def networks(name: str) -> tuple[Network, Network]:
         model = LlamaForCausalLM(config).eval()
     else:
         model, _ = read_model(Path(name), packed=False, tokenizer_needed=False)
-    packed = copy.deepcopy(model)
-    pack_linears(packed)
-    ours = Network(packed)
+    ours = Network(model)
+    if ours.lean is None or ours.lean.native is None:
+        packed = copy.deepcopy(model)
+        pack_linears(packed)
+        ours = Network(packed)
     require(ours.lean is not None, "the model has a bare pass")
     return Network(model, lean=False), ours
 

@@ -6,6 +6,7 @@
 
 namespace nb = nanobind;
 
+void bind_decoder(nb::module_& module);
 void bind_draft(nb::module_& module);
 void bind_history(nb::module_& module);
 void bind_recall(nb::module_& module);
@@ -15,6 +16,7 @@ void bind_suffix_tree(nb::module_& module);
 NB_MODULE(_native, module) {
   module.doc() = "Indexes over token sequences, in C++. Use them through draftwood.index.";
   draftwood::bind_exit(module);
+  bind_decoder(module);
   bind_draft(module);
   bind_history(module);
   bind_suffix_tree(module);

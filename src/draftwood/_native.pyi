@@ -10,6 +10,27 @@ import numpy.typing
 from numpy.typing import NDArray
 
 
+class Decoder:
+    """A model's layers over few rows, in float32 on a CPU."""
+
+    def __init__(self, *, hidden: int, heads: int, groups: int, size: int, inner: int, scale: float, gelu: bool) -> None: ...
+
+    def add(self, *, kind: int, before: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None, heads_in: Sequence[tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None]], heads_out: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None], attended: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None, between: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None, gate_up: Sequence[tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None]], down: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None], fed: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None, query: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None, key: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None) -> None:
+        """
+        Add a layer; weights are (weight, bias or None), norms (weight, epsilon) or None. Arrays are borrowed and kept alive. ValueError where shapes do not fit.
+        """
+
+    def run(self, x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], turns: Sequence[tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]]], spans: Sequence[tuple[int, int, int, Sequence[Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)] | None]]], caches: Sequence[tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')], Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')]]], threads: int) -> None:
+        """
+        Pass x [rows, hidden] through all layers in place; the rows' keys and values are cached. turns: (cosine, sine) of each row by kind of layer. spans: (slot, rows, keys, masks by kind). caches: (keys, values) by layer.
+        """
+
+    def multiply(self, x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], weight: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None], norm: tuple[Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], float] | None, y: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], threads: int) -> None:
+        """y = norm(x) W^T + b for few rows; ValueError where shapes do not fit."""
+
+def decoder_instructions() -> str:
+    """The instructions that Decoder uses here: avx512, avx2 or any."""
+
 def is_sound(tokens: object, parents: object, confidence: object, source: object, limit: int, sure: float) -> bool:
     """
     Whether arrays are a draft's: a tree of ids below limit; False: look why.

@@ -59,8 +59,9 @@ def load(
     CUDA, float32 on a CPU. attention: "sdpa" or "eager"; None: the model's choice. revision,
     trust_remote_code, device_map, quantization_config: passed on to transformers. packed:
     whether linear weights on a CPU are laid out anew, in place, where passes over few rows are
-    faster with that; their values stay. None: those of a model that is loaded by name, not those
-    of an object. budget: the most a draft may hold; None: 64 nodes.
+    faster with that; their values stay. None: only those of a model that is loaded by name and has
+    no native pass, which takes weights as they are. budget: the most a draft may hold; None: 64
+    nodes.
 
     Raises:
         InvalidSpec, InvalidOption: for an unknown drafter, or an option outside its range.

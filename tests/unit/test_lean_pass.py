@@ -9,6 +9,7 @@ import torch
 from draftwood.draft import ROOT, Draft
 from draftwood.targets.transformers.cache import SequenceCache
 from draftwood.targets.transformers.lean import FAMILIES, lean_pass
+from draftwood.targets.transformers.native_layers import NativeLayers
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.packed import pack_linears, side_by_side
 from draftwood.targets.transformers.target import TransformersTarget
@@ -17,6 +18,14 @@ from draftwood.testing import tiny_model
 KNOWN = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma3", "phi3")
 COUNT = 40
 """Tokens; the windows of the tiny Mistral and Gemma 3 hold 24."""
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def side(request, monkeypatch):
+    """Passes by native layers and by PyTorch's operators, whatever this machine is faster at."""
+    native = request.param == "native"
+    monkeypatch.setattr(NativeLayers, "is_faster", lambda self, weight: native)
+    return request.param
 
 
 def own_and_bare(model, parts):

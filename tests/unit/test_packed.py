@@ -9,6 +9,7 @@ from draftwood.testing import save_tiny_model, tiny_model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from draftwood.targets.transformers import load as loading  # noqa: E402
 from draftwood.targets.transformers import packed as packing  # noqa: E402
 from draftwood.targets.transformers.load import read_model  # noqa: E402
 from draftwood.targets.transformers.packed import in_by_out, pack_linears, packable, side_by_side  # noqa: E402
@@ -69,8 +70,9 @@ def test_a_packed_model_is_copied_and_saved_as_any_other(tmp_path):
 
 
 @pytest.mark.usefixtures("every_weight")
-def test_a_model_loaded_by_name_is_packed_and_an_object_only_where_asked(tmp_path):
+def test_a_model_loaded_by_name_is_packed_and_an_object_only_where_asked(tmp_path, monkeypatch):
     save_tiny_model(tmp_path)
+    monkeypatch.setattr(loading, "_passes_natively", lambda model: False)
 
     def is_packed(model):
         return not model.model.layers[0].mlp.down_proj.weight.is_contiguous()
@@ -80,6 +82,8 @@ def test_a_model_loaded_by_name_is_packed_and_an_object_only_where_asked(tmp_pat
     assert is_packed(read_model(tmp_path)[0])
     assert not is_packed(read_model(model, tokenizer=tokenizer)[0])
     assert is_packed(read_model(model, tokenizer=tokenizer, packed=True)[0])
+    monkeypatch.setattr(loading, "_passes_natively", lambda model: True)
+    assert not is_packed(read_model(tmp_path)[0])  # the native pass takes weights as they are
 
 
 def test_a_weight_is_packed_where_it_is_faster_at_eight_rows_and_no_slower_at_one(monkeypatch):

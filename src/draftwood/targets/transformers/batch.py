@@ -22,7 +22,7 @@ from draftwood.errors import InvalidDraft, InvalidOption
 from draftwood.protocols import Verdict
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
-from draftwood.targets.transformers.lean import Span
+from draftwood.targets.transformers.lean_layer import Span
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.rows import PassLogits, TransformersRows
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window

@@ -15,8 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Buffers of keys and values as native code reads and writes them: float32 on a CPU."""
 
 FIRST_ROWS = 256
 """Rows that a buffer holds at first; it doubles from there."""
@@ -66,6 +71,17 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Append rows [n, heads, head size]."""
         self.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
+
+    def reserve(self, heads: int, size: int, rows: int) -> Arrays:
+        """Append so many rows, to be written into the buffers [1, heads, capacity, size]."""
+        if not self.is_initialized:
+            none = torch.empty((1, heads, 0, size))
+            self.lazy_initialization(none, none)
+        end = self.length + rows
+        if end > self._keys.shape[-2]:
+            self._grow(end)
+        self.length = end
+        return self._keys.numpy(), self._values.numpy()
 
     def held(self, slot: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The keys and values [1, heads, end, head size] of the first `end` rows; views."""
@@ -172,6 +188,12 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[misc]
         self.fit(keys.transpose(0, 1)[None], values.transpose(0, 1)[None], self.end)
         self.keys[self.slots, :, self.places] = keys
         self.values[self.slots, :, self.places] = values
+
+    def reserve(self, heads: int, size: int, rows: int) -> Arrays:
+        """The buffers [slots, heads, capacity, size], with room for the `rows` of a pass."""
+        none = torch.empty((1, heads, 0, size))
+        self.fit(none, none, self.end)
+        return self.keys.numpy(), self.values.numpy()
 
     def held(self, slot: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The keys and values [1, heads, end, head size] of a slot's first `end` rows; views."""

@@ -122,9 +122,15 @@ def read_model(
     if source.gguf is not None and all(p.is_floating_point() for p in network.parameters()):
         del network.config.quantization_config  # the weights are ordinary ones by now
     network = (network if device_map is not None else network.to(place)).eval()
-    if packed is not False:
+    if packed is not False and not _passes_natively(network):
         _pack(network)
     return network, words
+
+
+def _passes_natively(model: Any) -> bool:
+    from draftwood.targets.transformers.lean import passes_natively
+
+    return passes_natively(model)
 
 
 def _pack(model: Any) -> None:

@@ -24,7 +24,8 @@ from draftwood.errors import ContextTooLong, InvalidTokens
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.layers import attention_layers, refuse_other_kinds
-from draftwood.targets.transformers.lean import LONGEST, Span, lean_pass
+from draftwood.targets.transformers.lean import LONGEST, lean_pass
+from draftwood.targets.transformers.lean_layer import Span
 from draftwood.targets.transformers.rope import length_rope
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
 
@@ -190,13 +191,13 @@ class Network:
         return Span(0, rows, end, {name: sees[0] for name, sees in visible.items()})
 
     def chain(self, positions: NDArray[np.int64], end: int) -> dict[str, NDArray[np.bool_]] | None:
-        """What the rows of a chain see of `end` keys, theirs the last; None: a row that sees all.
+        """What the rows of a chain see of `end` keys, theirs the last; None: all up to themselves.
 
         Bool [rows, end], by type of layer.
         """
         rows = len(positions)
         windows = self.layers.windows
-        if rows == 1 and all(window is None or end <= window for window in windows.values()):
+        if all(window is None or end <= window for window in windows.values()):
             return None
         sees = np.tri(rows, end, end - rows, dtype=np.bool_)
         return {name: within_window(sees, positions, window) for name, window in windows.items()}
