@@ -249,6 +249,8 @@ class EngineSessions:
                 self.sessions.abandon(key)
 
     def _close(self, key: object, request: _Request) -> None:
+        if key not in self.sessions:  # found by content, and closed as its row did not come back
+            return
         if request.options.private:
             self.sessions.abandon(key)
         else:

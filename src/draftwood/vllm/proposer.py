@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draftwood.vllm.cpu_sampler import mend_cpu_sampler
 from draftwood.vllm.engine import drafts_elsewhere, sessions_of
 from draftwood.vllm.engine_sessions import EngineSessions
 from draftwood.vllm.options import RequestFacts
@@ -35,6 +36,7 @@ class Proposer:
     """
 
     def __init__(self, vllm_config: Any) -> None:
+        mend_cpu_sampler()
         self._runner = _runner_above()
         self._nodes: int = vllm_config.speculative_config.num_speculative_tokens
         self.drafting: EngineSessions | None = None

