@@ -23,6 +23,8 @@
 
 #include "draftwood/draft.h"
 #include "fork.h"
+#include "prediction_trust.h"
+#include "recall_odds.h"
 #include "recall_ring.h"
 
 namespace draftwood::recall {
@@ -56,9 +58,6 @@ inline constexpr auto kLevelOf = [] {
   }
   return levels;
 }();
-
-/// Probabilities have 16 bits, paths 32; log-odds are in units of 1/256 within +-2047.
-inline constexpr std::uint32_t kOne = 65536;
 
 /// For each source how many places match at least so far: a byte a level, the lowest level in the
 /// lowest byte.
@@ -150,6 +149,9 @@ class Model {
 
   /// Learns whether a drafted node was right, given that its parent was.
   void learn_choice(const Trial& trial, bool right);
+
+  /// What predictions were worth; in memory only. Learners hold the mutex.
+  Trust trust;
 
   /// Learners hold this.
   ForkSafe<std::mutex>& mutex() noexcept { return mutex_; }

@@ -6,6 +6,7 @@
 
 #include "draftwood/recall.h"
 #include "draftwood/thread_pool.h"
+#include "prediction.h"
 #include "recall_draft.h"
 #include "recall_impl.h"
 
@@ -71,6 +72,16 @@ class OwnRing {
 
   [[nodiscard]] std::uint32_t lead() const noexcept { return lead_; }  ///< slots before the prompt
   [[nodiscard]] std::size_t length() const noexcept { return records_.size() - lead_; }
+
+  /// The slots before the prompt; what is no part of a prediction is negative.
+  [[nodiscard]] std::vector<Token> likely() const {
+    std::vector<Token> tokens(lead_);
+    for (std::uint32_t slot = 0; slot < lead_; ++slot) {
+      const recall::Record& record = records_[slot];
+      tokens[slot] = record.link[0] == recall::kUnnamed ? kSeparator : record.token;
+    }
+    return tokens;
+  }
 
   [[nodiscard]] View view() const noexcept {
     // One slot of room behind the newest, so that the tail is a slot of its own.
@@ -185,8 +196,10 @@ class RecallRequest::Impl {
   Running running;
   Outcome outcome;
   RecallDraft draft;
-  std::size_t length = 0;     ///< tokens of prompt and output
-  std::uint64_t written = 0;  ///< of shared history, when the draft was begun
+  std::unique_ptr<recall::Follower> follower;  ///< of the predictions, where there are any
+  std::vector<recall::Drafted> recalled;       ///< what it is to be merged with
+  std::size_t length = 0;                      ///< tokens of prompt and output
+  std::uint64_t written = 0;                   ///< of shared history, when the draft was begun
   bool closed = false;
 
   /// The part of a move that other streams see: learns, and shares what is due.
@@ -196,6 +209,8 @@ class RecallRequest::Impl {
   void begin(Sketch& sketch, int attempt);
   void finish(Sketch& sketch, const Limits& limits);
   void publish(const Sketch& sketch);
+  void merge(const Sketch& sketch, const Limits& limits);
+  void resize(std::size_t n);
   [[nodiscard]] Limits limits(const RecallBudget& budget) const;
   void learn(std::span<const Token> tokens);
   void share();
@@ -222,18 +237,47 @@ void RecallRequest::Impl::finish(Sketch& sketch, const Limits& limits) {
     sketch.grow(*model, limits, outcome);
   }
   publish(sketch);
+  if (follower != nullptr) merge(sketch, limits);
 }
 
-/// Says the outcome as a draft.
-void RecallRequest::Impl::publish(const Sketch& sketch) {
-  const auto& drawn = outcome.nodes;
-  const std::size_t n = drawn.size();
+/// Puts what the predictions say into the draft.
+void RecallRequest::Impl::merge(const Sketch& sketch, const Limits& limits) {
+  constexpr auto kPrediction = static_cast<std::uint8_t>(RecallSource::kPrediction);
+  recalled.clear();
+  for (std::size_t i = 0; i < outcome.nodes.size(); ++i) {
+    const recall::Trial& trial = outcome.trials[outcome.nodes[i].trial];
+    const std::uint8_t source = draft.sources[i];
+    const auto at = source == kPrediction ? static_cast<std::int32_t>(sketch.first_own(trial)) : -1;
+    recalled.push_back({trial.token, outcome.nodes[i].parent, trial.confidence, source, at});
+  }
+  const auto& made =
+      follower->merge(recalled, {limits.nodes, limits.reach, limits.floor, limits.chain},
+                      kPrediction, model->trust);
+  resize(made.size());
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    draft.tokens[i] = made[i].token;
+    draft.parents[i] = made[i].parent;
+    draft.confidence[i] = static_cast<float>(made[i].confidence) / 65536.0F;
+    draft.probability[i] = static_cast<float>(made[i].path) / 4294967296.0F;
+    draft.sources[i] = made[i].source;
+    draft.score += draft.probability[i];
+  }
+}
+
+void RecallRequest::Impl::resize(std::size_t n) {
   draft.tokens.resize(n);
   draft.parents.resize(n);
   draft.confidence.resize(n);
   draft.probability.resize(n);
   draft.sources.resize(n);
   draft.score = 0;
+}
+
+/// Says the outcome as a draft.
+void RecallRequest::Impl::publish(const Sketch& sketch) {
+  const auto& drawn = outcome.nodes;
+  const std::size_t n = drawn.size();
+  resize(n);
   draft.match = static_cast<std::int32_t>(sketch.match());
   for (std::size_t i = 0; i < n; ++i) {
     const recall::Trial& trial = outcome.trials[drawn[i].trial];
@@ -297,6 +341,10 @@ void RecallRequest::Impl::share() {
 
 void RecallRequest::Impl::settle(std::span<const Token> tokens) {
   learn(tokens);
+  if (follower != nullptr) {
+    const std::lock_guard lock(model->mutex());
+    follower->observe(tokens, running.stopped ? nullptr : &model->trust);
+  }
   length += tokens.size();
   text.insert(text.end(), tokens.begin(), tokens.end());
   unshared += tokens.size();
@@ -326,6 +374,9 @@ RecallRequest::RecallRequest(std::shared_ptr<Recall> shared, std::span<const Tok
   for (const auto& prediction : predictions) check(prediction);
   impl_->shared->impl().memory.require_whole();
   impl_->own.open(predictions, prompt);
+  if (std::ranges::any_of(predictions, [](const auto& each) { return !each.empty(); })) {
+    impl_->follower = std::make_unique<recall::Follower>(impl_->own.likely());
+  }
   impl_->length = prompt.size();
   const std::size_t kept = std::min<std::size_t>(prompt.size(), recall::kMatchCap);
   impl_->text.assign(prompt.end() - static_cast<std::ptrdiff_t>(kept), prompt.end());
@@ -374,6 +425,8 @@ void RecallRequest::abandon() {
   self.own.clear();
   self.text = {};
   self.outcome = {};
+  self.follower.reset();
+  self.recalled = {};
   self.parts = {};
 }
 
@@ -398,7 +451,9 @@ std::size_t RecallRequest::nbytes() const noexcept {
   const Impl& self = *impl_;
   const auto& [nodes, trials, readings, root_trials] = self.outcome;
   const RecallDraft& draft = self.draft;
-  return sizeof(self) + self.own.nbytes() + bytes(self.text, self.parts, nodes, trials, readings) +
+  const std::size_t followed = self.follower == nullptr ? 0 : self.follower->nbytes();
+  return sizeof(self) + self.own.nbytes() + followed +
+         bytes(self.text, self.parts, self.recalled, nodes, trials, readings) +
          bytes(draft.tokens, draft.parents, draft.confidence, draft.probability, draft.sources);
 }
 

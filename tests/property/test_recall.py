@@ -28,10 +28,10 @@ POLICY = st.builds(
 
 
 def same(native, slow):
-    assert native.tokens.tolist() == [node.trial.token for node in slow]
+    assert native.tokens.tolist() == [node.token for node in slow]
     assert native.parents.tolist() == [node.parent for node in slow]
     assert native.sources.tolist() == [node.source for node in slow]
-    expected = np.array([node.trial.confidence for node in slow], np.float32) / np.float32(65536)
+    expected = np.array([node.confidence for node in slow], np.float32) / np.float32(65536)
     assert native.confidence.tolist() == expected.tolist()
 
 

@@ -22,6 +22,7 @@ from draftwood.draft import ROOT
 from draftwood.index.recall import namespace_key
 from draftwood.index.recall_stream import RecallPolicy
 from draftwood.sources import OWN, PREDICTED, SHARED
+from draftwood.testing.twins.prediction import Drafted, SlowFollower, Trust
 from draftwood.testing.twins.recall_chains import ORDERS, Chains, salt_of
 from draftwood.testing.twins.recall_model import Model, Place, Trial, path_below
 
@@ -48,6 +49,8 @@ class SlowRecall:
     owners: list[int] = field(default_factory=list)
     models: dict[int, Model] = field(default_factory=lambda: defaultdict(Model))
     """What each namespace learned, by its key."""
+    trusts: dict[int, Trust] = field(default_factory=lambda: defaultdict(Trust))
+    """What its predictions were worth."""
     sequences: int = 0
     chains: Chains = field(init=False)
     capacity: int = field(init=False)
@@ -151,13 +154,17 @@ class SlowRecall:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A drafted node: its trial, its path probability (32 bits), and what was found below it."""
+    """A drafted node: its trial, its path probability (32 bits), and what was found below it.
+
+    at: its place in a prediction, or -1.
+    """
 
     trial: Trial
     parent: int
     path: int
     depth: int
     source: int
+    at: int
     places: list[Place]
     trials: list[Trial]
 
@@ -184,6 +191,12 @@ class SlowRecallStream:
             end = prompt[-OVERLAP:]
             self.context_only |= set(range(len(self.lead), len(self.lead) + len(end)))
             self.lead += [*end, *prediction, BLANK]
+        self.follower: SlowFollower | None = None
+        if any(predictions):
+            likely = [
+                BLANK if at in self.context_only else token for at, token in enumerate(self.lead)
+            ]
+            self.follower = SlowFollower(likely, recall.trusts[self.key])
         self.shared = len(prompt)
         self.stopped = False
         self.model = recall.models[self.key]
@@ -195,14 +208,30 @@ class SlowRecallStream:
 
     def propose(
         self, nodes: int = 32, reach: int | None = None, *, floor: float = 0.0
-    ) -> list[Node]:
+    ) -> list[Drafted]:
         """The nodes most likely to be accepted, best first."""
+        recalled = self._recalled(nodes, reach, floor)
+        if self.follower is None:
+            return recalled
+        return self.follower.merge(
+            recalled,
+            most=nodes,
+            reach=min(nodes, nodes if reach is None else reach),
+            least=self._least(floor),
+            chain=self.policy.mode == "chain",
+        )
+
+    def _least(self, floor: float) -> int:
+        chosen = max(np.float32(self.policy.floor), np.float32(floor))
+        return int(min(max(float(chosen), 0.0), 1.0) * 4294967295.0)
+
+    def _recalled(self, nodes: int, reach: int | None, floor: float) -> list[Drafted]:
+        """What Recall's matches say, predictions among them."""
         reach = min(nodes, nodes if reach is None else reach)
         self.nodes, self.first = [], []
         if not reach:
             return []
-        chosen = max(np.float32(self.policy.floor), np.float32(floor))
-        least = int(min(max(float(chosen), 0.0), 1.0) * 4294967295.0)
+        least = self._least(floor)
         heap: list[tuple[int, int, int, Trial]] = []
 
         def expand(parent: int, depth: int, path: int, places: list[Place]) -> list[Trial]:
@@ -225,20 +254,26 @@ class SlowRecallStream:
             minus, parent, _, trial = heapq.heappop(heap)
             depth = 1 if parent == ROOT else self.nodes[parent].depth + 1
             above = places if parent == ROOT else self.nodes[parent].places
-            node = Node(trial, parent, -minus, depth, self._source(trial, above), [], [])
+            source, at = self._source(trial, above)
+            node = Node(trial, parent, -minus, depth, source, at, [], [])
             self.nodes.append(node)
             if len(self.nodes) == nodes:
                 break
             if depth < reach:
                 node.places.extend(self._follow(above, trial.token))
                 node.trials.extend(expand(len(self.nodes) - 1, depth, -minus, node.places))
-        return self.nodes
+        return [
+            Drafted(n.trial.token, n.parent, n.trial.confidence, n.source, n.at, n.path)
+            for n in self.nodes
+        ]
 
     def observe(self, tokens: list[int]) -> None:
         """Learn from how the last draft went, then move past the tokens."""
         if not tokens:
             return
         self._learn(tokens)
+        if self.follower is not None:
+            self.follower.observe(tokens, learn=not self.stopped)
         self.text += tokens
         if len(self.text) - self.shared >= self.policy.share:
             self._share()
@@ -305,12 +340,15 @@ class SlowRecallStream:
                     found.setdefault(position, place)
         return list(found.values())
 
-    def _source(self, trial: Trial, above: list[Place]) -> int:
-        """Where a node was found: the first of its own places tells text and prediction apart."""
+    def _source(self, trial: Trial, above: list[Place]) -> tuple[int, int]:
+        """Where a node was found: the first of its own places tells text and prediction apart.
+
+        And its place in the prediction, or -1.
+        """
         if trial.source != OWN:
-            return SHARED
+            return SHARED, -1
         first = next(p for p in above if p.source == OWN and p.token == trial.token)
-        return PREDICTED if first.position < len(self.lead) else OWN
+        return (PREDICTED, first.position) if first.position < len(self.lead) else (OWN, -1)
 
     def _follow(self, places: list[Place], token: int) -> list[Place]:
         """The places of a node, one behind those of its parent that continue with its token."""
