@@ -13,7 +13,7 @@ from draftwood.index.history_writer import HistoryWriter
 from draftwood.replay import run
 
 COMMANDS = [
-    *([], ["demo"], ["generate"], ["replay"], ["index"]),
+    *([], ["demo"], ["generate"], ["replay"], ["advise"], ["measure"], ["index"]),
     *(["index", name] for name in ("build", "info", "merge", "export")),
 ]
 MAIN = "from draftwood.cli.app import main; main()"

@@ -8,9 +8,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from draftwood.cli.advise import advise
 from draftwood.cli.demo import demo
 from draftwood.cli.generate import generate
 from draftwood.cli.index import index
+from draftwood.cli.measure import measure
 from draftwood.cli.replay import replay
 from draftwood.errors import DraftwoodError
 
@@ -29,6 +31,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(generate)
 app.command()(replay)
+app.command()(advise)
+app.command()(measure)
 app.add_typer(index)
 
 

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from draftwood.errors import InvalidOption
+
 _PIPED_WIDTH = 160
 """Columns of a table that goes to a file or pipe, where no terminal says how wide it is."""
+
+
+def require_writable(path: Path) -> None:
+    """Refuse an output file that cannot be written, before any long work.
+
+    Raises:
+        InvalidOption: what is in the way.
+    """
+    new = not path.exists()
+    try:
+        path.open("ab").close()  # an existing file stays as it is
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise InvalidOption(
+            f"cannot write {path} ({error.strerror or error}); name a file that can be written"
+        ) from None
 
 
 def results() -> Console:

@@ -63,7 +63,7 @@ class Record:
     """One request as served: the whole prompt, and the response with its end token.
 
     number: of the call in its log, from 0. start, end: seconds since 1970, where the log has
-    them. fields: as in `LoggedCall`.
+    them. fields: as in `LoggedCall`. namespace, prediction: as in `Request`; a log gives none.
     """
 
     prompt: TokenIds
@@ -73,3 +73,5 @@ class Record:
     start: float | None = None
     end: float | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    prediction: tuple[TokenIds, ...] = ()

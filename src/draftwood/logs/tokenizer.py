@@ -49,6 +49,9 @@ class Backend(Protocol):
     ) -> Sequence[_Encoded]:
         """The ids of each text."""
 
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        """The text of ids."""
+
 
 class TraceTokenizer:
     """A tokenizer for recorded texts. Texts are encoded as they stand: no BOS, no chat template.
@@ -132,6 +135,10 @@ class TraceTokenizer:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(item.ids, dtype=np.int32) for item in encoded]
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token; parts of a character are shown as what they are not."""
+        return [str(self._tokenizer.decode([each], skip_special_tokens=False)) for each in ids]
+
     def texts(self, call: LoggedCall) -> tuple[str | TokenIds, str | TokenIds]:
         """The prompt and the response of a call as text, or as the ids that they are.
 
@@ -212,6 +219,9 @@ class _Tiktoken:
                 continue
             found[piece.decode("latin-1")] = token
         return found
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        return str(self._encoding.decode(ids))
 
     def encode_batch_fast(
         self, input: list[str], *, add_special_tokens: bool

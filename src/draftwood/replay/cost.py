@@ -17,13 +17,15 @@ class Clock:
     """A spender that leaves all decisions to another one, and adds up the time of the passes.
 
     seconds: simulated time of all passes so far, in the unit of `cost`. plain_token: the time of
-    one token without drafts at the batch size of the last pass, t(0) / batch. The other spender is
+    one token without drafts at the batch size of the last pass, t(0) / batch. share: of the last
+    pass, its time / batch. The other spender is
     told simulated times, too: 0 for drafting, and for a pass what it costs.
     """
 
     def __init__(self, cost: VerifyCost, spender: Spender | None = None) -> None:
         self.seconds = 0.0
         self.plain_token = 0.0
+        self.share = 0.0
         self._cost = cost
         self._spender = spender_of(spender)
 
@@ -42,6 +44,7 @@ class Clock:
         batch, drafted = len(spent.drafts), sum(map(len, spent.drafts))
         taken = self._cost.seconds(drafted, batch=batch, context=spent.context)
         self.seconds += taken
+        self.share = taken / batch
         self.plain_token = self._cost.seconds(0, batch=batch, context=spent.context) / batch
         self._spender.observe(replace(spent, draft_seconds=0.0, pass_seconds=taken))
 

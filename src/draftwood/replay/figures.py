@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from draftwood.logs.call import Record
 from draftwood.replay.cost import Clock
 from draftwood.stats import Stats
 from draftwood.step import Step
+
+Watch: TypeAlias = Callable[[Step, Record, Clock | None], None]
 
 
 @dataclass(slots=True)
@@ -28,14 +32,17 @@ class Figures:
     open_seconds: float = 0.0
     prompt_tokens: int = 0
     clock: Clock | None = None
+    watch: Watch | None = None
     plain_seconds: float = 0.0
 
-    def add(self, step: Step) -> None:
-        """Count one step. The clock must have been told of its pass."""
+    def add(self, step: Step, record: Record) -> None:
+        """Count one step of a record. The clock must have been told of its pass."""
         self.stats.add(step)
         self.draft_us.append(step.seconds.draft * 1e6)
         if self.clock is not None:
             self.plain_seconds += len(step.tokens) * self.clock.plain_token
+        if self.watch is not None:
+            self.watch(step, record, self.clock)
 
     @property
     def predicted_speedup(self) -> float | None:

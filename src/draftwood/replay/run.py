@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from draftwood.budget.cost import VerifyCost
@@ -12,7 +13,7 @@ from draftwood.logs.call import Record
 from draftwood.logs.log import Log
 from draftwood.protocols import Drafter, Paired
 from draftwood.replay.cost import Clock
-from draftwood.replay.figures import Figures
+from draftwood.replay.figures import Figures, Watch
 from draftwood.replay.simulation import Batched, Interleaved, Simulation
 
 
@@ -26,6 +27,7 @@ def replay(
     batch: int = 1,
     limit_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Figures]:
     """Serve `records` once with each drafter; returns figures by the drafter's name.
 
@@ -35,7 +37,7 @@ def replay(
     flight that take turns, a step each; a session's call waits for the call before it. batch:
     requests in flight that share every pass and its budget. limit_tokens: serve only the first so
     many output tokens; the response that crosses the limit is cut. progress: called after each
-    record with the output tokens taken up so far.
+    record with the output tokens taken up so far. watch: told of every step.
 
     Raises:
         InvalidOption: interleave, batch or limit_tokens below 1, or both of the first above.
@@ -54,7 +56,7 @@ def replay(
     def simulate(name: str, drafter: Drafter) -> Simulation:
         spender = (spenders or {}).get(name)
         clock = None if cost is None else Clock(cost, spender)
-        figures = Figures(clock=clock)
+        figures = Figures(clock=clock, watch=watch)
         way, places = (Batched, batch) if batch > 1 else (Interleaved, interleave)
         return way(drafter, places, spender=clock or spender, figures=figures)
 
@@ -126,7 +128,7 @@ def _first(records: Iterable[Record], limit: int | None) -> Iterator[Record]:
     for record in records:
         size = len(record.response)
         if limit is not None and size >= limit:
-            yield Record(record.prompt, record.response[:limit], record.session)
+            yield replace(record, response=record.response[:limit])
             return
         if limit is not None:
             limit -= size

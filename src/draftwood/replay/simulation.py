@@ -69,6 +69,8 @@ class Interleaved:
             record.prompt,
             budget=self._spender,
             stop=target.stop(),
+            namespace=record.namespace,
+            prediction=record.prediction,
         )
         start = perf_counter()
         first = next(steps)  # opens the stream, which indexes the prompt
@@ -87,7 +89,7 @@ class Interleaved:
         self._admit()
 
     def _goes_on(self, record: Record, step: Step, steps: Iterator[Step]) -> bool:
-        self.figures.add(step)
+        self.figures.add(step, record)
         if step.finish is not None:
             next(steps, None)  # past the last step, where cursor and stream are closed
             self._waiting.done(record)
@@ -135,7 +137,7 @@ class Batched:
 
     def _step(self) -> None:
         number, step = next(self._steps)
-        self.figures.add(step)
+        self.figures.add(step, self._served[number])
         if step.finish is not None:
             self._waiting.done(self._served.pop(number))
 
@@ -149,5 +151,9 @@ class Batched:
                 self._served[self._asked] = record
                 self._opening.append(record.response)
                 stop = ReplayTarget(record.response).stop()
-                yield Request(record.prompt, Greedy(), stop)
+                yield Request(
+                    *(record.prompt, Greedy(), stop),
+                    namespace=record.namespace,
+                    prediction=record.prediction,
+                )
             self._asked += 1
