@@ -186,20 +186,46 @@ void bind_recall(nb::module_& module) {
       .def_prop_ro("writable", &Recall::writable)
       .def_prop_ro("clean", &Recall::clean);
 
+  nb::class_<draftwood::TokenTexts>(module, "TokenTexts", "The bytes that token ids stand for.")
+      .def(
+          "__init__",
+          [](draftwood::TokenTexts* self, const nb::bytes& names, const Tokens& ids) {
+            const std::string_view all(names.c_str(), names.size());
+            const auto tokens = view(ids);
+            const draftwood::Unlocked unlocked;
+            new (self) draftwood::TokenTexts(all, tokens);
+          },
+          "names"_a, "ids"_a.noconvert(), "Tokens as the vocabulary writes them, each ended by 0.")
+      .def(
+          "of",
+          [](const draftwood::TokenTexts& self, draftwood::Token token) {
+            const std::string_view text = self.of(token);
+            return nb::bytes(text.data(), text.size());
+          },
+          "token"_a, "The bytes of a token; none: a special one, or not known.")
+      .def(
+          "token",
+          [](const draftwood::TokenTexts& self, const nb::bytes& text) {
+            return self.token({text.c_str(), text.size()});
+          },
+          "text"_a, "The token of a text; -1: there is none.")
+      .def_prop_ro("nbytes", &draftwood::TokenTexts::nbytes);
+
   nb::class_<RecallRequest>(module, "RecallRequest", "One request: its own ring and its drafts.")
       .def(
           "__init__",
           [](RecallRequest* self, const std::shared_ptr<Recall>& shared, const Tokens& prompt,
              draftwood::NamespaceKey name, bool chain, float floor, std::uint32_t share,
-             const std::vector<Tokens>& predictions) {
+             const std::vector<Tokens>& predictions, std::shared_ptr<draftwood::TokenTexts> texts) {
             const auto ids = view(prompt);
             std::vector<std::span<const Token>> likely;
             for (const Tokens& prediction : predictions) likely.push_back(view(prediction));
             const draftwood::Unlocked unlocked;
-            new (self) RecallRequest(shared, ids, name, RecallPolicy{chain, floor, share}, likely);
+            new (self) RecallRequest(shared, ids, name, RecallPolicy{chain, floor, share}, likely,
+                                     std::move(texts));
           },
           "shared"_a, "prompt"_a.noconvert(), nb::kw_only(), "name"_a, "chain"_a, "floor"_a,
-          "share"_a, "predictions"_a)
+          "share"_a, "predictions"_a, "texts"_a.none() = nb::none())
       .def(
           "propose",
           [](RecallRequest& self, std::uint32_t nodes, std::uint32_t reach, float floor) {

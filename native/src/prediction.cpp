@@ -31,7 +31,8 @@ std::uint32_t level(std::uint32_t value, const std::array<std::uint32_t, N>& fro
 
 }  // namespace
 
-Follower::Follower(std::vector<Token> likely) : likely_(std::move(likely)) {
+Follower::Follower(std::vector<Token> likely, std::shared_ptr<const TokenTexts> texts)
+    : likely_(std::move(likely)), texts_(std::move(texts)) {
   for (std::size_t at = 0; at < likely_.size() && anchors_.size() < kStarts; ++at) {
     if (likely_[at] >= 0 && (at == 0 || likely_[at - 1] < 0)) {
       anchors_.push_back(static_cast<std::int32_t>(at));
@@ -102,6 +103,9 @@ void Follower::expect_roots() {
   }
   if (since_ == 0) {
     for (const std::int32_t at : anchors_) expected_.push_back({token(at), kStart, {at + 1, 1}});
+    for (const std::int32_t at : anchors_) expect_start(at);
+  } else {
+    for (const std::int32_t at : anchors_) expect_seam(at);
   }
   const bool lost = trouble_ >= kLost;
   find_near();
@@ -182,9 +186,10 @@ void Follower::move(Token next) {
     leave(before, next);
   } else {
     if (since_ == 0) {
-      const auto start = std::ranges::find(anchors_, next, [&](auto at) { return token(at); });
-      if (start != anchors_.end()) {
-        place_ = {*start + 1, 1};
+      expect_roots();
+      const auto start = std::ranges::find(expected_, next, &Expected::token);
+      if (start != expected_.end()) {
+        place_ = start->then;
         following_ = true;
         return;
       }
@@ -214,6 +219,13 @@ void Follower::leave(const Place& place, Token next) {
 
 /// Follows again, where a place near by matches long enough.
 void Follower::take_up() {
+  for (const std::int32_t anchor : anchors_) {
+    const Seam found = seam(anchor);
+    if (found.at < 0 || found.offset > 0 || !found.told) continue;
+    place_ = {found.at, 1};
+    following_ = true;
+    return;
+  }
   find_near();
   if (near_.empty()) return;
   const auto [at, length, distance] = near_[0];

@@ -8,7 +8,8 @@
 // and several are: those behind places near by that match what came since, the token after the one
 // that was replaced, and the one that was left. What was replaced by what is kept as a pair, and
 // where the old words come again the new ones are expected beside them. Recall's own matches find
-// what was moved far away; a draft of theirs that came true is followed from there.
+// what was moved far away; a draft of theirs that came true is followed from there. Where texts of
+// tokens are known, a text that is the prediction's in other tokens is followed, too.
 //
 // testing/twins/prediction.py says the same in slow Python.
 
@@ -16,10 +17,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "draftwood/draft.h"
+#include "draftwood/token_texts.h"
 #include "prediction_trust.h"
 
 namespace draftwood::recall {
@@ -45,8 +48,8 @@ struct MergeLimits {
 class Follower {
  public:
   /// Slots as they stand in the request's ring before its prompt; what is negative is no part of a
-  /// prediction.
-  explicit Follower(std::vector<Token> likely);
+  /// prediction. `texts`: what tokens stand for; null: not known, and tokens are compared only.
+  Follower(std::vector<Token> likely, std::shared_ptr<const TokenTexts> texts);
 
   /// The best nodes of Recall's draft and of what is expected, as one draft.
   const std::vector<Drafted>& merge(std::span<const Drafted> recalled, const MergeLimits& limits,
@@ -80,6 +83,12 @@ class Follower {
     std::uint32_t length;
     std::int32_t distance;
   };
+  /// Where the prediction goes on with the text, if that is the same in other tokens.
+  struct Seam {
+    std::int32_t at = -1;    ///< -1: the text is another
+    std::size_t offset = 0;  ///< bytes of the token there that the text has
+    bool told = false;       ///< whether the text is more than white space
+  };
   /// What was expected below a node, until it is known what came.
   struct Offer {
     std::int32_t parent;
@@ -100,6 +109,9 @@ class Follower {
   void expect(const Place& place);
   void expect_roots();
   void guess(std::int64_t at, std::uint32_t kind);
+  [[nodiscard]] Seam seam(std::int32_t anchor) const;
+  void expect_start(std::int32_t anchor);
+  void expect_seam(std::int32_t anchor);
   void find_near();
   void move(Token token);
   void leave(const Place& place, Token token);
@@ -109,6 +121,7 @@ class Follower {
               const Trust& trust);
 
   std::vector<Token> likely_;
+  std::shared_ptr<const TokenTexts> texts_;
   std::vector<std::int32_t> anchors_;  ///< where the text left, or may begin
   bool following_ = false;
   Place place_{};

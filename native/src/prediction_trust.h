@@ -19,7 +19,9 @@ enum Kind : std::uint32_t {
   kInside = 21,   ///< within new words
   kKept = 22,     ///< the old words all the same
   kNear = 23,     ///< behind a place that matches: 1, 2, more tokens; the best place, and others
-  kKinds = 29,
+  kSeam = 29,     ///< the same text as the prediction's so far, in other tokens
+  kSpaced = 30,   ///< a prediction's first token with a space before it, or without its own
+  kKinds = 31,
 };
 
 /// Probabilities learned from outcomes, one set for a namespace. Threads may read while one learns.

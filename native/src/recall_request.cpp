@@ -368,14 +368,15 @@ void RecallRequest::Impl::foresee() const noexcept {
 
 RecallRequest::RecallRequest(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
                              NamespaceKey name, const RecallPolicy& policy,
-                             std::span<const std::span<const Token>> predictions)
+                             std::span<const std::span<const Token>> predictions,
+                             std::shared_ptr<const TokenTexts> texts)
     : impl_(std::make_unique<Impl>(std::move(shared), name, policy)) {
   check(prompt);
   for (const auto& prediction : predictions) check(prediction);
   impl_->shared->impl().memory.require_whole();
   impl_->own.open(predictions, prompt);
   if (std::ranges::any_of(predictions, [](const auto& each) { return !each.empty(); })) {
-    impl_->follower = std::make_unique<recall::Follower>(impl_->own.likely());
+    impl_->follower = std::make_unique<recall::Follower>(impl_->own.likely(), std::move(texts));
   }
   impl_->length = prompt.size();
   const std::size_t kept = std::min<std::size_t>(prompt.size(), recall::kMatchCap);

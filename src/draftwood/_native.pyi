@@ -330,10 +330,25 @@ class Recall:
     @property
     def clean(self) -> bool: ...
 
+class TokenTexts:
+    """The bytes that token ids stand for."""
+
+    def __init__(self, names: bytes, ids: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """Tokens as the vocabulary writes them, each ended by 0."""
+
+    def of(self, token: int) -> bytes:
+        """The bytes of a token; none: a special one, or not known."""
+
+    def token(self, text: bytes) -> int:
+        """The token of a text; -1: there is none."""
+
+    @property
+    def nbytes(self) -> int: ...
+
 class RecallRequest:
     """One request: its own ring and its drafts."""
 
-    def __init__(self, shared: Recall, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], *, name: int, chain: bool, floor: float, share: int, predictions: Sequence[Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]]) -> None: ...
+    def __init__(self, shared: Recall, prompt: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], *, name: int, chain: bool, floor: float, share: int, predictions: Sequence[Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]], texts: TokenTexts | None = None) -> None: ...
 
     def propose(self, nodes: int, reach: int, floor: float = 0.0) -> RecallDraft:
         """

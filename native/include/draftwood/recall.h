@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "draftwood/draft.h"
+#include "draftwood/token_texts.h"
 
 namespace draftwood {
 
@@ -143,11 +144,13 @@ struct RecallDraft : Draft {
 class RecallRequest {
  public:
   /// A request that stands after `prompt`. `predictions`: likely answers. They are part of the
-  /// request's own ring, before the prompt, and are never shared. Throws std::invalid_argument for
+  /// request's own ring, before the prompt, and are never shared. `texts`: of the tokens, so that an
+  /// answer that says the same in other tokens is followed; null: not known. Throws std::invalid_argument for
   /// a negative token, RecallError where the file of the history was cut or replaced.
   RecallRequest(std::shared_ptr<Recall> shared, std::span<const Token> prompt, NamespaceKey name,
                 const RecallPolicy& policy,
-                std::span<const std::span<const Token>> predictions = {});
+                std::span<const std::span<const Token>> predictions = {},
+                std::shared_ptr<const TokenTexts> texts = nullptr);
   ~RecallRequest();
   RecallRequest(const RecallRequest&) = delete;
   RecallRequest& operator=(const RecallRequest&) = delete;

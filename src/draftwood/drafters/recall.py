@@ -18,6 +18,7 @@ from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
 from draftwood.index.recall import Recall, fingerprint_of
 from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.index.store import History, HistoryInfo
+from draftwood.index.token_texts import TokenTexts, token_texts
 from draftwood.protocols import Feedback, Partner
 
 FLOORS = {"tree": 0.005, "chain": 0.172}
@@ -77,6 +78,7 @@ class RecallDrafter:
         self._path = None if path is None else os.path.expanduser(path)
         self._history = None if history is None else os.path.expanduser(history)
         self._fingerprint: bytes | None = None
+        self._texts: TokenTexts | None = None
         self._lock = fork_lock()
         if self._path is None or os.path.exists(self._path):
             self._opened()  # what is there is opened now, so that errors come at once
@@ -89,11 +91,14 @@ class RecallDrafter:
     def pair(self, partner: Partner) -> None:
         """Raise TokenizerMismatch where a file is of another tokenizer; a new one will be of this.
 
-        To be called before the first stream is opened.
+        To be called before the first stream is opened. From then on predictions are known by their
+        text, where they and the answer say the same in different tokens.
         """
         if self._history is not None:
             found = HistoryInfo.read(self._history).fingerprint
             require_tokenizer(self._history, found, partner.vocab)
+        if partner.vocab is not None:
+            self._texts = token_texts(partner.vocab)
         if self._path is not None and self._recall is not None:
             require_tokenizer(self._path, fingerprint_of(self._path), partner.vocab)
         elif self._path is not None:
@@ -137,7 +142,12 @@ class RecallDrafter:
         if self.prompts:
             self.recall.add(prompt, namespace=namespace)
         stream = RecallStream(
-            self.recall, prompt, namespace=namespace, policy=self.policy, predictions=prediction
+            self.recall,
+            prompt,
+            namespace=namespace,
+            policy=self.policy,
+            predictions=prediction,
+            texts=self._texts,
         )
         return RecallDraftStream(stream, self.nodes)
 
@@ -148,7 +158,7 @@ class RecallDrafter:
         """
         floor = min(self.policy.floor, 0.02 / max(nodes, 1))
         mode, share = self.policy.mode, self.policy.share
-        return RecallDrafter(
+        made = RecallDrafter(
             nodes=nodes,
             mode=mode,
             floor=floor,
@@ -157,6 +167,8 @@ class RecallDrafter:
             recall=self.recall,
             threads=self.threads,
         )
+        made._texts = self._texts
+        return made
 
     def close(self) -> None:
         """Close a history that this drafter opened; one that it was given stays open."""

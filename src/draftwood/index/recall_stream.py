@@ -13,6 +13,7 @@ from draftwood import _native
 from draftwood.draft import NO_TOKENS, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.index.recall import Recall, namespace_key
+from draftwood.index.token_texts import TokenTexts
 
 Mode = Literal["tree", "chain"]
 RecallGuess = _native.RecallDraft
@@ -52,8 +53,9 @@ class RecallStream:
     """One request: a small ring over its prompt and output, its place in the text, its drafts.
 
     predictions: likely answers, token ids each. Drafts may enter and leave one at any token; it is
-    never shared. `len` of a stream is the number of tokens of prompt and output. Used by one thread
-    at a time.
+    never shared. texts: of the tokens, so that an answer that says the same as a prediction in
+    other tokens is followed, too. `len` of a stream is the number of tokens of prompt and output.
+    Used by one thread at a time.
 
     Raises:
         InvalidTokens: a prompt or a prediction of anything but token ids.
@@ -69,6 +71,7 @@ class RecallStream:
         namespace: str = "",
         policy: RecallPolicy | None = None,
         predictions: Sequence[ArrayLike] = (),
+        texts: TokenTexts | None = None,
     ) -> None:
         chosen = policy or RecallPolicy()
         self.recall = recall
@@ -80,6 +83,7 @@ class RecallStream:
             floor=chosen.floor,
             share=chosen.share,
             predictions=[as_tokens(each) for each in predictions],
+            texts=texts,
         )
 
     def propose(

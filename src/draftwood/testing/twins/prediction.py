@@ -14,7 +14,7 @@ is was learned from outcomes, beside what Recall says of the same token.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from draftwood.draft import ROOT
@@ -24,7 +24,9 @@ from draftwood.testing.twins.recall_model import LOG_ODDS, MOST, ONE, Cell, clam
 BLANK = -1
 RUNS = (1, 2, 3, 5, 9, 17, 33, 65)
 START, SAME, STAY, RENAMED, INSIDE, KEPT, NEAR = 9, 10, 12, 15, 21, 22, 23
-KINDS = 29
+SEAM, SPACED = 29, 30
+KINDS = 31
+SPACE = b" \n\r\t"
 BASE = (
     *((250, 0, 400), (425, 100, 300), (350, -200, 375), (525, -100, 350), (700, 0, 425)),
     *((775, 100, 400), (975, 100, 425), (1025, 100, 475), (1275, 475, 600)),  # followed so far
@@ -35,6 +37,7 @@ BASE = (
     *((700, 400, 400), (-225, -700, -400)),  # INSIDE, KEPT
     *((-400, -400, 350), (-700, -700, 50)),  # NEAR: 1 token, at the best place and at others
     *((-175, -175, 425), (-700, -700, 125), (300, -125, 575), (-200, -500, 225)),  # 2, more
+    *((600, 300, 500), (-100, -300, 350)),  # SEAM, SPACED
 )
 """Log-odds (in 1/256) of each kind before anything was learned: alone, where Recall has other
 candidates only, and what is added to Recall's own. Fitted on a trace of no table."""
@@ -122,8 +125,14 @@ class Drafted:
 class SlowFollower:
     """The twin of the native `Follower`; see there."""
 
-    def __init__(self, lead: Sequence[int], trust: Trust) -> None:
+    def __init__(
+        self, lead: Sequence[int], trust: Trust, texts: Mapping[int, bytes] | None = None
+    ) -> None:
         self.likely = list(lead)
+        self.texts = texts or {}
+        self.ids: dict[bytes, int] = {}
+        for token in sorted(self.texts, reverse=True):
+            self.ids[self.texts[token]] = token
         self.trust = trust
         self.anchors = [
             at
@@ -168,6 +177,11 @@ class SlowFollower:
         found: list[Expected] = []
         if not self.since:
             found += [Expected(self.token(at), START, Place(at + 1, 1)) for at in self.anchors]
+            for at in self.anchors:
+                found += self._started(at)
+        else:
+            for at in self.anchors:
+                found += self._seamed(at)
         lost = self.trouble >= LOST
         for rank, (at, length) in enumerate(self.near()):
             if lost and length < 2:
@@ -187,6 +201,46 @@ class SlowFollower:
             if each.token >= 0 and all(each.token != other.token for other in kept):
                 kept.append(each)
         return kept[:4]
+
+    def seam(self, anchor: int) -> tuple[int, int, bool]:
+        """Where the prediction goes on with the text, if that is the same in other tokens.
+
+        A slot (-1: the text is another), how many bytes of its token the text has, and whether the
+        text is more than white space.
+        """
+        came = [self.texts.get(each, b"") for each in self.recent]
+        if not all(came) or self.since != len(came):
+            return -1, 0, False
+        rest, slots = b"".join(came).lstrip(SPACE), []
+        told = bool(rest)
+        for at in range(anchor, len(self.likely)):  # each byte's slot and offset, up to the end
+            text = self.texts.get(self.likely[at], b"")
+            if not text:
+                break
+            slots += [(at, offset, text[offset : offset + 1]) for offset in range(len(text))]
+        while slots and slots[0][2] in SPACE:
+            slots.pop(0)
+        theirs = b"".join(byte for *_, byte in slots[: len(rest)])
+        if theirs != rest or len(slots) == len(rest):
+            return -1, 0, False
+        return slots[len(rest)][0], slots[len(rest)][1], told
+
+    def _started(self, anchor: int) -> list[Expected]:
+        text = self.texts.get(self.token(anchor), b"")
+        if not text:
+            return []
+        if text in (b" ", b"\n", b"\r", b"\t"):
+            return [Expected(self.token(anchor + 1), SPACED, Place(anchor + 2, 1))]
+        other = text[1:] if text[:1] in SPACE else b" " + text
+        return [Expected(self.ids.get(other, BLANK), SPACED, Place(anchor + 1, 1))]
+
+    def _seamed(self, anchor: int) -> list[Expected]:
+        at, offset, _ = self.seam(anchor)
+        if at < 0:
+            return []
+        rest = self.texts.get(self.token(at), b"")[offset:]
+        token = self.ids.get(rest, BLANK) if offset else self.token(at)
+        return [Expected(token, SEAM, Place(at + 1, 1))]
 
     def _guess(self, at: int, kind: int) -> Expected:
         return Expected(self.token(at), kind, Place(at + 1, 0))
@@ -223,9 +277,9 @@ class SlowFollower:
             self._leave(before, token)
         else:
             if not self.since:
-                for start in self.anchors:
-                    if self.likely[start] == token:
-                        self.place = Place(start + 1, 1)
+                for each in self.roots():
+                    if each.token == token:
+                        self.place = each.then
                         return
             self.recent = [*self.recent, token][-32:]
             self.since += 1
@@ -250,7 +304,12 @@ class SlowFollower:
         self.place = None
 
     def _take_up(self) -> None:
-        """Follow again, where a place near by matches long enough."""
+        """Follow again, where a place near by matches long enough, or the text is the same."""
+        for anchor in self.anchors:
+            at, offset, told = self.seam(anchor)
+            if at >= 0 and not offset and told:
+                self.place = Place(at, 1)
+                return
         found = self.near()
         if not found:
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -180,6 +180,7 @@ class SlowRecallStream:
         namespace: str = "",
         policy: RecallPolicy | None = None,
         predictions: Sequence[list[int]] = (),
+        texts: Mapping[int, bytes] | None = None,
     ) -> None:
         self.recall = recall
         self.key = namespace_key(namespace)
@@ -196,7 +197,7 @@ class SlowRecallStream:
             likely = [
                 BLANK if at in self.context_only else token for at, token in enumerate(self.lead)
             ]
-            self.follower = SlowFollower(likely, recall.trusts[self.key])
+            self.follower = SlowFollower(likely, recall.trusts[self.key], texts)
         self.shared = len(prompt)
         self.stopped = False
         self.model = recall.models[self.key]
