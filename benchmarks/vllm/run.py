@@ -123,6 +123,8 @@ def _row(traffic: Traffic, batch: int, options: Any) -> list[dict[str, Any]]:
                 found[name].append(
                     (seconds, sum(map(len, said[name])), side.rows, side.drafted, side.draft_ms())
                 )
+        if turn >= options.warm:
+            print(_progress(traffic.name, batch, names, found), flush=True)
         for name in names:
             equal[name] &= said[name] == said[names[0]]
             if traffic.model is None:
@@ -161,6 +163,12 @@ def _figures(
         "draft_ms": median(drafting),
         "equal": equal,
     }
+
+
+def _progress(traffic: str, batch: int, names: Sequence[str], found: dict[str, list[Any]]) -> str:
+    """Of the last chunk: tokens a CPU second of each engine."""
+    speeds = (f"{name} {found[name][-1][1] / found[name][-1][0]:.1f}" for name in names)
+    return f"{traffic}, batch {batch}, tokens a CPU second: {', '.join(speeds)}"
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

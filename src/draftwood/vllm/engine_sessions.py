@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,12 @@ MOST_DRAFTED = 128
 _UNKNOWN = 0.0
 """A pass whose time says nothing."""
 
-TokenText: TypeAlias = Sequence[int] | NDArray[np.int32]
-"""Tokens of a request from its beginning; what stands behind its end is not looked at."""
+
+class TokenText(Protocol):
+    """Tokens of a request from its beginning; what stands behind its end is not looked at."""
+
+    def __getitem__(self, part: slice, /) -> Any:
+        """Some of them, as a list or an array."""
 
 
 @dataclass(frozen=True, slots=True)

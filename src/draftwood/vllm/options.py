@@ -28,7 +28,8 @@ class EngineOptions:
     from them. threads: of a step with more than 63 requests. namespace: "required" keeps a request
     that names no namespace to itself. lora_namespace: whether a LoRA adapter's name is part of the
     namespace. request_ids: whether requests are told apart by the runner's ids, where the runner
-    can be found; False: by their tokens. flush_seconds, log_seconds: between two writes of history
+    can be found; False: by their tokens. runner: 2 for vLLM's runner of version 2, whose speculator
+    was not run on a GPU (speculator.py). flush_seconds, log_seconds: between two writes of history
     and figures, and between two log lines (0: none).
 
     Raises:
@@ -44,6 +45,7 @@ class EngineOptions:
     namespace: Literal["optional", "required"] = "optional"
     lora_namespace: bool = False
     request_ids: bool = True
+    runner: int = 1
     flush_seconds: float = 10.0
     log_seconds: float = 60.0
 
@@ -55,6 +57,8 @@ class EngineOptions:
                 raise InvalidOption(f"draftwood option {field} is {value!r}; use {wanted}")
         if self.namespace not in ("optional", "required"):
             raise InvalidOption(f"namespace is {self.namespace!r}; use 'optional' or 'required'")
+        if self.runner not in (1, 2):
+            raise InvalidOption(f"runner is {self.runner}; use 1 or 2")
         if self.flush_seconds < 0.1 or self.log_seconds < 0.0:
             raise InvalidOption(
                 f"flush_seconds is {self.flush_seconds} and log_seconds {self.log_seconds}; "
@@ -95,6 +99,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "namespace": (str,),
     "lora_namespace": (bool,),
     "request_ids": (bool,),
+    "runner": (int,),
     "flush_seconds": (float, int),
     "log_seconds": (float, int),
 }
