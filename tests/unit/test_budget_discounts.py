@@ -32,6 +32,13 @@ def test_where_longer_drafts_no_longer_pay_the_fastest_step_is_the_measure():
     assert found[2:] == [found[1]] * 6  # 3 tokens in 1.5 ** 2, 4 in 1.5 ** 3: slower
 
 
+def test_where_drafting_takes_long_deep_tokens_are_no_faster_and_count_nearly_in_full():
+    free, slow = (discounts_of(1.5, times(LinearCost(0.05), 8), took) for took in (0.0, 0.5))
+    assert free[7] == pytest.approx((1.5 / (9.0 / 1.4)) ** (2 / 3))
+    assert slow[7] == pytest.approx((1.5 / (9.0 / 5.4)) ** (2 / 3))
+    assert all(a <= b for a, b in zip(free, slow, strict=True))
+
+
 def test_an_endless_step_discounts_nothing_further():
     found = discounts_of(1.0, np.array([1.0, 1.1, np.inf]))
     assert found[1] == found[0]

@@ -21,7 +21,7 @@ TOKENS = np.arange(3, 153, dtype=np.int32) % 61
 @pytest.fixture(autouse=True)
 def chosen(monkeypatch):
     """Native layers, whatever this machine is faster at."""
-    monkeypatch.setattr(NativeLayers, "is_faster", lambda self, weight: True)
+    monkeypatch.setattr(NativeLayers, "passes_faster", lambda self: True)
 
 
 def rows_of(network, ends):
@@ -99,6 +99,37 @@ def test_packed_weights_and_other_dtypes_are_passed_by_torch(monkeypatch):
     pack_linears(model)
     assert not passes_natively(model)
     assert lean_pass(model) is not None
+
+
+def test_of_small_layers_whole_passes_decide_and_of_large_ones_a_product(monkeypatch):
+    monkeypatch.setattr(NativeLayers, "is_faster", lambda self, weight: False)
+    assert lean_pass(tiny_model("llama")).native is not None
+    monkeypatch.setattr("draftwood.targets.transformers.native_layers._SMALL", 0)
+    assert lean_pass(tiny_model("llama")).native is None
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma", "phi3"])
+def test_whole_passes_of_both_kinds_are_timed(family, monkeypatch):
+    native = lean_pass(tiny_model(family)).native
+    monkeypatch.undo()  # the fixture's answer
+    clock = [0.0]
+
+    def slow(layer, x, *rest):
+        clock[0] += 1.0
+        return x
+
+    module = "draftwood.targets.transformers.native_layers"
+    monkeypatch.setattr(f"{module}.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(f"{module}.LeanLayer.__call__", slow)
+    assert native.passes_faster()
+    run = NativeLayers.__call__
+
+    def slower(self, *arguments):
+        clock[0] += 99.0
+        return run(self, *arguments)
+
+    monkeypatch.setattr(NativeLayers, "__call__", slower)
+    assert not native.passes_faster()
 
 
 def test_native_layers_are_used_where_they_are_faster():

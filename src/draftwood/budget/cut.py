@@ -80,16 +80,18 @@ def rank(draft: Draft, reach: Sequence[float] = (), discounts: Sequence[float] =
     return Ranked(ordered, ordered, order)
 
 
-def discounts_of(pace: float, times: NDArray[np.float64]) -> list[float]:
+def discounts_of(pace: float, times: NDArray[np.float64], drafting: float = 0.0) -> list[float]:
     """The worth of a token accepted at depth 1, 2, .., in tokens at the mean pace.
 
-    pace: tokens in the time of a plain step. Where d drafted tokens were accepted the text is
+    pace: tokens in the time of a plain step. drafting: what it takes to draft a token, in plain
+    steps. Where d drafted tokens were accepted the text is
     predictable, so decoding is faster there than on average, and an accepted token saves less time.
     How much faster is estimated as the geometric mean of the pace of steps that accept all d tokens
     (weight 2/3) and the mean pace. Never rising, at most 1.
     """
     steps = np.arange(1.0, len(times))
-    fast = np.maximum.accumulate((steps + 1.0) * times[0] / times[1:])
+    taken = times[1:] / times[0] + drafting * steps
+    fast = np.maximum.accumulate((steps + 1.0) / taken)
     found: list[float] = np.minimum(1.0, (pace / fast) ** _FORESEEN).tolist()
     return found
 

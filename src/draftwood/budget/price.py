@@ -41,15 +41,19 @@ class Price:
         longest: int,
         batch: int,
         context: int,
+        drafting: float = 0.0,
     ) -> Price:
-        """The current price from a cost. pace: tokens in the time of one sequence's plain step."""
+        """The current price from a cost. pace: tokens in the time of one sequence's plain step.
+
+        drafting: what it takes to draft a token, in plain steps.
+        """
         longest = max(longest, limit.nodes)
         curve = times(cost, longest * batch, batch=batch, context=context)
         rises = curve * (pace * batch / float(curve[0]))
         nodes = np.arange(1.0, limit.nodes + 1.0)
         means = (rises[1 : limit.nodes + 1] - rises[0]) / nodes
         floor = min(1.0, float(means.min(initial=1.0)))
-        discounts = discounts_of(pace, curve[::batch])
+        discounts = discounts_of(pace, curve[::batch], drafting)
         return cls(
             rises,
             discounts,

@@ -161,7 +161,9 @@ class Spending:
                     rises = self._drawn(regime, batch, context, -(-drafted // batch)).rises
                     time = float(rises[drafted] / rises[0])
                 if done.asked:
-                    time += regime.without_stall(done.draft_seconds / regime.plain_seconds)
+                    time += regime.drafted(
+                        done.draft_seconds / regime.plain_seconds, drafted / batch
+                    )
                 regime.settle(time, done.tokens, plain=not drafted)
 
     def _settle_timed(self, cost: LearnedCost, regime: _Regime, done: Pass) -> None:
@@ -179,7 +181,7 @@ class Spending:
             return
         regime.plain_seconds = plain
         if done.asked:
-            time += regime.without_stall(done.draft_seconds / plain)
+            time += regime.drafted(done.draft_seconds / plain, drafted / batch)
         regime.settle(time, done.tokens, plain=not drafted)
 
     def speedup(self, batch: int = 1) -> float:
@@ -208,7 +210,13 @@ class Spending:
         until, price = regime.prices.get(key, (0, None))
         if price is None or regime.steps >= until or price.longest < longest:
             price = Price.of(
-                self.cost, regime.pace, self.limit, longest=longest, batch=batch, context=context
+                self.cost,
+                regime.pace,
+                self.limit,
+                longest=longest,
+                batch=batch,
+                context=context,
+                drafting=regime.drafting,
             )
             until = regime.steps + 1 + min(_PRICE_STEPS - 1, regime.steps // 8)
             regime.prices[key] = until, price
@@ -236,6 +244,7 @@ class _Regime:
         self._since_plain, self._every = 0, 1
         self._plain_excess = 1.0
         self._drafting: deque[float] = deque(maxlen=15)
+        self._draft_time, self._draft_tokens = 0.0, 1.0
 
     @property
     def wants_plain(self) -> bool:
@@ -256,14 +265,24 @@ class _Regime:
             return 1.0
         return ratio / self._plain_excess
 
-    def without_stall(self, drafting: float) -> float:
-        """A drafting time, at most twice the second longest of the last ones; the first: 2 steps.
+    @property
+    def drafting(self) -> float:
+        """What it takes to draft a token."""
+        return self._draft_time / self._draft_tokens
 
-        So what a stall of the machine adds to one of them is not taken for the drafter's.
+    def drafted(self, time: float, tokens: float) -> float:
+        """Drafting took so long and gave so many tokens a sequence; the time without a stall.
+
+        That is at most twice the second longest of the last times, the first: 2 steps. So what a
+        stall of the machine adds to one of them is not taken for the drafter's.
         """
         last = self._drafting
-        last.append(drafting)
-        return min(drafting, 2.0 * (sorted(last)[-2] if len(last) > 1 else 1.0))
+        last.append(time)
+        time = min(time, 2.0 * (sorted(last)[-2] if len(last) > 1 else 1.0))
+        fade = 1.0 - 1.0 / _PRICE_STEPS
+        self._draft_time = self._draft_time * fade + time
+        self._draft_tokens = self._draft_tokens * fade + tokens
+        return time
 
     def settle(self, time: float, tokens: float, *, plain: bool) -> None:
         self.account.settle(time, tokens)
