@@ -19,6 +19,7 @@ version of that answer as prediction, in turns; tokens a step, and seconds.
 from __future__ import annotations
 
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -198,42 +199,51 @@ def opened() -> dict[str, float]:
     return found
 
 
-def model_rows(options: Any) -> Iterator[Any]:
-    """A model's answers with and without versions of them as predictions."""
+def model_rows(options: Any) -> list[dict[str, Any]]:
+    """A model's answers without drafts, with Recall, and with versions of them as predictions."""
     import draftwood as dw
 
-    with dw.load(str(options.model), "recall") as llm:
-        ask = {"temperature": 0, "max_tokens": options.max_tokens}
+    ways = ["plain", "ours", *map(str, OVERLAPS)]
+    tokens, steps = Counter[str](), Counter[str]()
+    seconds: dict[str, float] = defaultdict(float)
+    with dw.load(str(options.model), "none") as llm:
+
+        def timed(way: str, prompt: str, **more: Any) -> str:
+            start = perf_counter()
+            done = llm.generate(prompt, temperature=0, max_tokens=options.max_tokens, **more)
+            seconds[way] += perf_counter() - start
+            tokens[way] += done.stats.tokens
+            steps[way] += done.stats.steps
+            text: str = done.text
+            return text
+
         prompts = PROMPTS[: options.prompts]
-        answers = [llm.generate(each, **ask).text for each in prompts]
-        for overlap in OVERLAPS:
-            tokens, steps, seconds = [0, 0, 0], [0, 0, 0], [0.0, 0.0, 0.0]
-            for at, prompt in enumerate(prompts):
-                likely = version(answers[at], answers[at - 1], overlap, at)
-                ways: list[dict[str, Any]] = [
-                    {"drafter": "none"},
-                    {"drafter": dw.make_drafter("recall")},
-                    {"drafter": dw.make_drafter("recall"), "prediction": likely},
-                ]
-                for place, way in enumerate(ways):
-                    start = perf_counter()
-                    done = llm.generate(prompt, **ask, **way)
-                    seconds[place] += perf_counter() - start
-                    require(done.text == answers[at], "a prediction changes no text")
-                    tokens[place] += done.stats.tokens
-                    steps[place] += done.stats.steps
-            rates = [round(t / s, 3) for t, s in zip(tokens, steps, strict=True)]
-            yield {
-                "model": Path(options.model).name,
-                "overlap": str(overlap),
-                "tokens": tokens[0],
-                "plain": rates[0],
-                "ours": rates[1],
-                "with_prediction": rates[2],
-                "plain_seconds": round(seconds[0], 3),
-                "ours_seconds": round(seconds[1], 3),
-                "with_prediction_seconds": round(seconds[2], 3),
-            }
+        llm.generate(prompts[0], temperature=0, max_tokens=8)
+        other = version(prompts[-1] * 4, prompts[0], 1.0, 0)
+        for at, prompt in enumerate(prompts):
+            answer = timed("plain", prompt)
+            told = [timed("ours", prompt, drafter=dw.make_drafter("recall"))]
+            for overlap in OVERLAPS:
+                likely = version(answer, other, overlap, at)
+                drafter = dw.make_drafter("recall")
+                told.append(timed(str(overlap), prompt, drafter=drafter, prediction=likely))
+            require(set(told) == {answer}, "a prediction changes no text")
+            other = answer
+    rate = {way: round(tokens[way] / steps[way], 3) for way in ways}
+    return [
+        {
+            "model": Path(options.model).name,
+            "overlap": way,
+            "tokens": tokens[way],
+            "plain": rate["plain"],
+            "ours": rate["ours"],
+            "with_prediction": rate[way],
+            "plain_seconds": round(seconds["plain"], 2),
+            "ours_seconds": round(seconds["ours"], 2),
+            "with_prediction_seconds": round(seconds[way], 2),
+        }
+        for way in ways[2:]
+    ]
 
 
 def main() -> None:
@@ -254,11 +264,11 @@ def main() -> None:
         for each in rows_of(path, tokenizer, options):
             rows.append(each)
             print(*(f"{name} {value}" for name, value in each.items()), flush=True)
-    models = []
-    for each in model_rows(options) if options.model else ():
-        models.append(each)
+    models = model_rows(options) if options.model else []
+    for each in models:
         print(*(f"{name} {value}" for name, value in each.items()), flush=True)
-    publish({"rows": rows, "models": models, "open": opened()}, options)
+    under = "traces" if options.traces else "model"
+    publish({"rows": rows, "models": models, "open": opened()}, options, under=under)
 
 
 if __name__ == "__main__":
