@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from typing import Any
 
 from draftwood.markup import figures_html
@@ -55,6 +56,20 @@ class Stats:
         for number, step in enumerate(steps):
             stats.add(step, first=not number)
         return stats
+
+    @classmethod
+    def together(cls, several: Iterable[Stats]) -> Stats:
+        """The figures of several runs as those of one."""
+        total = cls()
+        for stats in several:
+            for each in fields(cls):
+                ours, theirs = getattr(total, each.name), getattr(stats, each.name)
+                if isinstance(ours, list):
+                    summed = [sum(pair) for pair in zip_longest(ours, theirs, fillvalue=0)]
+                    setattr(total, each.name, summed)
+                else:
+                    setattr(total, each.name, ours + theirs)
+        return total
 
     def add(self, step: Step, *, first: bool = False, plain: float | None = None) -> None:
         """Count one step.

@@ -14,6 +14,7 @@ from draftwood.cli.generate import generate
 from draftwood.cli.index import index
 from draftwood.cli.measure import measure
 from draftwood.cli.replay import replay
+from draftwood.cli.serve import serve
 from draftwood.errors import DraftwoodError
 
 WRONG = 2
@@ -33,6 +34,7 @@ app.command()(generate)
 app.command()(replay)
 app.command()(advise)
 app.command()(measure)
+app.command()(serve)
 app.add_typer(index)
 
 

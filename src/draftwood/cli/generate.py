@@ -124,11 +124,11 @@ def generate(
     text = _prompt(prompt, prompt_file)
     if prediction_file:
         options["prediction"] = [_read(each, "prediction") for each in prediction_file]
-    spec = drafter if history is None else _with_history(drafter, history)
+    spec = drafter if history is None else with_history(drafter, history)
     with load(
         model,
         spec,
-        cost=_cost(cost),
+        cost=cost_value(cost),
         device=device,
         dtype=dtype,
         revision=revision,
@@ -168,14 +168,14 @@ def _figures(done: Generation, drafter: str) -> dict[str, Any]:
     return figures
 
 
-def _with_history(drafter: str, history: Path) -> str:
+def with_history(drafter: str, history: Path) -> str:
     """The spec with a history file; a comma in a path cannot stand in a spec."""
     if "," in str(history):
         raise InvalidOption(f"--history {history} has a comma in it; rename the file")
     return f"{drafter}{',' if ':' in drafter else ':'}history={history}"
 
 
-def _cost(cost: str) -> Any:
+def cost_value(cost: str) -> Any:
     """As `load` takes it; it says itself what is wrong."""
     try:
         return float(cost)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from draftwood.batch import Request
 from draftwood.draft import NO_TOKENS, Draft, TokenIds
 from draftwood.language_model.options import Settings
+from draftwood.language_model.origins import NO_ORIGINS, Origins, Row, origin_rows
 from draftwood.protocols import Drafter, Rows, Top, Verdict, Verifier
 from draftwood.sampling.ranking import k_likeliest
 from draftwood.stats import Stats
@@ -41,8 +42,9 @@ class Generation:
     tokens: int32, the end token included. finish: "stop" (an end token, a stop string or a stop
     token), "length" (max_tokens), "context" (the model's limit), "error", or None where it was
     stopped by the caller before it was complete. seed: the seed of the text; None for greedy text.
-    logprobs: where they were asked for. metadata: what the caller gave. error: what ended this text
-    early; text and tokens are then what was generated so far.
+    origins: where each token came from. logprobs: where they were asked for. metadata: what the
+    caller gave. error: what ended this text early; text and tokens are then what was generated so
+    far.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Generation:
     stats: Stats
     prompt_tokens: int
     seed: int | None = None
+    origins: Origins = NO_ORIGINS
     logprobs: Logprobs | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
@@ -103,6 +106,7 @@ class Run:
         self._settings = settings
         self._given: list[str] = []
         self._tokens: list[TokenIds] = []
+        self._rows: list[Row] = []
         self._recorder = None if settings.logprobs is None else _Recorder(settings.logprobs)
         self._stats = Stats()
 
@@ -127,6 +131,7 @@ class Run:
 
     def take(self, step: Step, plain: float | None = None) -> None:
         """Count a step, keep its tokens, and call `on_step`. plain: see `Stats.add`."""
+        self._rows += origin_rows(step, self._stats.steps)
         self._stats.add(step, first=self.first, plain=plain)
         self._tokens.append(step.tokens)
         self.finish = step.finish
@@ -141,6 +146,10 @@ class Run:
     def fail(self, error: Exception) -> None:
         """End with an error, unless there is one already."""
         self.error = self.error or error
+
+    def step_logprobs(self) -> Logprobs | None:
+        """Of the tokens of the last step; None where none were asked for."""
+        return None if self._recorder is None else self._recorder.last()
 
     def piece(self) -> str:
         """The new text that no later token can change."""
@@ -163,6 +172,7 @@ class Run:
             stats=self._stats,
             prompt_tokens=len(self.prompt),
             seed=self._seed,
+            origins=Origins(tuple(self._rows), self._text.decoding),
             logprobs=None if self._recorder is None else self._recorder.logprobs(),
             metadata=dict(self._settings.metadata or {}),
             error=self.error,
@@ -207,12 +217,22 @@ class _Recorder:
             self._chosen[-1] = self._chosen[-1][:count]
             self._tops[-1] = Top(top.tokens[:count], top.logprobs[:count])
 
-    def logprobs(self) -> Logprobs:
+    def last(self) -> Logprobs:
+        """Of the last step."""
         if not self._chosen:
-            none = np.empty((0, self._top))
-            return Logprobs(np.empty(0, np.float32), none.astype(np.int32), none.astype(np.float32))
+            return self._none()
+        return Logprobs(self._chosen[-1], self._tops[-1].tokens, self._tops[-1].logprobs)
+
+    def logprobs(self) -> Logprobs:
+        """Of all steps."""
+        if not self._chosen:
+            return self._none()
         return Logprobs(
             np.concatenate(self._chosen),
             np.concatenate([top.tokens for top in self._tops]),
             np.concatenate([top.logprobs for top in self._tops]),
         )
+
+    def _none(self) -> Logprobs:
+        none = np.empty((0, self._top))
+        return Logprobs(np.empty(0, np.float32), none.astype(np.int32), none.astype(np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
@@ -20,6 +21,7 @@ from draftwood.language_model.progress import progress_bar
 from draftwood.language_model.prompts import Prompt, PromptEncoder, Prompts, is_several
 from draftwood.language_model.running import alone, together
 from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream, in_thread
+from draftwood.language_model.text_batch import TextBatch
 from draftwood.protocols import Drafter, Partner
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
@@ -177,6 +179,27 @@ class LanguageModel:
     def astream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerationStream:
         """`stream` for `async for`; each step runs in a thread."""
         return AsyncGenerationStream(self.stream(prompt, **options))
+
+    def batch(self, *, max_batch: int = 8) -> TextBatch:
+        """Continuous batching: texts that join and leave while others are generated.
+
+        max_batch: texts that share a pass, at most; the others wait. Close it after use.
+
+        Raises:
+            InvalidOption: for a batch below one text.
+        """
+        drafting = self.drafters.choose()
+
+        def prepare(prompt: Any, settings: Settings) -> Run:
+            call = self._call(settings)
+            if settings.drafter is None:
+                return replace(call, drafting=drafting).run(call.encoded(prompt), batched=True)
+            run = call.run(call.encoded(prompt), batched=True)
+            if run.request.drafter is None:
+                run.request = replace(run.request, drafter=call.drafting.drafter)
+            return run
+
+        return TextBatch(self.target, drafting, prepare, self._count, max_batch=max_batch)
 
     def encode(
         self,

@@ -26,6 +26,7 @@ class TextStream:
     """
 
     def __init__(self, decoding: Decoding, stops: str | Sequence[str] = ()) -> None:
+        self.decoding = decoding
         self._stops = stop_strings(stops)
         self._special = decoding.special
         self._detokenizer = Detokenizer(decoding)
