@@ -92,6 +92,10 @@ def generate(
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page that shows where each token came from, one file."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print text and figures as one JSON object a text.")
     ] = False,
@@ -99,6 +103,8 @@ def generate(
     """Generate text: the same as without drafts, in fewer steps."""
     if stream and as_json:
         raise InvalidOption("--stream and --json exclude each other; give one of them")
+    if stream and html is not None:
+        raise InvalidOption("--stream and --html exclude each other; give one of them")
     if stream and n != 1:
         raise InvalidOption(f"--n is {n} and --stream prints one text; leave one of them out")
     from draftwood.cli.terminal import complain, messages
@@ -140,10 +146,25 @@ def generate(
                     print(piece, end="", flush=True)
             print()
         else:
-            for done in llm.generate(text, n=n, **options):
+            texts = llm.generate(text, n=n, **options)
+            if html is not None:
+                html.write_text(_page(texts), encoding="utf-8")
+            for done in texts:
                 print(json.dumps(_figures(done, drafter)) if as_json else done.text)
         if not as_json:
             complain(messages(), str(llm.stats))
+
+
+def _page(texts: list[Generation]) -> str:
+    """The texts as one HTML page."""
+    from draftwood.page.document import run_document
+
+    titles = [
+        f"Text {at + 1} of {len(texts)}" if len(texts) > 1 else "" for at in range(len(texts))
+    ]
+    return run_document(
+        [each.as_run(title or "Answer") for each, title in zip(texts, titles, strict=True)]
+    )
 
 
 def _figures(done: Generation, drafter: str) -> dict[str, Any]:

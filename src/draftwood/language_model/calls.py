@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from draftwood.draft import TokenIds
+from draftwood.drafters.ruled import RuledDrafter
 from draftwood.errors import DraftwoodError, InvalidTokens
 from draftwood.guarded import shares_calls
 from draftwood.language_model.drafting import Drafting
@@ -17,7 +18,7 @@ from draftwood.language_model.prompts import PromptEncoder
 from draftwood.language_model.running import UntilTheEnd
 from draftwood.protocols import Drafter, Verifier
 from draftwood.sampling.law import Sampling
-from draftwood.sampling.processors import LogitBias
+from draftwood.sampling.processors import Foreseeing, LogitBias
 from draftwood.targets.transformers.generation_config import GenerationSettings
 from draftwood.text.decoding import Decoding
 from draftwood.text.stop import Stop
@@ -98,6 +99,10 @@ class Call:
             shared = batched and shares_calls(self.drafting.drafter)
             if self.drafting.lookahead is not None and not shared:
                 drafter = self.drafting.lookahead.under(noise)
+        given: Sequence[object] = settings.logits_processors
+        rules = [each for each in given if isinstance(each, Foreseeing)]
+        if rules:
+            drafter = RuledDrafter(drafter or self.drafting.drafter, rules)
         text = TextStream(self.decoding, (*settings.stops, *self.own.stop_strings))
         return Run(
             prompt,

@@ -13,6 +13,7 @@ from draftwood.batch import Request
 from draftwood.draft import NO_TOKENS, Draft, TokenIds
 from draftwood.language_model.options import Settings
 from draftwood.language_model.origins import NO_ORIGINS, Origins, Row, origin_rows
+from draftwood.page.document import notebook_frame, run_document
 from draftwood.protocols import Drafter, Rows, Top, Verdict, Verifier
 from draftwood.sampling.ranking import k_likeliest
 from draftwood.stats import Stats
@@ -42,9 +43,9 @@ class Generation:
     tokens: int32, the end token included. finish: "stop" (an end token, a stop string or a stop
     token), "length" (max_tokens), "context" (the model's limit), "error", or None where it was
     stopped by the caller before it was complete. seed: the seed of the text; None for greedy text.
-    origins: where each token came from. logprobs: where they were asked for. metadata: what the
-    caller gave. error: what ended this text early; text and tokens are then what was generated so
-    far.
+    origins: where each token came from. namespace: where it learned and drafted. logprobs: where
+    they were asked for. metadata: what the caller gave. error: what ended this text early; text and
+    tokens are then what was generated so far.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Generation:
     prompt_tokens: int
     seed: int | None = None
     origins: Origins = NO_ORIGINS
+    namespace: str = ""
     logprobs: Logprobs | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
@@ -65,6 +67,32 @@ class Generation:
             f"Generation({text!r}, {len(self.tokens)} tokens after {self.prompt_tokens}, "
             f"finish={self.finish!r}, {self.stats.tokens_per_step:.2f} tokens a step{why})"
         )
+
+    def as_run(self, title: str = "Answer") -> dict[str, Any]:
+        """What `draftwood.page.document.run_document` shows of it, ready for JSON."""
+        stats = self.stats
+        return {
+            "title": title,
+            "namespace": self.namespace,
+            "text": self.text,
+            "tokens": [each.as_dict() for each in self.origins],
+            "seconds": stats.seconds,
+            "metrics": {
+                "seconds_saved": stats.seconds_saved,
+                "speculative_decoding": {
+                    "num_draft_tokens": stats.drafted,
+                    "num_accepted_draft_tokens": stats.accepted,
+                },
+            },
+        }
+
+    def html(self, title: str = "Draftwood") -> str:
+        """A page that shows where each token came from, as one HTML file without requests."""
+        return run_document([self.as_run()], title=title)
+
+    def _repr_html_(self) -> str:
+        """The same in a frame, for notebooks."""
+        return notebook_frame(self.html())
 
 
 class Run:
@@ -172,6 +200,7 @@ class Run:
             stats=self._stats,
             prompt_tokens=len(self.prompt),
             seed=self._seed,
+            namespace=self._settings.namespace,
             origins=Origins(tuple(self._rows), self._text.decoding),
             logprobs=None if self._recorder is None else self._recorder.logprobs(),
             metadata=dict(self._settings.metadata or {}),

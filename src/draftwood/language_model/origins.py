@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from draftwood.draft import ROOT
 from draftwood.sources import source_of
@@ -26,6 +26,11 @@ class DraftedToken:
     kind: str
     confidence: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """Without the token itself."""
+        sure = round(self.confidence, 4)
+        return {"drafter": self.drafter, "kind": self.kind, "confidence": sure}
+
 
 @dataclass(frozen=True, slots=True)
 class TokenOrigin:
@@ -43,6 +48,15 @@ class TokenOrigin:
     accepted: DraftedToken | None = None
     refused: DraftedToken | None = None
     refused_text: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """By name, ready for JSON; without the keys that say nothing."""
+        shown: dict[str, Any] = {"id": self.token, "text": self.text, "step": self.step}
+        if self.accepted is not None:
+            shown["accepted"] = self.accepted.as_dict()
+        if self.refused is not None:
+            shown["refused"] = {"text": self.refused_text, **self.refused.as_dict()}
+        return shown
 
 
 Row = tuple[int, int, DraftedToken | None, DraftedToken | None]

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from draftwood.draft import TokenIds
+from draftwood.draft import Draft, TokenIds
 from draftwood.errors import InvalidOption
 
 LogitsProcessor: TypeAlias = Callable[[TokenIds, NDArray[np.float32]], Any]
@@ -23,6 +23,17 @@ LogitsProcessor: TypeAlias = Callable[[TokenIds, NDArray[np.float32]], Any]
 
 It returns an array of the same shape, or None where it changed `logits` in place.
 """
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """Optional for a processor: says beforehand which drafted tokens it will forbid."""
+
+    def keeps(self, ids: TokenIds, draft: Draft) -> list[int]:
+        """The nodes of a draft after `ids` that it does not forbid, rising, each with its parent.
+
+        ids: int32 [n], prompt and text so far.
+        """
 
 
 def process(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from draftwood.language_model import LanguageModel
 from draftwood.language_model.generation import Generation
-from draftwood.language_model.origins import DraftedToken, OriginTeller, TokenOrigin, origin_rows
+from draftwood.language_model.origins import OriginTeller, origin_rows
 from draftwood.language_model.text_batch import TextStep
 from draftwood.server.forms import Piece
 from draftwood.server.metrics import speculation
@@ -14,8 +12,6 @@ from draftwood.server.refusal import Refusal
 from draftwood.server.shapes import (
     ChoiceExtension,
     CompletionTokens,
-    OriginShape,
-    RefusedShape,
     RequestMetrics,
     SpeculativeDecoding,
     TokenShape,
@@ -67,26 +63,7 @@ class ChoiceWriter:
         rows = [] if news.step is None else origin_rows(news.step, self._steps)
         self._steps += 1
         told = self._teller.tell(rows, last=news.generation is not None)
-        return [token_shape(each) for each in told]
-
-
-def token_shape(origin: TokenOrigin) -> TokenShape:
-    """A token as the page reads it."""
-    accepted, refused = origin.accepted, origin.refused
-    return TokenShape(
-        id=origin.token,
-        text=origin.text,
-        step=origin.step,
-        accepted=None if accepted is None else OriginShape(**_drafted(accepted)),
-        refused=None
-        if refused is None
-        else RefusedShape(text=origin.refused_text, **_drafted(refused)),
-    )
-
-
-def _drafted(token: DraftedToken) -> dict[str, Any]:
-    sure = round(token.confidence, 4)
-    return {"drafter": token.drafter, "kind": token.kind, "confidence": sure}
+        return [TokenShape(**each.as_dict()) for each in told]
 
 
 def usage_of(work: Work, generations: list[Generation]) -> Usage:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from draftwood.errors import DraftwoodError
+from draftwood.page.document import STATIC, static_file
 from draftwood.server.engine import Engine
 from draftwood.server.fields import GenerationFields
 from draftwood.server.forms import AnswerForm, ChatForm, CompletionForm
@@ -43,6 +44,19 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
         503: "The server is shutting down.",
     }.items()
 }
+
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page asks this server only, runs its own scripts only, and stands in no frame."""
+
+
+def page_file(name: str) -> Response:
+    """A file of the page."""
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+    return Response(static_file(name), media_type=STATIC[name], headers=headers)
 
 
 _BEARER = HTTPBearer(auto_error=False)
@@ -170,6 +184,16 @@ def create_app(
         """What drafts are made from: figures of the whole, and the caller's own namespaces."""
         figures = history_figures(engine.llm)
         return {**figures, "namespaces": ledger.shown(caller)}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return page_file("index.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def part(name: str) -> Response:
+        if name not in STATIC:
+            raise Refusal(404, f"the page has no part {name!r}")
+        return page_file(name)
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> JSONResponse:

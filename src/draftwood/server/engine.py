@@ -15,12 +15,14 @@ from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
 from draftwood.draft import TokenIds
+from draftwood.grammar.compiled import Grammars
+from draftwood.grammar.rule import GrammarRule
 from draftwood.language_model import LanguageModel
 from draftwood.language_model.generation import Generation, Run
 from draftwood.language_model.text_batch import TextStep
 from draftwood.server.limits import ServerLimits
 from draftwood.server.metrics import ServerMetrics
-from draftwood.server.refusal import busy, stopping
+from draftwood.server.refusal import Refusal, busy, stopping
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Engine:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._encoder = ThreadPoolExecutor(1, "draftwood-encoder")
+        self._compiler = ThreadPoolExecutor(1, "draftwood-grammar")  # may take its time
+        self._grammars: Grammars | None = None
         self._held = 0  # texts between admission and end; of the event loop alone
         self._draining = self._cutting = self._closing = False
         self._took: deque[float] = deque([1.0], maxlen=32)  # seconds of the last texts
@@ -98,6 +102,31 @@ class Engine:
     async def predictions(self, texts: Sequence[str]) -> tuple[TokenIds, ...]:
         """Likely answers as ids, in the same place."""
         return await self._beside(lambda: self.llm.prompts.predictions(list(texts)))
+
+    async def rule(self, make: Callable[[Grammars], GrammarRule]) -> GrammarRule:
+        """A grammar for one text. make: compiles it; in a thread of its own, as it may take long.
+
+        Raises:
+            Refusal: where it takes longer than `limits.grammar_seconds`.
+        """
+        work = asyncio.get_running_loop().run_in_executor(
+            self._compiler, lambda: make(self._known_grammars())
+        )
+        try:
+            return await asyncio.wait_for(work, self.limits.grammar_seconds)
+        except TimeoutError:
+            raise Refusal(
+                400,
+                f"the grammar is not compiled after {self.limits.grammar_seconds} s; make it "
+                "simpler, or try again later",
+                param="response_format",
+            ) from None
+
+    def _known_grammars(self) -> Grammars:
+        if self._grammars is None:
+            llm = self.llm
+            self._grammars = Grammars(llm.tokenizer, llm.target.vocab_size, llm.end_tokens)
+        return self._grammars
 
     @asynccontextmanager
     async def texts(self, wanted: Sequence[WantedText]) -> AsyncIterator[AsyncIterator[News]]:
@@ -149,6 +178,7 @@ class Engine:
             self._work.notify()
         self._thread.join()
         self._encoder.shutdown()
+        self._compiler.shutdown(cancel_futures=True)
         self._batch.close()
 
     def _admit(self, count: int) -> None:

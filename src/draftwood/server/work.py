@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from draftwood.draft import TokenIds
+from draftwood.grammar.compiled import Grammars
+from draftwood.grammar.rule import GrammarRule
 from draftwood.sampling.penalties import CountPenalty
+from draftwood.sampling.processors import LogitsProcessor
 from draftwood.server.engine import Engine, WantedText
-from draftwood.server.fields import GenerationFields
+from draftwood.server.fields import GenerationFields, ResponseFormat
 from draftwood.server.keys import Caller
 from draftwood.server.limits import ServerLimits
 from draftwood.server.refusal import Refusal
@@ -110,7 +114,7 @@ async def _work(
             own = dict(options)
             if request.seed is not None:
                 own["seed"] = (request.seed + len(texts)) % 2**64
-            own["logits_processors"] = _processors(request, len(ids))
+            own["logits_processors"] = await _processors(engine, request, len(ids))
             texts.append(WantedText(ids, own))
     total = sum(map(len, prompts))
     return Work(texts, total, namespace, request.prediction is not None)
@@ -128,11 +132,32 @@ async def _predictions(engine: Engine, texts: list[str]) -> list[TokenIds]:
     return ids
 
 
-def _processors(request: GenerationFields, prompt_tokens: int) -> list[Any]:
+async def _processors(
+    engine: Engine, request: GenerationFields, prompt_tokens: int
+) -> list[LogitsProcessor]:
+    """Penalties and the response format, as processors of one text."""
+    found: list[LogitsProcessor] = []
     presence, frequency = request.presence_penalty or 0.0, request.frequency_penalty or 0.0
-    if not presence and not frequency:
-        return []
-    return [CountPenalty(presence, frequency, prompt_tokens)]
+    if presence or frequency:
+        found.append(CountPenalty(presence, frequency, prompt_tokens))
+    make = _grammar(request.response_format, prompt_tokens)
+    if make is not None:
+        found.append(await engine.rule(make))
+    return found
+
+
+def _grammar(
+    wanted: ResponseFormat | None, prompt_tokens: int
+) -> Callable[[Grammars], GrammarRule] | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.json_schema is not None:
+        schema = wanted.json_schema.schema_
+        return lambda grammars: grammars.json_schema(schema, prompt_tokens)
+    if wanted.regex is not None:
+        expression = wanted.regex
+        return lambda grammars: grammars.regex(expression, prompt_tokens)
+    return lambda grammars: grammars.json(prompt_tokens)
 
 
 def _check_choices(limits: ServerLimits, request: GenerationFields, prompts: int) -> None:
