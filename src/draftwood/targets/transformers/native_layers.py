@@ -108,20 +108,25 @@ class NativeLayers:
     def is_faster(self, weight: torch.Tensor) -> bool:
         """Whether products with `weight` [outputs, inputs] are faster than PyTorch's.
 
-        Takes milliseconds: a part of the weight is timed, at one row and at eight.
+        Takes milliseconds: a part of the weight is timed at one row and at eight, on one thread.
         """
         part = weight[: max(1, _TIMED // weight.shape[1])]
         matrix = (_array(part), None)
         one, few = [float("inf")] * 2, [float("inf")] * 2
-        for best, rows in ((one, 1), (few, _FEW)):
-            x = torch.ones((rows, weight.shape[1]))
-            for _ in range(_ROUNDS):
-                start = perf_counter()
-                functional.linear(x, part)
-                middle = perf_counter()
-                self._multiply(x, matrix, None)
-                best[0] = min(best[0], middle - start)
-                best[1] = min(best[1], perf_counter() - middle)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a pass wakes its threads once, not for each product
+        try:
+            for best, rows in ((one, 1), (few, _FEW)):
+                x = torch.ones((rows, weight.shape[1]))
+                for _ in range(_ROUNDS):
+                    start = perf_counter()
+                    functional.linear(x, part)
+                    middle = perf_counter()
+                    self._multiply(x, matrix, None)
+                    best[0] = min(best[0], middle - start)
+                    best[1] = min(best[1], perf_counter() - middle)
+        finally:
+            torch.set_num_threads(threads)
         return few[1] < 0.9 * few[0] and one[1] - one[0] < few[0] - few[1]
 
     @property
