@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <thread>
 
 namespace draftwood {
 
@@ -24,40 +25,51 @@ class Crew {
     ++steps_;
     turn_.store((steps_ << 40) | (std::uint64_t{parts} << 20), std::memory_order_release);
     share();
-    while (ended_.load(std::memory_order_acquire) < parts) pause();
+    Wait wait;
+    while (ended_.load(std::memory_order_acquire) < parts) wait.moment();
   }
 
   /// Works on the steps of the leader till the last.
   void follow() {
+    Wait wait;
     while (!done_.load(std::memory_order_acquire)) {
-      share();
-      pause();
+      if (share()) wait = Wait();
+      wait.moment();
     }
   }
 
   void done() { done_.store(true, std::memory_order_release); }
 
  private:
-  /// Takes parts while there are some. Number, count and next part of a step are one word, so that a
+  /// Waits for some microseconds; then lets others have the processor, which may be what it waits for.
+  class Wait {
+   public:
+    void moment() {
+      if (++moments_ > 1000) return std::this_thread::yield();
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+
+   private:
+    int moments_ = 0;
+  };
+
+  /// Takes parts while there are some; whether there were. Number, count and next part of a step are one word, so that a
   /// part that was taken is one of the step that is on, which cannot end without it.
-  void share() {
-    for (;;) {
+  bool share() {
+    for (bool any = false;;) {
       std::uint64_t turn = turn_.load(std::memory_order_acquire);
-      if (next(turn) >= parts(turn)) return;
+      if (next(turn) >= parts(turn)) return any;
       if (!turn_.compare_exchange_weak(turn, turn + 1, std::memory_order_acq_rel)) continue;
       (*work_.load(std::memory_order_relaxed))(next(turn));
       ended_.fetch_add(1, std::memory_order_acq_rel);
+      any = true;
     }
   }
 
   static std::size_t next(std::uint64_t turn) { return turn & 0xFFFFF; }
   static std::size_t parts(std::uint64_t turn) { return (turn >> 20) & 0xFFFFF; }
-
-  static void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
 
   std::atomic<std::uint64_t> turn_{0};
   std::atomic<const Work*> work_{nullptr};

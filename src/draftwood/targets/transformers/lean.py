@@ -137,9 +137,14 @@ class LeanPass:
         """
         device = self._embedding.weight.device
         ids = torch.from_numpy(tokens.astype(np.int64)).to(device)
-        at, last = torch.from_numpy(positions).to(device), int(positions.max())
+        first, last = int(positions[0]), int(positions.max())
+        rows: slice | torch.Tensor
+        if last - first + 1 == len(positions) and bool((np.diff(positions) == 1).all()):
+            rows = slice(first, last + 1)  # a chain's turns need no copies
+        else:
+            rows = torch.from_numpy(positions).to(device)
         tables = {kind: self._table(kind, last) for kind in self._kinds}
-        turns = {kind: (cosine[at], sine[at]) for kind, (cosine, sine) in tables.items()}
+        turns = {kind: (cosine[rows], sine[rows]) for kind, (cosine, sine) in tables.items()}
         x = self._embedding(ids)
         if self.native is not None and not self.native.is_current():
             self.native = None  # the weights have moved to another device, or to another dtype

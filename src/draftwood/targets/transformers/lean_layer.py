@@ -89,11 +89,9 @@ class LeanLayer:
         gate, up = self.gate_up(self.between(x)).chunk(2, -1)
         return _added(x, self.activation(gate) * up, self.down, self.after and self.after[1])
 
-    def weights(self) -> list[torch.Tensor]:
-        """All that the layer computes with, but norms that were computed from the model's."""
-        linears = (*self.heads_in.parts, self.heads_out, *self.gate_up.parts, self.down)
-        biases = (linear.bias for linear in linears if linear.bias is not None)
-        return [*(linear.weight for linear in linears), *biases]
+    def linears(self) -> list[Any]:
+        """Its linear layers, modules of the model."""
+        return [*self.heads_in.parts, self.heads_out, *self.gate_up.parts, self.down]
 
     def _attend(
         self,

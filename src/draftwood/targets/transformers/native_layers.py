@@ -31,7 +31,9 @@ Floats = NDArray[np.float32]
 Linear = tuple[Floats, Floats | None]
 
 _TIMED = 1 << 22
-"""Numbers of a weight of which at most is timed: a part costs per number what the whole does."""
+"""Numbers of a weight of which at most is timed: a part costs per number what the whole does. A
+weight of less than an eighth of them is not large enough to be timed: one of that size is.
+"""
 
 _ROUNDS = 5
 """How often each side is timed, in turns; the quickest counts."""
@@ -55,6 +57,13 @@ class NativeLayers:
         self._layers = layers
         self._kinds = list(dict.fromkeys(layer.kind for layer in layers))
         self._norm, self._head = norm, head
+        linears = [head, *(linear for layer in layers for linear in layer.linears())]
+        self._owned = [
+            (linear._parameters, name)  # looked up each time: a module's own way takes longer
+            for linear in linears
+            for name in ("weight", "bias")
+            if linear._parameters[name] is not None
+        ]
         self._read()
 
     @classmethod
@@ -93,7 +102,7 @@ class NativeLayers:
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [rows, V] of rows that went through all layers."""
-        return self._multiply(x, self._matrix, _scale(self._norm))
+        return self._multiply(x, self._matrix, self._scaled)
 
     def is_current(self) -> bool:
         """Whether the arrays are those of the model still, read anew where it has others now."""
@@ -111,6 +120,8 @@ class NativeLayers:
         Takes milliseconds: a part of the weight is timed at one row and at eight, on one thread.
         """
         part = weight[: max(1, _TIMED // weight.shape[1])]
+        if part.numel() < _TIMED // 8:  # calls would take longer than what is timed
+            part = torch.ones((_TIMED // 8 // weight.shape[1] + 1, weight.shape[1]))
         matrix = (_array(part), None)
         one, few = [float("inf")] * 2, [float("inf")] * 2
         threads = torch.get_num_threads()
@@ -197,14 +208,12 @@ class NativeLayers:
                 query=_scale(query),
                 key=_scale(key),
             )
-        self._matrix = _linear(self._head)
+        self._matrix, self._scaled = _linear(self._head), _scale(self._norm)
         self._addresses = self._found()
 
     def _found(self) -> list[int]:
         """Where the weights lie now."""
-        found = [weight.data_ptr() for layer in self._layers for weight in layer.weights()]
-        found.append(self._head.weight.data_ptr())
-        return found
+        return [owned[name].data_ptr() for owned, name in self._owned]
 
 
 def _array(weight: torch.Tensor) -> Floats:

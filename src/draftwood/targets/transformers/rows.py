@@ -63,16 +63,16 @@ class TransformersRows:
 
 
 def most_likely(logits: torch.Tensor) -> TokenIds:
-    """int32, one for each row: the lowest of the ids with the largest logit in the last dimension.
+    """int32, one for each row of logits [rows, V]: the lowest of the ids with the largest logit.
 
     `NOT_A_NUMBER` for a row that holds NaN. On a CPU by NumPy, which is ten times as fast at this
     as torch: 0.3 against 3 ms for 17 rows of 152 k logits.
     """
     if logits.device.type == "cpu" and logits.dtype == torch.float32:
         rows = logits.numpy()
-        ids = rows.argmax(-1)  # of NaN the first
-        largest = np.take_along_axis(rows, ids[..., None], -1)[..., 0]
-        return np.where(np.isnan(largest), NOT_A_NUMBER, ids).astype(np.int32)
+        ids = rows.argmax(-1).astype(np.int32)  # of NaN the first
+        unknown = np.isnan(rows[np.arange(len(ids)), ids])
+        return np.where(unknown, np.int32(NOT_A_NUMBER), ids) if unknown.any() else ids
     at = logits.argmax(-1, keepdim=True)
     best = at.masked_fill_(logits.gather(-1, at).isnan(), NOT_A_NUMBER).squeeze(-1)
     found: TokenIds = best.to("cpu", torch.int32).numpy()
