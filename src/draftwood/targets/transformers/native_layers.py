@@ -31,9 +31,7 @@ Floats = NDArray[np.float32]
 Linear = tuple[Floats, Floats | None]
 
 _TIMED = 1 << 22
-"""Numbers of a weight of which at most is timed: a part costs per number what the whole does. A
-weight of less than an eighth of them is not large enough to be timed: one of that size is.
-"""
+"""Numbers of a weight of which at most is timed: a part costs per number what the whole does."""
 
 _ROUNDS = 5
 """How often each side is timed, in turns; the quickest counts."""
@@ -120,8 +118,6 @@ class NativeLayers:
         Takes milliseconds: a part of the weight is timed at one row and at eight, on one thread.
         """
         part = weight[: max(1, _TIMED // weight.shape[1])]
-        if part.numel() < _TIMED // 8:  # calls would take longer than what is timed
-            part = torch.ones((_TIMED // 8 // weight.shape[1] + 1, weight.shape[1]))
         matrix = (_array(part), None)
         one, few = [float("inf")] * 2, [float("inf")] * 2
         threads = torch.get_num_threads()
@@ -143,7 +139,7 @@ class NativeLayers:
     @property
     def numbers(self) -> int:
         """Numbers in the weights of all layers."""
-        return sum(weight.numel() for layer in self._layers for weight in layer.weights())
+        return sum(part.weight.numel() for layer in self._layers for part in layer.linears())
 
     @torch.inference_mode()
     def passes_faster(self) -> bool:
