@@ -13,7 +13,7 @@ from draftwood.index.history_writer import HistoryWriter
 from draftwood.replay import run
 
 COMMANDS = [
-    *([], ["demo"], ["generate"], ["replay"], ["advise"], ["measure"], ["index"]),
+    *([], ["demo"], ["generate"], ["replay"], ["advise"], ["measure"], ["drafters"], ["index"]),
     *(["index", name] for name in ("build", "info", "merge", "export")),
 ]
 MAIN = "from draftwood.cli.app import main; main()"
@@ -268,3 +268,51 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(draftwood, arguments
 @pytest.mark.parametrize("arguments", [["replay"], ["replay", "x", "--nope"], ["frobnicate"], []])
 def test_wrong_usage_exits_with_2(draftwood, arguments):
     assert draftwood(*arguments)[0] == 2
+
+
+def test_drafters_are_listed_with_their_options_and_defaults(draftwood):
+    code, out, _ = draftwood("drafters")
+    assert code == 0
+    assert "recall\n" in out
+    assert "max_ngram=3" in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, _ = draftwood("drafters", "--json")
+    found = json.loads(out)
+    assert found["chain"]["options"]["model"] == "..."
+    assert all(each["about"].endswith((".", ":")) for each in found.values())
+    code, out, err = draftwood("drafters", "nope")
+    assert (code, "choose from recall" in err) == (2, True)
+
+
+def test_the_table_keeps_its_names_in_a_narrow_terminal(trace):
+    from rich.console import Console
+
+    from draftwood.replay.report import replay_table
+
+    row = {"trace": "agents", "drafter": "recall:cost=auto", "tokens": 1, "steps": 1}
+    row |= {"tokens_per_step": 1.5, "drafted_per_step": 2, "acceptance_rate": 0.1}
+    row |= {"accepted_by_position": [1], "draft_us_p50": 1, "draft_us_p99": 2}
+    row |= {"observe_us_per_token": 1, "predicted_speedup": 1.2}
+    for width in (60, 80, 120):
+        console = Console(width=width)
+        with console.capture() as shown:
+            console.print(replay_table([row], width=width))
+        text = shown.get()
+        assert "agents" in text
+        assert "recall" in text
+        assert "…" not in text
+
+
+def test_a_terminal_without_unicode_shows_the_table(trace):
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "replay", trace, "--drafter", "none"],
+        capture_output=True,
+        check=False,
+        env={"PATH": "", "PYTHONIOENCODING": "ascii", "COLUMNS": "160"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"tokens" in done.stdout
+
+
+def test_completion_is_offered(draftwood):
+    assert "--install-completion" in draftwood("--help")[1]

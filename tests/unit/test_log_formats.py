@@ -422,3 +422,11 @@ def test_the_template_of_a_model_is_used_with_its_tools(tmp_path):
     assert [(text(r.prompt), text(r.response)) for r in log] == [
         ("<s>f:[user]Hi[assistant]", "Hello")
     ]
+
+
+def test_a_template_that_knows_no_tool_calls_is_given_them_as_text():
+    plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    words = tokenizer(template=plain + "{% if add_generation_prompt %}[assistant]{% endif %}")
+    records = list(Log(SAMPLES / "openai-chat.jsonl", words))
+    assert '"name": "run_sql"' in text(records[0].response)
+    assert '"name": "run_sql"' in text(records[1].prompt)

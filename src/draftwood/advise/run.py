@@ -55,7 +55,8 @@ class Advice:
     """What to set, what it gains and how sure that is.
 
     tried: all candidates, the best first. splits: rows of `splits_of`, and of what else was tried
-    (history, sharing, predictions). idle: the share of requests that gain nothing.
+    (history, sharing, predictions). idle: the share of requests that gain nothing. interrupted: not
+    all candidates were tried.
     """
 
     records: list[Record]
@@ -64,6 +65,7 @@ class Advice:
     tried: list[Tried]
     splits: list[dict[str, Any]] = field(default_factory=list)
     idle: float = 0.0
+    interrupted: bool = False
 
     @property
     def best(self) -> Tried:
@@ -126,19 +128,20 @@ def advise(
     followed = frozenset(requests[at].number for at in places)
     trying = _Trying(requests, priced, batch, unit, followed, progress)
     tried: list[Tried] = []
+    interrupted = False
     try:
         for at, candidate in enumerate(candidates):
             tried.append(trying.tried(candidate, at, len(candidates)))
     except KeyboardInterrupt:
         if not tried:
             raise
-        more = False
+        interrupted = True
     tried.sort(key=lambda each: -each.gain.speedup)
-    advice = Advice(requests, priced, batch, tried)
+    advice = Advice(requests, priced, batch, tried, interrupted=interrupted)
     plain, drafted = advice.best.ledger.times(requests)
     advice.idle = float(np.mean(drafted >= plain * 0.9999))
     advice.splits = splits_of(requests, plain, drafted, unit, fields)
-    if more and advice.verdict == "gain":
+    if more and not interrupted and advice.verdict == "gain":
         advice.splits += _variants(trying, advice)
     return advice
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from draftwood.cli.options import LogFormat, Query, Tokenizer
+from draftwood.cli.options import INTERRUPTED, LogFormat, Query, Tokenizer
 from draftwood.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -150,6 +150,11 @@ def advise(
         from draftwood.advise.plot import plot_advice
 
         plot_advice(advice, plot)
+    if advice.interrupted:
+        complain(console, f"interrupted after {len(advice.tried)} of {len(candidates)} settings")
+        raise typer.Exit(INTERRUPTED)
+    if log.unread.total:
+        raise typer.Exit(2)
 
 
 def priced_by(

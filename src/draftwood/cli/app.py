@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -10,6 +11,7 @@ import typer
 
 from draftwood.cli.advise import advise
 from draftwood.cli.demo import demo
+from draftwood.cli.drafters import drafters
 from draftwood.cli.generate import generate
 from draftwood.cli.index import index
 from draftwood.cli.measure import measure
@@ -24,7 +26,6 @@ app = typer.Typer(
     name="draftwood",
     help="Generate the same text in fewer steps.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,6 +36,7 @@ app.command()(replay)
 app.command()(advise)
 app.command()(measure)
 app.command()(serve)
+app.command()(drafters)
 app.add_typer(index)
 
 
@@ -60,6 +62,9 @@ def main() -> None:
 
     Where the reader of standard output has gone away (`| head`), it ends quietly with exit code 1.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a character shows another
     try:
         try:
             app()

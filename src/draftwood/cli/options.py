@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 Tokenizer = Annotated[
     str | None,
     typer.Option(

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from draftwood.cli.options import LogFormat, Query, Tokenizer
+from draftwood.cli.options import INTERRUPTED, LogFormat, Query, Tokenizer
 from draftwood.errors import InvalidOption, MissingExtra, TraceError
 
 if TYPE_CHECKING:
     from draftwood.budget.cost import VerifyCost
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def replay(

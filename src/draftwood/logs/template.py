@@ -32,7 +32,13 @@ class ChatTemplate:
 
     def __init__(self, source: str, special: Mapping[str, str] | None = None) -> None:
         self._special = dict(special or {})
+        self._source = source
         self._template = _compiled(source)
+
+    def _drops_calls(self, message: ChatMessage) -> bool:
+        """Whether the template leaves out the tool calls of a message."""
+        calls = message.get("tool_calls")
+        return bool(calls) and "tool_call" not in self._source
 
     def text(
         self, messages: Sequence[ChatMessage], tools: Sequence[Any] = (), *, asks: bool
@@ -61,16 +67,27 @@ class ChatTemplate:
         """The text of a prompt, and what the model wrote to give the answer.
 
         Where the template writes an earlier answer otherwise than the model was asked for one, the
-        answer is its own text and the JSON of its tool calls.
+        answer is its own text and the JSON of its tool calls. A template that knows no tool calls
+        is given them as text.
 
         Raises:
             TraceError: the template refuses the messages.
         """
+        if any(map(self._drops_calls, (*messages, answer))):
+            messages, answer = [_folded(each) for each in messages], _folded(answer)
         prompt = self.text(messages, tools, asks=True)
         whole = self.text([*messages, answer], tools, asks=False)
         if whole.startswith(prompt) and len(whole) > len(prompt):
             return prompt, whole[len(prompt) :].rstrip("\n")
         return prompt, answer_text(answer)
+
+
+def _folded(message: ChatMessage) -> ChatMessage:
+    """The message with its tool calls as text."""
+    if not message.get("tool_calls"):
+        return message
+    kept = {key: value for key, value in message.items() if key != "tool_calls"}
+    return {**kept, "content": answer_text(message)}
 
 
 def answer_text(answer: ChatMessage) -> str:
