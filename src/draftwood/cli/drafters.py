@@ -28,7 +28,7 @@ def drafters(
     if name is not None and name not in DRAFTERS:
         raise InvalidSpec(f"no drafter is named {name!r}; choose from {', '.join(DRAFTERS)}")
     chosen = {each: made for each, made in DRAFTERS.items() if name in (None, each)}
-    found = {each: _described(made) for each, made in chosen.items()}
+    found = {each: described(made) for each, made in chosen.items()}
     if as_json:
         print(json.dumps(found))
         return
@@ -43,7 +43,8 @@ def drafters(
             print("\n".join(f"    {line}".rstrip() for line in told["more"].splitlines()))
 
 
-def _described(factory: Callable[..., Any]) -> dict[str, Any]:
+def described(factory: Callable[..., Any]) -> dict[str, Any]:
+    """A factory's first line, its options with their defaults, and the rest of its docstring."""
     from draftwood.drafters.spec import options_of
 
     first, _, rest = inspect.cleandoc(factory.__doc__ or "").partition("\n")
