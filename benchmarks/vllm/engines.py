@@ -24,6 +24,7 @@ def prepare() -> None:
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
         VLLM_CPU_OMP_THREADS_BIND="nobind",
         VLLM_NO_USAGE_STATS="1",
+        VLLM_PLUGINS="draftwood",
         VLLM_LOGGING_LEVEL="ERROR",
         OMP_NUM_THREADS="1",
         NUMBA_NUM_THREADS="1",

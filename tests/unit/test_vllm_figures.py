@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -58,6 +59,29 @@ def test_figures_are_published_logged_and_removed_with_the_engine(caplog):
     keeper.stop()
     keeper.stop()
     assert read_figures("one") == {}
+
+
+def test_a_folder_of_somebody_else_is_not_written(folder):
+    sessions = served()
+    housekeeping.figures_folder().mkdir()
+    housekeeping.figures_folder().chmod(0o777)
+    keeper = Housekeeping(sessions, "one")
+    with pytest.raises(OSError, match="not this user's alone"):
+        keeper.tidy()
+    assert read_figures("one") == {}
+    keeper.stop()
+
+
+def test_figures_of_an_engine_that_was_killed_go_in_time():
+    keeper = Housekeeping(served(), "one")
+    keeper.tidy()
+    killed = housekeeping.figures_folder() / "killed-0.json"
+    killed.write_text("{}")
+    os.utime(killed, (1, 1))
+    keeper.tidy()
+    assert not killed.exists()
+    assert read_figures("one")
+    keeper.stop()
 
 
 def test_a_file_that_is_not_whole_is_left_out(folder):

@@ -67,6 +67,9 @@ def runner(monkeypatch):
         monkeypatch.setitem(sys.modules, name, base)
     monkeypatch.setattr(speculator, "sessions_of", _sessions)
     speculator.install()
+    assert not hasattr(made.init_speculator, "by_draftwood")  # nobody has asked for that runner
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
+    speculator.install()
     speculator.install()
     return made
 
@@ -157,5 +160,6 @@ def test_ranks_whose_drafts_nobody_reads_open_nothing(runner):
 
 
 def test_without_that_runner_nothing_is_installed(monkeypatch):
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
     monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
     speculator.install()

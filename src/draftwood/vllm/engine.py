@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Mapping
+from multiprocessing.util import Finalize
 from typing import Any
 
 from draftwood.vllm.engine_sessions import EngineSessions, EngineShape
@@ -36,7 +36,8 @@ def sessions_of(vllm_config: Any) -> EngineSessions:
     )
     sessions = EngineSessions(shape, options)
     rank = vllm_config.parallel_config.data_parallel_rank
-    atexit.register(Housekeeping(sessions, vllm_config.instance_id, rank).stop)
+    keeper = Housekeeping(sessions, vllm_config.instance_id, rank)
+    Finalize(None, keeper.stop, exitpriority=1)  # children of multiprocessing run no atexit
     return sessions
 
 

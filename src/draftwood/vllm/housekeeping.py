@@ -8,11 +8,14 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISDIR
 from threading import Event, Thread
 from time import monotonic, time
 from typing import Any
 
 from draftwood.vllm.engine_sessions import EngineSessions
+
+_KEPT_SECONDS = 86_400.0
 
 log = logging.getLogger("vllm.draftwood")  # vLLM shows its own loggers only
 
@@ -70,7 +73,14 @@ def figures_folder() -> Path:
 
 def publish_figures(file: Path, report: Mapping[str, Any]) -> None:
     """Write a report for other processes of this user; readers see the last whole one."""
-    file.parent.mkdir(mode=0o700, exist_ok=True)
+    folder = file.parent
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022 or not S_ISDIR(found.st_mode):
+        raise OSError(f"{folder} is not this user's alone; remove it")
+    for old in folder.glob("*.json"):  # of engines that were killed
+        if time() - old.stat().st_mtime > _KEPT_SECONDS:
+            old.unlink(missing_ok=True)
     part = file.with_suffix(".part")
     part.write_text(json.dumps({**report, "time": time()}), "utf-8")
     part.replace(file)

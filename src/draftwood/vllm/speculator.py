@@ -1,13 +1,14 @@
 """Not run on a GPU: the same sessions behind vLLM's runner of version 2, read and tested on a fake.
 
 That runner (the default on GPUs from 0.33 on) makes its speculators in one function without a
-registry. A plugin of the group `vllm.general_plugins` wraps that function; it is taken where the
-options say `"runner": 2` and the method is `ngram_gpu`, in whose place ours stands.
+registry. A plugin of the group `vllm.general_plugins` wraps that function where
+`VLLM_USE_V2_MODEL_RUNNER=1` is set, and does nothing elsewhere; ours is taken where the options say
+`"runner": 2` and the method is `ngram_gpu`, in whose place it stands.
 """
 
 from __future__ import annotations
 
-import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from draftwood.vllm.engine import drafts_elsewhere, engine_options, sessions_of
 from draftwood.vllm.engine_sessions import EngineSessions
 from draftwood.vllm.options import RequestFacts
 
-log = logging.getLogger("vllm.draftwood")
-
 NOTHING = -1
 """What stands in a draft where nothing is drafted."""
 
 
 def install() -> None:
     """Let the runner of version 2 make our speculator; called by vLLM in each of its processes."""
+    if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") != "1":
+        return
     try:
         from vllm.v1.worker.gpu import model_runner
         from vllm.v1.worker.gpu.spec_decode.speculator import BaseSpeculator

@@ -14,6 +14,7 @@ if INSTALLED:  # before the first import of vLLM
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
         VLLM_CPU_OMP_THREADS_BIND="nobind",
         VLLM_NO_USAGE_STATS="1",
+        VLLM_PLUGINS="draftwood",
         NUMBA_NUM_THREADS="1",
         OMP_NUM_THREADS="1",
         HF_HUB_OFFLINE="1",
