@@ -75,3 +75,13 @@ def test_a_notebook_gets_a_table_without_colors_of_its_own():
     assert "currentColor" in shown
     assert not any(word in shown for word in ("#", "black", "white", "rgb"))
     assert "seconds saved" not in Stats.of([PROMPT, DRAFTED])._repr_html_()
+
+
+def test_several_runs_together_count_as_one():
+    first, second = Stats.of([PROMPT, PLAIN, DRAFTED]), Stats.of([PROMPT, step(6, drafted=7)])
+    together = Stats.together([first, second])
+    assert together.tokens == first.tokens + second.tokens
+    assert together.steps == 5
+    assert together.accepted_by_position == [2, 2, 2, 1, 1]
+    assert together.seconds == pytest.approx(first.seconds + second.seconds)
+    assert Stats.together([]).steps == 0

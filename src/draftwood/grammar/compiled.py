@@ -13,6 +13,9 @@ from draftwood.grammar.rule import GrammarRule
 _LONGEST: Final = 64 * 1024
 """Characters of a schema or expression, at most."""
 
+_SPACES: Final = 16
+"""Blanks and line ends in a row between parts of JSON, at most: enough to indent, and an end."""
+
 
 class Grammars:
     """Compiles grammars for one model. Thread-safe.
@@ -64,7 +67,7 @@ class Grammars:
         try:
             with self._lock:
                 compiled = (
-                    compiler.compile_json_schema(text)
+                    compiler.compile_json_schema(text, max_whitespace_cnt=_SPACES)
                     if kind == "schema"
                     else compiler.compile_regex(text)
                 )

@@ -115,6 +115,15 @@ class Call:
             prediction=self.prompts.predictions(settings.prediction),
         )
 
+    def joining(self, prompt: Any, shared: Drafting) -> Run:
+        """A text of a batch; it drafts as `shared` says, unless it names a drafter of its own."""
+        if self.settings.drafter is None:
+            return replace(self, drafting=shared).run(self.encoded(prompt), batched=True)
+        run = self.run(self.encoded(prompt), batched=True)
+        if run.request.drafter is None:
+            run.request = replace(run.request, drafter=self.drafting.drafter)
+        return run
+
     def sampling(self, prompt: TokenIds, max_tokens: int | None) -> Sampling:
         """How tokens are sampled: the options, completed by the model's generation config."""
         settings = self.settings

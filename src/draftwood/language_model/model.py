@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
@@ -191,13 +190,7 @@ class LanguageModel:
         drafting = self.drafters.choose()
 
         def prepare(prompt: Any, settings: Settings) -> Run:
-            call = self._call(settings)
-            if settings.drafter is None:
-                return replace(call, drafting=drafting).run(call.encoded(prompt), batched=True)
-            run = call.run(call.encoded(prompt), batched=True)
-            if run.request.drafter is None:
-                run.request = replace(run.request, drafter=call.drafting.drafter)
-            return run
+            return self._call(settings).joining(prompt, drafting)
 
         return TextBatch(self.target, drafting, prepare, self._count, max_batch=max_batch)
 

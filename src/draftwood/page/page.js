@@ -103,7 +103,7 @@ async function generate() {
   at("log").prepend(exchange);
   const namespace = at("namespace").value;
   const views = [new RunView({ title: beside ? "With drafts" : "Answer", namespace })];
-  if (beside) views.push(new RunView({ title: "Without drafts", namespace }));
+  if (beside) views.push(new RunView({ title: "Without drafts", namespace, plain: true }));
   runs.append(...views.map((view) => view.element));
   state.running = new AbortController();
   at("go").disabled = true;
@@ -150,7 +150,7 @@ async function history() {
   }
   const figures = await answer.json();
   at("history-whole").textContent = figures.capacity === undefined ? figures.drafter
-    : `${number.format(figures.tokens_written)} tokens of room for ${number.format(figures.capacity)}, ${(figures.bytes / 2 ** 20).toFixed(0)} MiB`;
+    : `${number.format(figures.tokens_written)} tokens learned, room for ${number.format(figures.capacity)}, ${(figures.bytes / 2 ** 20).toFixed(0)} MiB`;
   at("namespaces").replaceChildren(...figures.namespaces.map((each) => {
     const row = document.createElement("tr");
     for (const text of [each.namespace || "shared", number.format(each.texts), number.format(each.tokens),

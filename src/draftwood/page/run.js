@@ -28,8 +28,9 @@ const quoted = (text) => (text === "" ? "(no text of its own)" : `“${text.repl
 
 /** One run. add() takes tokens as they come, finish() what is known at the end. */
 export class RunView {
-  constructor({ title, namespace = "" }) {
+  constructor({ title, namespace = "", plain = false }) {
     this.namespace = namespace;
+    this.plain = plain;
     this.tokens = [];
     this.spans = [];
     this.steps = [];
@@ -58,6 +59,7 @@ export class RunView {
       ["rate", "tokens a step", true], ["speed", "tokens a second"], ["saved", "seconds saved"],
       ["accepted", "of drafted accepted"], ["count", "tokens in steps"],
     ]) {
+      if (this.plain && (key === "saved" || key === "accepted")) continue;
       const pair = made("div", main ? "main" : "");
       this.values[key] = made("dd", "", "–");
       pair.append(made("dt", "", says), this.values[key]);
@@ -78,11 +80,11 @@ export class RunView {
   add(tokens) {
     for (const token of tokens) {
       const begins = !this.steps.length || this.steps.at(-1).step !== token.step;
-      if (begins) this.steps.push({ step: token.step, sources: [] });
+      if (begins) this.steps.push({ step: token.step, sources: [], first: this.tokens.length });
       const source = sourceOf(token);
       this.steps.at(-1).sources.push(source);
       const span = made("span", `token ${source}`, token.text);
-      if (begins) span.classList.add("begins");
+      if (this.steps.at(-1).sources.length === 2) this.spans[this.steps.at(-1).first].classList.add("begins");
       if (token.refused) span.classList.add("refused");
       if (token.accepted) span.style.setProperty("--sure", token.accepted.confidence);
       span.dataset.at = this.tokens.length;
@@ -118,12 +120,14 @@ export class RunView {
     this.values.rate.textContent = (count / steps).toFixed(2);
     this.values.count.textContent = `${count} in ${steps}`;
     this.values.speed.textContent = seconds > 0 ? Math.round(count / seconds) : "–";
-    if (metrics === null) {
+    if (this.plain) {
+      // nothing was drafted: there is nothing to save
+    } else if (metrics === null) {
       this.values.saved.textContent = `≈ ${Math.max(0, seconds * (count / steps - 1)).toFixed(1)}`;
     } else {
       const drafts = metrics.speculative_decoding;
       const saved = metrics.seconds_saved;
-      this.values.saved.textContent = saved == null ? "–" : saved.toFixed(Math.abs(saved) < 1 ? 2 : 1);
+      this.values.saved.textContent = saved == null ? "–" : saved.toFixed(Math.abs(saved) < 1 ? 2 : 1).replace("-", "−");
       this.values.accepted.textContent = drafts.num_draft_tokens
         ? percent(drafts.num_accepted_draft_tokens / drafts.num_draft_tokens) : "–";
     }
@@ -198,10 +202,9 @@ export class RunView {
       const step = tokens[at].step;
       const own = [];
       while (at < tokens.length && tokens[at].step === step) own.push(tokens[at++]);
-      const saved = { ...Object.fromEntries(Object.entries(this.values).map(([key, each]) => [key, each.textContent])) };
+      const saved = Object.fromEntries(Object.entries(this.values).map(([key, each]) => [key, each.textContent]));
       this.add(own);
-      this.values.speed.textContent = saved.speed;
-      this.values.saved.textContent = saved.saved;
+      for (const key of ["speed", "saved"]) if (this.values[key]) this.values[key].textContent = saved[key];
       await new Promise((done) => setTimeout(done, 45));
     }
     this.element.classList.remove("live");
