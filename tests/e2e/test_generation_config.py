@@ -1,6 +1,7 @@
 """Texts equal `model.generate` under the model's own generation config, whatever drafts."""
 
 import json
+import shutil
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_stop_strings_of_the_model_end_the_text_beside_those_of_the_call(folder)
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("num_beams", 4), ("guidance_scale", 2.0), ("max_time", 1.0), ("penalty_alpha", 0.6)],
+    [("num_beams", 4), ("guidance_scale", 2.0), ("max_time", "1 s"), ("penalty_alpha", 0.6)],
 )
 def test_what_cannot_be_applied_is_refused_at_load_in_one_sentence(folder, key, value):
     with pytest.raises(UnsupportedModel, match=key) as caught:
@@ -120,3 +121,78 @@ def test_a_prompt_beyond_the_models_max_length_is_refused(folder):
         pytest.raises(InvalidOption, match="max_length 10"),
     ):
         llm.generate(PROMPTS[0])
+
+
+def test_a_time_limit_ends_the_text_after_a_step_and_the_call_decides_first(folder):
+    for drafter in DRAFTERS:
+        with configured(folder, drafter, max_time=0.0) as llm:
+            whole = llm.generate(PROMPTS[0], max_tokens=40, max_time=None)
+            assert whole.finish == "length"
+            short = llm.generate(PROMPTS[0], max_tokens=40)
+            assert (short.finish, short.stats.steps) == ("time", 1)
+            assert short.tokens.tolist() == whole.tokens.tolist()[: len(short.tokens)]
+            assert llm.generate(PROMPTS[0], max_tokens=40, max_time=1e9).finish == "length"
+            together = llm.generate(PROMPTS, max_tokens=40)
+            assert {(done.finish, done.stats.steps) for done in together} == {("time", 1)}
+            with llm.stream(PROMPTS[0], max_tokens=40) as stream:
+                assert whole.text.startswith("".join(stream))
+            assert (stream.generation.finish, stream.generation.stats.steps) == ("time", 1)
+
+
+@pytest.mark.parametrize("where", ["beside", "without"])
+def test_values_that_stand_in_config_json_count_as_generate_counts_them(folder, tmp_path, where):
+    there = tmp_path / "model"
+    shutil.copytree(folder, there)
+    config = json.loads((there / "config.json").read_text())
+    keys = {"repetition_penalty": 1.7, "no_repeat_ngram_size": 2, "suppress_tokens": [4, 5, 6]}
+    (there / "config.json").write_text(json.dumps(config | keys))
+    if where == "without":
+        (there / "generation_config.json").unlink()
+    for drafter in DRAFTERS:
+        with load(there, drafter=drafter, device="cpu") as llm:
+            expected = of_generate(llm, PROMPTS[0], max_new_tokens=40)
+            assert llm.generate(PROMPTS[0], max_tokens=40).tokens.tolist() == expected
+
+
+def test_a_config_that_was_changed_to_what_is_refused_ends_the_next_call(folder):
+    with configured(folder, "recall") as llm:
+        llm.generate(PROMPTS[0], max_tokens=2)
+        llm.target.model.generation_config.num_beams = 3
+        with pytest.raises(UnsupportedModel, match="num_beams = 3"):
+            llm.generate(PROMPTS[0], max_tokens=2)
+
+
+def test_a_model_object_keeps_its_generation_config_and_end_tokens_may_change(folder):
+    with configured(folder, "none") as llm:
+        model, words = llm.target.model, llm.tokenizer
+        model.generation_config.suppress_tokens = [3, 4, 5, 6]
+        with load(model, drafter="recall", tokenizer=words) as again:
+            text = again.generate(PROMPTS[0], max_tokens=30).tokens.tolist()
+            assert text == of_generate(again, PROMPTS[0], max_new_tokens=30)
+            model.generation_config.eos_token_id = text[9]
+            ended = again.generate(PROMPTS[0], max_tokens=30)
+            first = text.index(text[9])
+            assert (ended.tokens.tolist(), ended.finish) == (text[: first + 1], "stop")
+
+
+def test_stop_strings_are_found_where_generate_finds_them_also_across_the_prompt(folder):
+    found = 0
+    with configured(folder, "recall") as llm:
+        for prompt in PROMPTS:
+            text = llm.generate(prompt, max_tokens=20).text
+            whole = prompt + text
+            for begin in range(max(0, len(prompt) - 3), len(prompt) + 6):
+                for length in (1, 2, 4):
+                    stop = whole[begin : begin + length]
+                    if len(stop) < length or "\ufffd" in stop:
+                        continue
+                    expected = of_generate(
+                        llm, prompt, max_new_tokens=20, stop_strings=[stop], tokenizer=llm.tokenizer
+                    )
+                    done = llm.generate(prompt, max_tokens=20, stop=stop, chat=False)
+                    assert done.tokens.tolist() == expected, stop
+                    across = begin < len(prompt) < begin + length
+                    found += across
+                    if across:
+                        assert (done.text, done.finish) == ("", "stop")
+    assert found

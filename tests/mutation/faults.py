@@ -44,10 +44,23 @@ _DECODING = "src/draftwood/text/decoding.py"
 _DECODE = "src/draftwood/decode.py"
 _CONFIG = "src/draftwood/targets/transformers/generation_config.py"
 
+_CACHE = "src/draftwood/targets/transformers/cache.py"
+_BATCH = "src/draftwood/targets/transformers/batch.py"
+_ROWS = "src/draftwood/targets/transformers/rows.py"
+_TREE_ROWS = "src/draftwood/targets/tree_rows.py"
+
 _SAMPLING = ("tests/unit/test_sampling.py",)
 _EXACT = ("tests/property/test_exact_sampled.py",)
 _TEXT = ("tests/unit/test_text.py",)
 _DECODERS = ("tests/property/test_decoders.py",)
+_CACHES = ("tests/unit/test_transformers_cache.py",)
+_LEAN = ("tests/unit/test_lean_pass.py",)
+_SEATS = (
+    "tests/e2e/test_batch_equal_to_generate.py::"
+    "test_rows_of_a_shared_pass_are_those_of_a_pass_of_ones_own",
+    "tests/e2e/test_batch_equal_to_generate.py::"
+    "test_a_seat_that_is_given_up_is_taken_by_another_sequence",
+)
 _CONFIGS = ("tests/unit/test_generation_config.py",)
 
 FAULTS: tuple[Fault, ...] = (
@@ -179,12 +192,66 @@ FAULTS: tuple[Fault, ...] = (
           'self.last_token |= kind == "BPEDecoder"', "pass", _DECODERS),
     Fault("half a replacement is shown", _DECODING, "+ len(old) - 1", "", _DECODERS),
     Fault("special tokens are not looked at for stop strings", _STREAM,
-          "        if self._marks:\n            marked, seen = self._marked(text)",
-          "        if False:\n            marked, seen = self._marked(text)", _TEXT),
+          "place = None if self._search is None else self._search.found()", "place = None", _TEXT),
+    Fault("the prompt's end is not looked at for stop strings",
+          "src/draftwood/text/stop_search.py", "max(0, len(prompt) - most)", "len(prompt)", _TEXT),
+    Fault("a stop string of the prompt alone ends the text", "src/draftwood/text/stop_search.py",
+          "max(0, earlier - len(stop) + 1)", "0", _TEXT),
+    Fault("text is shown whose beginning in the prompt may stop it", _STREAM,
+          "start = min(start, max(self._at(begun) - self._given, 0))", "pass", _TEXT),
+    Fault("a run of bytes is decoded with each byte", _STREAM,
+          "elif place is None and self._seen.found() is None:", "elif False:", _DECODERS),
+    Fault("a window never begins among bytes that are no text", _DETOKENIZER,
+          "(whole or self._long)", "whole", _DECODERS),
+    Fault("time is not looked at", _STOP, "monotonic() >= self.until", "False",
+          ("tests/unit/test_stop.py",)),
+    Fault("a changed config is not checked again", _CONFIG,
+          "_equal(self._checked, own)", "True", _CONFIGS),
+    Fault("kept values stay where they were", _CACHE,
+          "        self._values[:, :, length : self.length] = self._values.index_select(2, rows)\n",
+          "", _CACHES),
+    Fault("a buffer that grows loses its last row", _CACHE,
+          "new[:, :, : self.length] = old[:, :, : self.length]",
+          "new[:, :, : self.length - 1] = old[:, :, : self.length - 1]", _CACHES),
+    Fault("rows are kept from one place further on", _CACHE,
+          "rows[moved] == length + moved:", "rows[moved] >= length + moved:", _CACHES),
+    Fault("rows of a batch are moved from the first sequence", _CACHE,
+          "layer.keys[slots, :, places] = layer.keys[slots, :, sources]",
+          "layer.keys[slots, :, places] = layer.keys[slots * 0, :, sources]", _CACHES),
+    Fault("a copied sequence lacks its last values", _CACHE,
+          "layer.values[place, :, :rows] = layer.values[source, :, :rows]",
+          "layer.values[place, :, : rows - 1] = layer.values[source, :, : rows - 1]", _CACHES),
+    Fault("a sequence that joins lacks its last values", _CACHE,
+          "layer.values[slot, :, : other.length] = other.values[0]",
+          "layer.values[slot, :, : other.length - 1] = other.values[0, :, :-1]", _CACHES),
+    Fault("values of a bare pass go to the row before", _CACHE,
+          "self.values[self.slots, :, self.places] = values",
+          "self.values[self.slots, :, self.places - 1] = values", _LEAN),
+    Fault("an accepted row right behind its place stays there", _BATCH,
+          "if node > at\n", "if node > at + 1\n", _SEATS),
+    Fault("a sequence that takes another slot lacks its last row", _BATCH,
+          "seat.slot, last.context_length - 1)", "seat.slot, last.context_length - 2)", _SEATS),
+    Fault("a sequence takes another slot before its rows are in place", _BATCH,
+          "                self._settle()\n                if last.filled",
+          "                if last.filled", _SEATS),
+    Fault("rows of a chain in a bare batch see those after them", _BATCH,
+          "sees = network.chain(at, past + rows)", "sees = None", _LEAN),
+    Fault("trees in a bare batch see beyond their windows", _BATCH,
+          "{name: within_window(tree, at, window) for name, window in windows}",
+          "{name: tree for name, window in windows}", _LEAN),
+    Fault("the likeliest tokens are those of the first sequence", _ROWS,
+          "top_of(self._scored.logits[self._first : self._first + self._nodes + 1], k)",
+          "top_of(self._scored.logits[: self._nodes + 1], k)", _LEAN),
+    Fault("a window holds one token more", _TREE_ROWS, "- at < window)", "- at <= window)", _LEAN),
+    Fault("a window counts rows, not positions", _TREE_ROWS,
+          "np.concatenate((np.arange(keys - len(positions)), positions))", "np.arange(keys)",
+          _LEAN),
+    Fault("positions of a bare pass end too early", "src/draftwood/targets/transformers/lean.py",
+          "last >= len(turns[0])", "last > len(turns[0])", _LEAN),
     Fault("the beginning of a stop string is shown", _STREAM,
           "min(len(text), len(stop) - 1)", "min(len(text), len(stop) - 2)", _TEXT),
-    Fault("the last of several stop strings cuts", _STREAM, "return min(found, default=None)",
-          "return max(found, default=None)", _TEXT),
+    Fault("the last of several stop strings cuts", _STREAM, "self._give(text[: min(found)])",
+          "self._give(text[: max(found)])", _TEXT),
     Fault("an id beyond the vocabulary is looked up", _LOSSY,
           "return 0 <= token < len(p) and accepts(p, token)", "return accepts(p, token)",
           ("tests/unit/test_lossy.py",)),

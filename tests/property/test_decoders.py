@@ -1,5 +1,7 @@
 """Streams show the text that the tokenizer gives all tokens at once, for every decoder there is."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,6 +121,16 @@ def test_text_ends_before_a_stop_string_at_the_first_token_that_completes_it(nam
     def text_of(ids):
         return tokenizer.decode(ids, skip_special_tokens=True)
 
+    def spelled(ids):
+        return b"".join(decoding.token_bytes(token) or b"\xff" for token in ids)
+
+    def completes(ids, stop):
+        """Whether a stop string is in the text, or ends in the last of the tokens' own bytes."""
+        before = len(spelled(ids[:-1]))
+        whole, end = spelled(ids), stop.encode()
+        ends = range(before + 1, len(whole) + 1)
+        return stop in text_of(ids), any(whole[:at].endswith(end) for at in ends)
+
     @given(some_ids(50), steps, st.integers(0, 40), st.integers(1, 5))
     @settings(max_examples=40, deadline=None)
     def check(ids, sizes, begin, length):
@@ -133,11 +145,14 @@ def test_text_ends_before_a_stop_string_at_the_first_token_that_completes_it(nam
                 break
             at += size
         shown += stream.finish()
-        ends = (n for n in range(1, len(ids) + 1) if stop in text_of(ids[:n]))
-        first = next(ends, None)
+        first = next((n for n in range(1, len(ids) + 1) if any(completes(ids[:n], stop))), None)
         assert (None if kept is None else at + kept) == first
         whole = text_of(ids if first is None else ids[:first])
-        assert shown == (whole if first is None else whole[: whole.index(stop)])
+        if first is None:
+            assert shown == whole
+        elif completes(ids[:first], stop)[0]:
+            assert shown == whole[: whole.index(stop)] or decoding.touched or decoding.last_token
+        assert whole.startswith(shown)
 
     check()
 
@@ -199,38 +214,104 @@ def test_a_tokenizer_of_another_kind_is_taken_at_its_word():
 END_TOKENS = ["<|im_start|>", "<|im_end|>", "<|tag|>"]
 
 
-@given(
-    st.lists(st.integers(0, 11), min_size=1, max_size=12),
-    st.integers(0, 60),
-    st.sampled_from([2, 4, 9, 13]),
-)
-@settings(max_examples=60, deadline=None)
-def test_as_many_tokens_are_kept_as_transformers_keeps(ids, begin, length):
-    torch = pytest.importorskip("torch")
-    from transformers.generation.stopping_criteria import StopStringCriteria
-
-    marked = MARKED.decode(ids)
-    stop = marked[begin % len(marked) :][:length]
-    criterion = StopStringCriteria(tokenizer=MARKED, stop_strings=[stop])
-    counts = range(1, len(ids) + 1)
-    expected = next((n for n in counts if criterion(torch.tensor([ids[:n]]), None)[0]), None)
-    stream, kept = TextStream(Decoding.of(MARKED), [stop]), None
-    for count, token in enumerate(ids, start=1):
-        if kept is None and stream(as_tokens([token])) is not None:
-            kept = count
-    visible = MARKED.decode(ids, skip_special_tokens=True)
-    if expected is None or (stop in visible and kept is not None and kept < expected):
-        assert kept is None or stop in visible
-    else:
-        assert kept == expected
-
-
-def marked_tokenizer():
-    words = ["a", "b", "ab", "Ġthe", "<", "|", "im", "_end", "x"]
-    raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="a"))
-    raw.decoder = decoders.ByteLevel()
+def marked_tokenizer(decoder, words):
+    """Letters, pieces of words, bytes and three special tokens."""
+    letters = ["a", "b", "c", "d", "e", "f"]
+    vocabulary = {word: at for at, word in enumerate(dict.fromkeys([*letters, *words]))}
+    raw = Tokenizer(models.BPE(vocabulary, [], unk_token="a", byte_fallback=False))
+    raw.decoder = decoder
     raw.add_special_tokens([AddedToken(word, special=True) for word in END_TOKENS])
     return PreTrainedTokenizerFast(tokenizer_object=raw)
 
 
-MARKED = marked_tokenizer()
+PIECES = ["ab", "<", "|", "im", "_end", "x", ".", "aa", "bab"]
+MARKED = {
+    "ByteLevel": marked_tokenizer(
+        decoders.ByteLevel(), [*PIECES, "Ġthe", "Ċ", "ðŁ", "Į²", "Ã", "©"]
+    ),
+    "Llama 2": marked_tokenizer(DECODERS["Llama 2"], [*PIECES, *BYTES, "▁the", "▁", "é"]),
+    "Gemma": marked_tokenizer(DECODERS["Gemma"], [*PIECES, *BYTES, "▁the", "▁▁", "木"]),
+    "Metaspace": marked_tokenizer(decoders.Metaspace(), [*PIECES, "▁the", "▁", "é"]),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_stop_string_is_found_with_the_token_with_which_transformers_finds_it(name):
+    torch = pytest.importorskip("torch")
+    from transformers.generation.stopping_criteria import StopStringCriteria
+
+    tokenizer = MARKED[name]
+    decoding = Decoding.of(tokenizer)
+    size = len(tokenizer)
+    spelled = [decoding.token_bytes(token) for token in range(size)]
+
+    @given(
+        st.lists(st.integers(0, size - 1), max_size=8),
+        st.lists(st.integers(0, size - 1), min_size=1, max_size=10),
+        st.integers(0, 60),
+        st.sampled_from([1, 2, 3, 4, 9, 13]),
+        steps,
+    )
+    @settings(max_examples=120, deadline=None)
+    def check(prompt, ids, begin, length, sizes):
+        whole = b"".join(spelled[token] for token in [*prompt, *ids])
+        stop = whole[begin % len(whole) :][:length].decode(errors="ignore") or "b"
+        try:
+            criterion = StopStringCriteria(tokenizer=tokenizer, stop_strings=[stop])
+        except ValueError:  # no token ends as the stop string does
+            return
+        read = ((n, torch.tensor([[*prompt, *ids[:n]]])) for n in range(1, len(ids) + 1))
+        expected = next((n for n, row in read if criterion(row, None)[0]), None)
+        stream, kept, shown, at = TextStream(decoding, [stop], prompt), None, "", 0
+        for count in [*sizes, *([1] * len(ids))]:
+            found = stream(as_tokens(ids[at : at + count]))
+            shown += stream.take()
+            if found is not None:
+                kept = at + found
+                break
+            at += count
+        shown += stream.finish()
+        visible = tokenizer.decode(ids[: kept or len(ids)], skip_special_tokens=True)
+        if kept != expected:  # it is in the text that is seen: a special token stood in it
+            assert kept is not None
+            assert stop in visible
+            assert expected is None or kept < expected
+        assert visible.startswith(shown)
+        assert stop not in shown
+        if kept is None:
+            assert shown == visible
+
+    check()
+
+
+@pytest.mark.parametrize("name", ["Llama 2", "Gemma"])
+@pytest.mark.parametrize("run", ["trees", "no text"])
+def test_a_long_run_of_bytes_is_not_decoded_again_with_each_of_them(name, run):
+    tokenizer = MARKED[name]
+    decoding = Decoding.of(tokenizer)
+    decoded = 0
+
+    def decode(ids):
+        nonlocal decoded
+        decoded += len(ids)
+        return decoding.decode(ids)
+
+    spelled = [f"<0x{byte:02X}>" for byte in ("🌲".encode() if run == "trees" else b"\x80\xff")]
+    ids = [*tokenizer.convert_tokens_to_ids(spelled) * 500, tokenizer.convert_tokens_to_ids("a")]
+    stream = TextStream(dataclasses.replace(decoding, decode=decode), ["🌲b", "ab"])
+    assert stream(as_tokens(ids)) is None
+    assert decoded < 8 * len(ids)
+    shown = stream.take()
+    assert shown + stream.finish() == tokenizer.decode(ids)
+
+
+def test_a_long_run_of_bytes_that_are_no_text_is_not_kept():
+    tokenizer = MARKED["ByteLevel"]
+    detokenizer = Detokenizer(Decoding.of(tokenizer))
+    ids = tokenizer.convert_tokens_to_ids(["Ã", "ðŁ"]) * 300
+    shown, longest = "", 0
+    for token in ids:
+        shown += detokenizer.push([token])
+        longest = max(longest, len(detokenizer._window))
+    assert shown + detokenizer.finish() == tokenizer.decode(ids)
+    assert longest < 200

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessorList, WatermarkingConf
 
 from draftwood.draft import as_tokens  # noqa: E402
 from draftwood.errors import InvalidOption, UnsupportedModel  # noqa: E402
-from draftwood.targets.transformers import generation_config as table  # noqa: E402
+from draftwood.targets.transformers import generation_keys as table  # noqa: E402
 from draftwood.targets.transformers.generation_config import GenerationSettings  # noqa: E402
 from draftwood.testing.models import tiny_model  # noqa: E402
 
@@ -75,7 +75,6 @@ VALUES = {
     "guidance_scale": 1.5,
     "assistant_ensemble_weight": 0.5,
     "token_healing": True,
-    "max_time": 3.0,
     "num_return_sequences": 2,
     "is_assistant": True,
 }
@@ -133,12 +132,45 @@ def test_a_key_of_a_newer_transformers_is_refused_and_a_foreign_one_only_named(m
         ("top_k", -3),
         ("repetition_penalty", -1.0),
         ("exponential_decay_length_penalty", 3),
+        ("max_time", "soon"),
+        ("max_time", -1.0),
+        ("max_time", float("nan")),
+        ("max_time", True),
+        ("eos_token_id", "end"),
+        ("eos_token_id", 2.5),
+        ("stop_strings", 5),
+        ("stop_strings", ["", "x"]),
+        ("max_new_tokens", "many"),
+        ("max_new_tokens", 1.5),
+        ("max_length", [3]),
+        ("temperature", "hot"),
+        ("temperature", float("nan")),
+        ("min_p", "some"),
+        ("min_length", "long"),
+        ("no_repeat_ngram_size", 1.5),
+        ("forced_eos_token_id", "end"),
     ],
 )
 def test_values_that_transformers_does_not_take_are_refused_at_load_by_name(model, name, value):
     own = settings_of(model)
     setattr(model.generation_config, name, value)
     with pytest.raises(UnsupportedModel, match=f"says {name} = .*correct it in generation_config"):
+        own.check(END)
+
+
+def test_a_config_that_was_changed_is_checked_again(model):
+    own = settings_of(model)
+    own.check(END)
+    own.check(END)
+    model.generation_config.num_beams = 4
+    for _ in range(2):
+        with pytest.raises(UnsupportedModel, match="num_beams = 4"):
+            own.check(END)
+    model.generation_config.num_beams = 1
+    model.generation_config.bad_words_ids = [[5]]
+    own.check(END)
+    model.generation_config.bad_words_ids[0][0] = -1
+    with pytest.raises(UnsupportedModel, match="bad_words_ids"):
         own.check(END)
 
 

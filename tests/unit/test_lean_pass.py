@@ -84,13 +84,51 @@ def test_sequences_of_different_lengths_share_a_bare_pass_without_padding(family
         np.arange(first, first + n, dtype=np.int32) for first, n in ((1, 3), (2, 30), (5, 9))
     ]
     tree = Draft.tree([7, 8, 9, 10], [ROOT, ROOT, 0, 1])
-    drafts = [tree, Draft.empty(), Draft.chain([11, 12])]
+    for drafts in (
+        [tree, Draft.empty(), Draft.chain([11, 12])],
+        [Draft.chain([11, 12, 13]), tree, Draft.empty()],  # the tree lies beyond the windows
+        [Draft.empty(), Draft.chain([11, 12, 13]), tree],
+    ):
+        compare_rows(target, prompts, drafts)
+
+
+def compare_rows(target, prompts, drafts):
+    """The rows of a shared pass are those of passes of each one's own."""
+    batch = target.open_batch(3)
     seats = [batch.open(prompt) for prompt in prompts]
     for prompt, draft, rows in zip(prompts, drafts, batch.score(seats, drafts), strict=True):
         alone = target.open(prompt).score(draft)
         assert len(rows.argmax()) == len(draft) + 1
         for row in range(len(draft) + 1):
             np.testing.assert_allclose(rows.logits(row), alone.logits(row), atol=1e-4, rtol=1e-4)
+        assert rows.top(3).tokens.tolist() == alone.top(3).tokens.tolist()
+
+
+def test_positions_are_there_up_to_the_last_that_a_pass_asks_for():
+    lean = lean_pass(tiny_model("llama"))
+    (kind,) = {layer.kind for layer in lean._layers}
+    held = len(lean._table(kind, 3)[0])
+    for last in (held - 1, held, held + 1):
+        cosine, sine = lean._table(kind, last)
+        assert len(cosine) == len(sine) > last
+
+
+def test_the_last_row_of_a_window_is_seen_and_the_one_before_is_not():
+    window = 24
+    for family in ("mistral", "gemma3"):
+        target = TransformersTarget(tiny_model(family))
+        prompt = np.arange(2, 2 + window, dtype=np.int32)
+        for draft in (
+            Draft.chain([5, 6, 7]),
+            Draft.tree([5, 6, 7, 8], [ROOT, ROOT, 0, 2]),
+        ):
+            rows = target.open(prompt).score(draft)
+            for node in range(len(draft)):
+                path = draft.tokens[draft.path(node)]
+                ids = torch.from_numpy(np.concatenate((prompt, path)).astype(np.int64))[None]
+                with torch.inference_mode():
+                    own = target.model(ids).logits[0, -1].numpy()
+                np.testing.assert_allclose(rows.logits(node + 1), own, atol=1e-4, rtol=1e-4)
 
 
 def test_changes_to_a_weight_after_loading_are_seen():

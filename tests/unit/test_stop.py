@@ -82,3 +82,11 @@ def test_stop_tokens_that_are_no_ids_are_refused(ids):
 def test_refuses_to_generate_nothing():
     with pytest.raises(InvalidOption, match="max_tokens is 0"):
         Stop(max_tokens=0)
+
+
+def test_a_step_that_ends_after_its_time_is_whole_and_the_last():
+    late, early = Stop(until=0.0), Stop(until=float("inf"))
+    assert clipped(late) == ([4, 5, 6, 7], "time")
+    assert clipped(early) == ([4, 5, 6, 7], None)
+    assert clipped(Stop(until=0.0, max_tokens=2)) == ([4, 5], "length")
+    assert clipped(Stop(until=0.0, end_tokens={5})) == ([4, 5], "stop")

@@ -11,6 +11,7 @@ from draftwood.testing import ByteTokenizer
 from draftwood.text.decoding import Decoding
 from draftwood.text.detokenizer import Detokenizer
 from draftwood.text.stream import TextStream
+from draftwood.text.token_bytes import TokenBytes
 
 BYTES = ByteTokenizer()
 AS_BYTES = Decoding(BYTES.decode)
@@ -192,8 +193,30 @@ def test_three_marks_of_an_unfinished_character_are_held_back():
     assert [detokenizer.push([byte]) for byte in "a🌲".encode()] == ["a", "", "", "", "🌲"]
 
 
+MARKS = {300: "<|im_end|>", 301: "<s>", 302: "</s>"}
+
+
+class Spelled:
+    """Bytes, and three marks that the text leaves out."""
+
+    def __call__(self, text, *, add_special_tokens):
+        return {"input_ids": list(text.encode())}
+
+    def convert_ids_to_tokens(self, token):
+        return MARKS.get(token) or (chr(token) if token < 128 else None)
+
+    def convert_tokens_to_string(self, tokens):
+        return "".join(tokens)
+
+
+SPECIAL = Decoding(
+    lambda ids: BYTES.decode([i for i in ids if i < 256]),
+    MARKS,
+    token_bytes=TokenBytes(Spelled()),
+)
+
+
 def test_a_special_token_is_found_though_the_text_leaves_it_out():
-    special = Decoding(lambda ids: BYTES.decode([i for i in ids if i < 256]), {300: "<|im_end|>"})
     for stop, kept, text in (
         ("<|im_end|>", 3, "ab"),
         ("b<|im_end|>", 3, "a"),
@@ -203,7 +226,7 @@ def test_a_special_token_is_found_though_the_text_leaves_it_out():
         ("abcd", 5, ""),
         ("ab<|im_end|>x", None, "abcde"),
     ):
-        stream, shown, found = TextStream(special, [stop]), "", None
+        stream, shown, found = TextStream(SPECIAL, [stop]), "", None
         for count, token in enumerate([97, 98, 300, 99, 100, 101], start=1):
             if stream(as_tokens([token])) is not None:
                 found = count
@@ -214,8 +237,32 @@ def test_a_special_token_is_found_though_the_text_leaves_it_out():
 
 
 def test_many_special_tokens_are_not_remembered_for_ever():
-    special = Decoding(lambda ids: "", {0: "<s>"})
-    stream = TextStream(special, ["<s>x"])
+    stream = TextStream(SPECIAL, ["<s>x"])
     for _ in range(50):
-        stream(as_tokens([0]))
-    assert len(stream._held._marks) <= 1
+        stream(as_tokens([301]))
+    assert len(stream._marks) <= len("<s>x")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stop", "kept", "text"),
+    [
+        ("a", "ab", 1, ""),  # begins in the prompt: all of the text is gone
+        ("a", "abcd", 3, ""),
+        ("ab", "ab", None, "bcdef"),  # ends in the prompt: that is none of the text's
+        ("xa", "abce", None, "bcdef"),  # only begins there
+        ("", "ab", None, "bcdef"),
+        ([97, 302], "</s>bc", 2, ""),
+        ([97, 302], "a</s>b", 1, ""),
+        ([97, 9999], "ab", None, "bcdef"),  # what is no token stands between
+    ],
+)
+def test_a_stop_string_may_begin_in_the_prompt(prompt, stop, kept, text):
+    before = prompt if isinstance(prompt, list) else list(prompt.encode())
+    stream, shown, found = TextStream(SPECIAL, [stop], before), "", None
+    for count, token in enumerate(b"bcdef", start=1):
+        if stream(as_tokens([token])) is not None:
+            found = count
+            break
+        shown += stream.take()
+        assert text.startswith(shown)
+    assert (shown + stream.finish(), found) == (text, kept)

@@ -74,4 +74,6 @@ def test_a_batch_moves_rows_within_their_slots_only():
         assert found[2][:2] == [20, 23]
         assert torch.equal(layer.keys, -layer.values)
     cache.copy(2, 1, 2)
-    assert cache.layers[0].keys[1, 0, :4, 0].tolist() == [20, 23, 12, 13]
+    for layer in cache.layers:
+        assert layer.keys[1, 0, :4, 0].tolist() == [20, 23, 12, 13]
+        assert torch.equal(layer.keys, -layer.values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from draftwood.draft import TokenIds
@@ -85,6 +86,7 @@ class Call:
     def run(self, prompt: TokenIds, *, number: int = 0, batched: bool = False) -> Run:
         """Text number `number` of the call, ready to be generated."""
         settings = self.settings
+        self.own.check(self.end_tokens)  # it may have been changed
         max_tokens = settings.max_tokens
         if "max_tokens" not in settings.given:
             max_tokens = self.own.max_tokens(len(prompt), max_tokens)
@@ -103,12 +105,15 @@ class Call:
         rules = [each for each in given if isinstance(each, Foreseeing)]
         if rules:
             drafter = RuledDrafter(drafter or self.drafting.drafter, rules)
-        text = TextStream(self.decoding, (*settings.stops, *self.own.stop_strings))
+        seconds = settings.max_time if "max_time" in settings.given else self.own.max_seconds
+        until = None if seconds is None else monotonic() + seconds
+        stops = (*settings.stops, *self.own.stop_strings)
+        text = TextStream(self.decoding, stops, prompt.tolist() if stops else ())
         return Run(
             prompt,
             verifier,
             text,
-            Stop(max_tokens, self.end_tokens, stop_token_ids=settings.stop_token_ids),
+            Stop(max_tokens, self.end_tokens, stop_token_ids=settings.stop_token_ids, until=until),
             settings,
             seed=seed,
             drafter=drafter,

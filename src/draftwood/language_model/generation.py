@@ -41,11 +41,11 @@ class Generation:
     """What was generated.
 
     tokens: int32, the end token included. finish: "stop" (an end token, a stop string or a stop
-    token), "length" (max_tokens), "context" (the model's limit), "error", or None where it was
-    stopped by the caller before it was complete. seed: the seed of the text; None for greedy text.
-    origins: where each token came from. namespace: where it learned and drafted. logprobs: where
-    they were asked for. metadata: what the caller gave. error: what ended this text early; text and
-    tokens are then what was generated so far.
+    token), "length" (max_tokens), "time" (max_time), "context" (the model's limit), "error", or
+    None where it was stopped by the caller before it was complete. seed: the seed of the text; None
+    for greedy text. origins: where each token came from. namespace: where it learned and drafted.
+    logprobs: where they were asked for. metadata: what the caller gave. error: what ended this text
+    early; text and tokens are then what was generated so far.
     """
 
     text: str

@@ -73,11 +73,19 @@ class LanguageModel:
         self.drafters.pair(_partner(target, tokenizer))
         self.stats = Stats()
         self.own = GenerationSettings(target.model)
-        if end_tokens is None:
-            end_tokens = self.own.end_tokens
-        self.end_tokens = _end_tokens(tokenizer) if end_tokens is None else end_tokens
+        self._end_tokens = end_tokens
         self.own.check(self.end_tokens)
         self._stats_lock = fork_lock()
+
+    @property
+    def end_tokens(self) -> Collection[int]:
+        """The ids that end a text, after which nothing is generated."""
+        own = self.own.end_tokens if self._end_tokens is None else self._end_tokens
+        return _end_tokens(self.tokenizer) if own is None else own
+
+    @end_tokens.setter
+    def end_tokens(self, ids: Collection[int] | None) -> None:
+        self._end_tokens = ids
 
     @property
     def drafter(self) -> Drafter:

@@ -66,6 +66,13 @@ def cost_of(name: str, value: Any) -> Cost:
     return float(value)
 
 
+def _seconds(name: str, value: Any) -> float:
+    found = number(name, value, finite=False)
+    if found < 0:
+        raise InvalidOption(f"{name} is {_shown(value)}; give seconds, 0 or more")
+    return found
+
+
 def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     return lambda name, value: None if value is None else check(name, value)
 
@@ -152,6 +159,7 @@ def _drafter(name: str, value: Any) -> Any:
 
 CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "max_tokens": _or_none(_whole(1)),
+    "max_time": _or_none(_seconds),
     "temperature": _or_none(number),
     "top_k": _or_none(_whole(0)),
     "top_p": _or_none(number),

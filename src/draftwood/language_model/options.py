@@ -32,6 +32,7 @@ class Options(TypedDict, total=False):
 
     max_tokens: generated tokens at most; None: until the model ends; left out, 256 or what the
     model's own generation config says.
+    max_time: seconds from the call on; the step that is under way then is the last one.
     temperature: 0 is greedy; left out, it is 0 unless the model's generation config says
     `do_sample`. top_k, top_p, min_p, repetition_penalty: as `Sampling` defines them; where one is
     left out, the model's generation config decides. sampling: a `Sampling`
@@ -55,6 +56,7 @@ class Options(TypedDict, total=False):
     """
 
     max_tokens: int | None
+    max_time: float | None
     temperature: float | None
     top_k: int | None
     top_p: float | None
@@ -99,6 +101,7 @@ class Settings:
     """The options of one call, checked and complete; `Settings.of` makes them."""
 
     max_tokens: int | None = 256
+    max_time: float | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+
+from draftwood.text.token_bytes import TokenBytes, steps_of
 
 Decode: TypeAlias = Callable[[list[int]], str]
 """From token ids to their text; bytes that are no character (yet) become U+FFFD."""
@@ -34,7 +35,8 @@ class Decoding:
     kind: of a token: BYTE, one of a run that is decoded as a whole (byte fallback); NOTHING, left
     out; or OTHER; None where all are OTHER. last_token: whether later tokens may change the text of
     the last token. held: characters at the end that may change for other reasons; None: all.
-    touched: characters that a replacement step of the decoder may remove or insert.
+    touched: characters that a replacement step of the decoder may remove or insert. token_bytes: of
+    each token by itself, for stop strings; None: they are looked for in the text alone.
     """
 
     decode: Decode
@@ -43,6 +45,13 @@ class Decoding:
     last_token: bool = False
     held: int | None = 0
     touched: frozenset[str] = frozenset()
+    token_bytes: TokenBytes | None = None
+
+    @property
+    def as_bytes(self) -> bool:
+        """Whether the text of a run of byte tokens is that of its bytes, and of nothing beside."""
+        exact = self.held == 0 and not (self.last_token or self.touched)
+        return exact and self.kind is not None and self.token_bytes is not None
 
     @classmethod
     def of(cls, tokenizer: Any) -> Decoding:
@@ -52,7 +61,10 @@ class Decoding:
         the end of a text (up to three U+FFFD) are taken to be unfinished.
         """
         if not isinstance(tokenizer, Backed):
-            return cls(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
+            return cls(
+                lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+                token_bytes=TokenBytes.of(tokenizer),
+            )
         cleans = _cleans(tokenizer)
 
         def decode(ids: list[int]) -> str:
@@ -67,9 +79,10 @@ class Decoding:
             for token, added in backend.get_added_tokens_decoder().items()
             if added.special
         }
+        # a way of its own
         if type(tokenizer)._decode.__module__ != "transformers.tokenization_utils_tokenizers":
-            return cls(decode, special, held=None)  # a way of its own
-        steps = list(_steps(backend.decoder))
+            return cls(decode, special, held=None, token_bytes=TokenBytes.of(tokenizer))
+        steps = steps_of(backend.decoder)
         end = _End()
         for step in steps:
             end.follow(step)
@@ -80,7 +93,15 @@ class Decoding:
         kinds = None
         if end.last_token or any(step["type"] == "ByteFallback" for step in steps):
             kinds = _kinds(backend, steps, special)
-        return cls(decode, special, kinds, end.last_token, end.held, frozenset(end.touched))
+        return cls(
+            decode,
+            special,
+            kinds,
+            end.last_token,
+            end.held,
+            frozenset(end.touched),
+            TokenBytes.of(tokenizer, steps),
+        )
 
 
 @runtime_checkable
@@ -141,17 +162,6 @@ class _End:
             left = self.held + self.half + len(old) - 1
             self.half = 0
             self.held = left + max(0, len(new) - len(old)) * (left // len(old))
-
-
-def _steps(decoder: Any) -> Iterator[Mapping[str, Any]]:
-    """The steps of a decoder of the tokenizers library, as its files describe them."""
-    waiting = [] if decoder is None else [json.loads(decoder.__getstate__())]
-    while waiting:
-        step = waiting.pop()
-        if step["type"] == "Sequence":
-            waiting.extend(reversed(step["decoders"]))
-        else:
-            yield step
 
 
 def _cleans(tokenizer: Backed) -> bool:

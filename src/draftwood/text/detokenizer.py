@@ -48,8 +48,7 @@ class Detokenizer:
             whole -= 1
         piece = text[self._shown : max(whole, 0)]
         self._shown = max(self._shown, whole)
-        if not text.endswith(UNKNOWN):
-            self._move_window()
+        self._move_window()
         return piece
 
     def _append(self, tokens: Sequence[int]) -> int:
@@ -72,6 +71,11 @@ class Detokenizer:
         return settled
 
     @property
+    def in_run(self) -> bool:
+        """Whether the text ends in a run of bytes that the next tokens may go on with."""
+        return self._run is not None
+
+    @property
     def tail(self) -> str:
         """The rest of the text if no further token came."""
         if self._settled < len(self._window) or self._decoding.held is None:
@@ -89,13 +93,15 @@ class Detokenizer:
 
         A window that begins later gives the same text from the first character on that no
         replacement reaches across; where that has been given out, it takes the place of this one.
+        It does not begin within a character: its text and that of the tokens before it are then
+        together another one.
         """
         if len(self._window) > self._attempt:
             left = self._decoding.decode(self._window[self._border : self._settled])
             touched = self._decoding.touched
             first = next((at for at, c in enumerate(left) if c not in touched), len(left))
             removed = len(self._text) - len(left)
-            if self._shown > removed + first >= 0 and self._text.endswith(left[first:]):
+            if self._shown > removed + first >= 0 and self._fits(left, first):
                 self._shown -= removed
                 self._settled -= self._border
                 if self._run is not None:
@@ -106,8 +112,21 @@ class Detokenizer:
             else:
                 self._attempt = len(self._window) + WINDOW
             self._border = 0
-        if not self._border and self._settled > WINDOW - 8:
+        whole = not self._text.endswith(UNKNOWN)
+        if not self._border and self._settled > WINDOW - 8 and (whole or self._long):
             self._border = self._settled
+
+    @property
+    def _long(self) -> bool:
+        """Whether the window has waited long enough for a text that ends in a whole character."""
+        return len(self._window) > 2 * WINDOW
+
+    def _fits(self, left: str, first: int) -> bool:
+        """Whether the text of a later window is the end of this one's from `first` on."""
+        if not self._text.endswith(left[first:]):
+            return False
+        before = self._decoding.decode(self._window[: self._border])
+        return not before.endswith(UNKNOWN) or before + left == self._text
 
 
 def _common(one: str, other: str) -> int:

@@ -1,10 +1,11 @@
-"""When to stop: end tokens, stop tokens, a token limit, the context's end, stop strings."""
+"""When to stop: end tokens, stop tokens, a limit of tokens or time, the context's end, strings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from numbers import Integral
+from time import monotonic
 from typing import Any
 
 from draftwood.draft import Draft, TokenIds
@@ -21,7 +22,8 @@ class Stop:
 
     max_tokens: generated tokens in all; None: until the model ends. end_tokens: the model's ids
     that end the text (they are generated, and nothing after them). ends: further rules, such as
-    stop strings. stop_token_ids: the caller's ids that end the text as end tokens do.
+    stop strings. stop_token_ids: the caller's ids that end the text as end tokens do. until: a time
+    of `time.monotonic`; the first step that is verified after it is the last.
 
     Raises:
         InvalidOption: for a limit that is no integer >= 1, or ids that are no integers >= 0.
@@ -31,6 +33,7 @@ class Stop:
     end_tokens: Collection[int] = ()
     ends: tuple[Ends, ...] = ()
     stop_token_ids: Collection[int] = ()
+    until: float | None = None
 
     def __post_init__(self) -> None:
         limit: Any = self.max_tokens
@@ -64,6 +67,8 @@ class Stop:
             kept = rule(tokens[:keep])
             if kept is not None:
                 keep, finish = kept, "stop"
+        if finish is None and self.until is not None and monotonic() >= self.until:
+            finish = "time"
         if keep == len(tokens):
             return verdict, finish
         return Verdict(verdict.path[:keep], None), finish

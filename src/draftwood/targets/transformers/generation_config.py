@@ -7,153 +7,30 @@ from __future__ import annotations
 
 import copy
 import logging
+import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
 from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitsProcessor
+from draftwood.targets.transformers.generation_keys import (
+    AFTER,
+    BEFORE,
+    KEPT_CACHES,
+    OWN,
+    REFUSED,
+    SILENT,
+)
+from draftwood.targets.transformers.library_processors import LibraryProcessors, border
+from draftwood.text.stream import stop_strings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A key that a model may hold at its neutral values only.
-
-    neutral: values that change nothing. reason: completes "... , and Draftwood". remedy: what to
-    do instead.
-    """
-
-    neutral: tuple[Any, ...]
-    reason: str
-    remedy: str
-
-
-OWN: Final[Mapping[str, str]] = {
-    "do_sample": "true: the text is sampled where the call names no temperature",
-    "temperature": "of sampled text, where the call names none",
-    "top_k": "of sampled text, where the call names none; 50 where both are silent",
-    "top_p": "of sampled text, where the call names none",
-    "min_p": "of sampled text, where the call names none",
-    "repetition_penalty": "where the call names none",
-    "max_new_tokens": "the most tokens, where the call names no limit",
-    "max_length": "the most tokens with the prompt, where nothing names a limit without it",
-    "eos_token_id": "end tokens",
-    "stop_strings": "stop strings, beside those of the call",
-}
-"""Applied by Draftwood itself."""
-
-BEFORE: Final[Mapping[str, tuple[Any, ...]]] = {
-    "sequence_bias": (),
-    "encoder_repetition_penalty": (1.0,),
-    "no_repeat_ngram_size": (0,),
-    "encoder_no_repeat_ngram_size": (0,),
-    "bad_words_ids": (),
-    "min_length": (0,),
-    "min_new_tokens": (0,),
-    "forced_bos_token_id": (),
-    "forced_eos_token_id": (),
-    "remove_invalid_values": (False,),
-    "exponential_decay_length_penalty": (),
-    "suppress_tokens": (),
-    "begin_suppress_tokens": (),
-}
-"""Applied by transformers' own logits processors before the temperature; values that do nothing.
-
-The "encoder" keys act on the prompt of a decoder-only model.
-"""
-
-AFTER: Final[Mapping[str, tuple[Any, ...]]] = {
-    "top_h": (),
-    "typical_p": (1.0,),
-    "epsilon_cutoff": (0.0,),
-    "eta_cutoff": (0.0,),
-    "watermarking_config": (),
-    "renormalize_logits": (False,),
-}
-"""Applied by transformers' own logits processors after the temperature; values that do nothing."""
-
-_BEAMS = ("keeps one sequence at a time", "search with beams in transformers")
-_OTHER = ("does not implement this way of decoding", "decode with transformers")
-
-REFUSED: Final[Mapping[str, Refused]] = {
-    "num_beams": Refused((1,), *_BEAMS),
-    "num_beam_groups": Refused((1,), *_BEAMS),
-    "constraints": Refused((), *_BEAMS),
-    "force_words_ids": Refused((), *_BEAMS),
-    "penalty_alpha": Refused((0.0,), *_OTHER),
-    "dola_layers": Refused((), *_OTHER),
-    "guidance_scale": Refused(
-        (1.0,), "runs no second pass without the prompt", "decode with transformers"
-    ),
-    "assistant_ensemble_weight": Refused((), "keeps the target's law", "leave it out"),
-    "token_healing": Refused((False,), "leaves the prompt as it is", "heal the prompt yourself"),
-    "max_time": Refused((), "keeps no clock", "limit the text by max_tokens"),
-    "num_return_sequences": Refused((1,), "gives one text a call", "generate several times"),
-    "is_assistant": Refused((False,), "keeps the target's law", "leave it out"),
-}
-"""Refused at load, unless neutral."""
-
-SILENT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        ("early_stopping", "length_penalty", "diversity_penalty", "low_memory"),
-        "of beam search or contrastive search only",
-    ),
-    **dict.fromkeys(
-        (
-            "use_mtp",
-            "num_assistant_tokens",
-            "num_assistant_tokens_schedule",
-            "assistant_confidence_threshold",
-            "prompt_lookup_num_tokens",
-            "max_matching_ngram_size",
-            "assistant_early_exit",
-            "assistant_lookbehind",
-            "target_lookbehind",
-            "speculation_type",
-        ),
-        "another way to draft the same text",
-    ),
-    **dict.fromkeys(
-        (
-            "use_cache",
-            "cache_config",
-            "max_cache_len",
-            "compile_config",
-            "disable_compile",
-            "continuous_batching_config",
-            "prefill_chunk_size",
-        ),
-        "how a pass is run",
-    ),
-    **dict.fromkeys(
-        (
-            "output_attentions",
-            "output_hidden_states",
-            "output_scores",
-            "output_logits",
-            "return_dict_in_generate",
-        ),
-        "what is returned beside the text",
-    ),
-    "pad_token_id": "sequences are not padded",
-    "bos_token_id": "for empty prompts only, which are refused",
-    "decoder_start_token_id": "of encoder-decoders only",
-    "transformers_version": "who wrote the file",
-    "_from_model_config": "who wrote the file",
-    "_commit_hash": "who wrote the file",
-    "_original_object_hash": "who wrote the file",
-}
-"""Without effect on the text, and why."""
-
-KEPT_CACHES: Final = ("dynamic", "static", "hybrid", "sliding_window", "offloaded")
-"""Parts of the names of caches that hold keys and values as they were computed."""
 
 
 class GenerationSettings:
@@ -166,20 +43,38 @@ class GenerationSettings:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._checked: dict[str, Any] | None = None
 
     @property
     def end_tokens(self) -> frozenset[int] | None:
-        """The ids that end a text; None where the config names none."""
+        """The ids that end a text; None where the config names none.
+
+        Raises:
+            UnsupportedModel: for what is no id and no list of ids.
+        """
         ids = self._own("eos_token_id")
         if ids is None:
             return None
-        return frozenset([ids] if isinstance(ids, int) else ids)
+        try:
+            return frozenset(_whole(each) for each in ([ids] if isinstance(ids, int) else ids))
+        except TypeError as error:
+            raise _unfit(f"eos_token_id = {ids!r}", error) from error
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """Strings that end a text."""
         stops = self._own("stop_strings")
-        return () if stops is None else (stops,) if isinstance(stops, str) else tuple(stops)
+        return () if stops is None else stop_strings(stops)
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Seconds after which no further step is made; None: as many as it takes."""
+        limit = self._own("max_time")
+        if limit is None:
+            return None
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) >= 0:
+            raise ValueError("a time in seconds is due")
+        return float(limit)
 
     def max_tokens(self, prompt: int, otherwise: int | None) -> int | None:
         """The most tokens to generate after a prompt of so many, where the call names no limit.
@@ -189,10 +84,10 @@ class GenerationSettings:
         """
         limit, length = self._own("max_new_tokens"), self._own("max_length")
         if limit is not None:
-            return int(limit)
+            return _whole(limit)
         if length is None:
             return otherwise
-        if length <= prompt:
+        if _whole(length) <= prompt:
             raise InvalidOption(
                 f"the prompt has {prompt} tokens and the model's generation config says max_length "
                 f"{length}; shorten the prompt or give max_tokens"
@@ -200,7 +95,7 @@ class GenerationSettings:
         return int(length) - prompt
 
     def check(self, end_tokens: Collection[int] = ()) -> None:
-        """Refuse what cannot be applied, before anything is generated.
+        """Refuse what cannot be applied, before anything is generated; again once it has changed.
 
         end_tokens: the ids that will end texts.
 
@@ -209,6 +104,9 @@ class GenerationSettings:
                 transformers does not take.
         """
         own, names = vars(self._config), set(vars(type(self._config)()))
+        if self._checked is not None and _equal(self._checked, own):
+            return
+        self._checked = None
         for name, value in own.items():
             if value is None:
                 continue
@@ -242,6 +140,7 @@ class GenerationSettings:
                     name,
                 )
         self._try("what does not go together", end_tokens)
+        self._checked = copy.deepcopy(own)
 
     def sampling(
         self,
@@ -319,16 +218,18 @@ class GenerationSettings:
             generation_config=config,
             input_ids_seq_length=len(prompt),
             encoder_input_ids=torch.from_numpy(prompt.astype(np.int64))[None],
-            logits_processor=LogitsProcessorList([_border]),
+            logits_processor=LogitsProcessorList([border]),
             device="cpu",
             model_kwargs={},
         )
-        at = found.index(_border)
+        at = found.index(border)
         return LibraryProcessors(found[:at]), LibraryProcessors(found[at + 1 :])
 
     def _try(self, asked: str, end_tokens: Collection[int]) -> None:
         """Build the laws of greedy and of sampled text; asked: what the config says, in words."""
         try:
+            limits = self.end_tokens, self.stop_strings, self.max_seconds, self.max_tokens(0, None)
+            log.debug("end tokens, stop strings, seconds and tokens of the config: %s", limits)
             for temperature in (0.0, self._or("temperature", 1.0)):
                 self.sampling(
                     np.zeros(1, dtype=np.int32),
@@ -337,11 +238,7 @@ class GenerationSettings:
                     temperature=temperature,
                 )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-            reason = str(error).strip().partition("\n")[0].rstrip(".")
-            raise UnsupportedModel(
-                f"the model's generation config says {asked}, which cannot be applied ({reason}); "
-                "correct it in generation_config.json"
-            ) from error
+            raise _unfit(asked, error) from error
 
     def _asks(self, keys: Mapping[str, tuple[Any, ...]]) -> bool:
         """Whether one of the keys has a value that does something."""
@@ -360,27 +257,6 @@ class GenerationSettings:
         return otherwise if value is None else value
 
 
-class LibraryProcessors:
-    """Logits processors of transformers as one of Draftwood's."""
-
-    def __init__(self, processors: Sequence[Any]) -> None:
-        self._processors = tuple(processors)
-
-    def __call__(self, ids: TokenIds, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [V]: the logits after all of them."""
-        if not self._processors:
-            return logits
-        import torch
-
-        with torch.inference_mode():
-            before = torch.from_numpy(ids.astype(np.int64))[None]
-            scores = torch.from_numpy(logits)[None]
-            for processor in self._processors:
-                scores = processor(before, scores)
-            found: NDArray[np.float32] = scores[0].numpy()
-        return found
-
-
 class _Alone:
     """A model whose generation config holds one key only."""
 
@@ -390,9 +266,27 @@ class _Alone:
         setattr(self.generation_config, name, value)
 
 
-def _border(ids: Any, scores: Any) -> Any:
-    """The place of the call's own processors in transformers' list."""
-    return scores
+def _whole(value: Any) -> int:
+    """A whole number; bool and float are none."""
+    if isinstance(value, bool):
+        raise TypeError(f"{value} is no whole number")
+    return operator.index(value)
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configs hold the same; arrays, which do not say so in a word, never do."""
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):
+        return False
+
+
+def _unfit(asked: str, error: Exception) -> UnsupportedModel:
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return UnsupportedModel(
+        f"the model's generation config says {asked}, which cannot be applied ({reason}); "
+        "correct it in generation_config.json"
+    )
 
 
 def _refusal(name: str, value: Any, reason: str, remedy: str) -> UnsupportedModel:

@@ -1,0 +1,40 @@
+"""Logits processors of transformers, as the laws of Draftwood ask them.
+
+Importing this module loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftwood.draft import TokenIds
+
+
+class LibraryProcessors:
+    """Logits processors of transformers as one of Draftwood's."""
+
+    def __init__(self, processors: Sequence[Any]) -> None:
+        self._processors = tuple(processors)
+
+    def __call__(self, ids: TokenIds, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [V]: the logits after all of them."""
+        if not self._processors:
+            return logits
+        import torch
+
+        with torch.inference_mode():
+            before = torch.from_numpy(ids.astype(np.int64))[None]
+            scores = torch.from_numpy(logits)[None]
+            for processor in self._processors:
+                scores = processor(before, scores)
+            found: NDArray[np.float32] = scores[0].numpy()
+        return found
+
+
+def border(ids: Any, scores: Any) -> Any:
+    """The place of the call's own processors in transformers' list."""
+    return scores
