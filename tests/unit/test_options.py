@@ -13,6 +13,9 @@ from draftwood.language_model.options import BatchOptions, Options, Settings
 
 WRONG = [
     ("max_tokens", 1.5, "max_tokens is 1.5; give a whole number of 1 or more"),
+    ("max_time", "soon", "give a number"),
+    ("max_time", -0.5, "give seconds"),
+    ("max_time", True, "give a number"),
     ("max_tokens", True, "max_tokens is True"),
     ("max_tokens", 0, "max_tokens is 0"),
     ("max_tokens", "9", "max_tokens is '9'"),
@@ -20,6 +23,8 @@ WRONG = [
     ("temperature", float("nan"), "temperature is nan"),
     ("temperature", float("inf"), "temperature is inf"),
     ("temperature", -1, "temperature is -1"),
+    ("temperature", 10**400, "temperature is 1000.*; give a number"),
+    ("cost", -(10**400), "cost is -1000"),
     ("temperature", True, "temperature is True"),
     ("top_k", 2.0, "top_k is 2.0"),
     ("top_k", -1, "top_k is -1"),

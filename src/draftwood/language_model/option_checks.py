@@ -43,7 +43,10 @@ def number(name: str, value: Any, *, finite: bool = True) -> float:
         InvalidOption: for anything else.
     """
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        found = float(value)
+        try:
+            found = float(value)
+        except OverflowError:  # a whole number that no float reaches
+            found = math.inf if value > 0 else -math.inf
         if not math.isnan(found) and (math.isfinite(found) or not finite):
             return found
     raise InvalidOption(f"{name} is {_shown(value)}; give a number, such as 0.7")
