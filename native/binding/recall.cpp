@@ -148,19 +148,20 @@ void bind_recall(nb::module_& module) {
           "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction");
 
   nb::class_<Recall>(module, "Recall", "History that requests share: a ring of tokens.")
-      .def(nb::init<std::size_t, std::uint64_t>(), "max_tokens"_a, "seed"_a = 0)
+      .def(nb::init<std::size_t, std::uint64_t, std::size_t>(), "max_tokens"_a, "seed"_a = 0,
+           "quota"_a = 0)
       .def_static(
           "open",
           [](const nb::bytes& path, bool write, std::size_t max_tokens,
-             const nb::object& fingerprint, std::uint64_t seed) {
+             const nb::object& fingerprint, std::uint64_t seed, std::size_t quota) {
             const std::string name = draftwood::path_of(path);
             const TokenizerPrint print = print_of(fingerprint);
             const draftwood::Unlocked unlocked;
             return std::shared_ptr<Recall>(
-                Recall::open(name, write, max_tokens, print, seed).release(),
+                Recall::open(name, write, max_tokens, print, seed, quota).release(),
                 draftwood::UnlockedDelete<Recall>());
           },
-          "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none(), "seed"_a = 0)
+          "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none(), "seed"_a = 0, "quota"_a = 0)
       .def("begin", &Recall::begin, NoGil(), "A name for a sequence that is to be added.")
       .def(
           "add",
@@ -180,9 +181,10 @@ void bind_recall(nb::module_& module) {
       .def("remove_namespace", &Recall::remove_namespace, "name"_a, NoGil(),
            "Blank a namespace; returns how many tokens that were.")
       .def("flush", &Recall::flush, NoGil(), "Hand what was written to the disk.")
+      .def("held", &Recall::held, "name"_a, NoGil(), "Slots in blocks of a namespace.")
       .def_prop_ro("capacity", &Recall::capacity)
       .def_prop_ro("written", &Recall::written)
-      .def_prop_ro("nbytes", &Recall::nbytes)
+      .def_prop_ro("nbytes", &Recall::nbytes, NoGil())
       .def_prop_ro("writable", &Recall::writable)
       .def_prop_ro("clean", &Recall::clean);
 

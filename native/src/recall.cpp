@@ -27,17 +27,20 @@ constexpr std::uint64_t kNames = std::uint64_t{1} << 60;
 
 }  // namespace
 
-Recall::Recall(std::size_t max_tokens, std::uint64_t seed) : impl_(std::make_unique<Impl>()) {
+Recall::Recall(std::size_t max_tokens, std::uint64_t seed, std::size_t quota)
+    : impl_(std::make_unique<Impl>()) {
   RecallHeader header{};
   begin_header(header, max_tokens, TokenizerPrint{}, seed);
   impl_->memory.allocate(header);
   impl_->place();
+  impl_->limit(quota);
 }
 
 Recall::Recall(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::size_t max_tokens,
-                                     const TokenizerPrint& print, std::uint64_t seed) {
+                                     const TokenizerPrint& print, std::uint64_t seed,
+                                     std::size_t quota) {
   auto impl = std::make_unique<Impl>();
   impl->memory.map(path, write, max_tokens, print, seed);
   impl->place();
@@ -47,6 +50,7 @@ std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::s
     // What a writer that died had claimed and not completed is not there.
     poke(impl->header->claimed, impl->header->written);
     poke(impl->header->clean, std::uint64_t{0});
+    impl->limit(quota);
   }
   if (peek(impl->header->learned) == 1) impl->models.common().restore(impl->learned);
   return std::unique_ptr<Recall>(new Recall(std::move(impl)));
@@ -111,8 +115,16 @@ std::size_t Recall::capacity() const noexcept {
 std::uint64_t Recall::written() const noexcept {
   return peek(impl_->header->written);
 }
+std::size_t Recall::held(NamespaceKey name) const noexcept {
+  const std::uint64_t slots = std::min<std::uint64_t>(written(), capacity());
+  const std::span<const std::uint64_t> blocks(impl_->owners, (slots + kBlock - 1) / kBlock);
+  std::size_t count = 0;
+  for (const std::uint64_t& owner : blocks) count += peek(owner) == name ? kBlock : 0;
+  return count;
+}
 std::size_t Recall::nbytes() const noexcept {
-  return impl_->memory.size() + impl_->models.nbytes();
+  const std::lock_guard lock(impl_->writer);
+  return impl_->memory.size() + impl_->models.nbytes() + impl_->quota.nbytes();
 }
 std::size_t Recall::part() const noexcept {
   return impl_->margin() - kMarks - kOverlap;
@@ -136,6 +148,32 @@ void Recall::Impl::place() {
   owners = reinterpret_cast<std::uint64_t*>(memory.data() + layout.owners);
   learned = reinterpret_cast<std::uint32_t*>(memory.data() + layout.model);
   if (memory.version() == 1) models.join();
+}
+
+void Recall::Impl::limit(std::size_t slots) {
+  if (slots != 0 && slots < Recall::kLeastTokens) {
+    throw std::invalid_argument("quota is " + std::to_string(slots) + "; use " +
+                                std::to_string(Recall::kLeastTokens) + " or more, or 0 for none");
+  }
+  const std::uint64_t held = std::min<std::uint64_t>(peek(header->written), ring.capacity);
+  quota.begin(static_cast<std::uint32_t>(std::min<std::size_t>(slots, ring.capacity) / kBlock),
+              {owners, (held + kBlock - 1) / kBlock});
+}
+
+std::size_t Recall::Impl::padding(NamespaceKey name) const noexcept {
+  const std::uint64_t first = header->written;
+  const bool others = first % kBlock != 0 && peek(owners[slot_of(first) / kBlock]) != name;
+  return others ? kBlock - first % kBlock : 0;
+}
+
+std::size_t Recall::Impl::room(NamespaceKey name, std::size_t wanted) const {
+  const std::uint64_t first = header->written;
+  const std::size_t begun = (kBlock - first % kBlock) % kBlock;  // of a block that is taken
+  if (wanted <= begun) return wanted;
+  const std::size_t blocks = (wanted - begun + kBlock - 1) / kBlock;
+  const std::size_t allowed = quota.allowed(
+      name, blocks, [&](std::size_t i) { return owner_before(first + begun + i * kBlock); });
+  return std::min(wanted, begun + allowed * kBlock);
 }
 
 std::uint32_t Recall::Impl::margin() const noexcept {
@@ -228,9 +266,13 @@ Recall::Span Recall::Impl::add(Sequence sequence, NamespaceKey name, std::span<c
   const std::size_t most = margin() - kMarks - kOverlap;
   std::size_t done = known;
   do {
-    const std::size_t upto = std::min(text.size(), done + most);
-    const std::span<const Token> part(text.data(), upto);
     const std::size_t before = std::min<std::size_t>(done, kOverlap);
+    const std::size_t extra = padding(name) + kMarks + before;  // slots beside the part's own
+    const std::size_t wanted = std::min(text.size() - done, most);
+    const std::size_t allowed = room(name, extra + wanted);
+    if (allowed < extra + std::min<std::size_t>(wanted, 1)) break;  // more than its quota
+    const std::size_t upto = done + std::min(wanted, allowed - extra);
+    const std::span<const Token> part(text.data(), upto);
     add_part(sequence, name, part.subspan(done - before), before);
     done = upto;
   } while (done < text.size());
@@ -242,21 +284,23 @@ void Recall::Impl::add_part(Sequence sequence, NamespaceKey name, std::span<cons
                             std::size_t known) {
   const std::uint64_t first = header->written;
   std::uint32_t slot = slot_of(first);
-  const std::size_t padding =
-      first % kBlock != 0 && peek(owners[slot / kBlock]) != name ? kBlock - first % kBlock : 0;
-  const std::size_t total = padding + kMarks + text.size();
+  const std::size_t blanks = padding(name);
+  const std::size_t total = blanks + kMarks + text.size();
   const std::uint32_t start = salt(name);
   for (std::size_t done = 0; done < total;) {
     const std::size_t upto = std::min<std::size_t>(total, done + kChunk);
     claim(first + upto);
     for (; done < upto; ++done, slot = ring.after(slot)) {
-      if (slot % kBlock == 0) poke(owners[slot / kBlock], name);
-      if (done < padding) {
+      if (slot % kBlock == 0) {
+        quota.take(name, owner_before(first + done));
+        poke(owners[slot / kBlock], name);
+      }
+      if (done < blanks) {
         ring.mark(slot, kBlank);
-      } else if (done < padding + kMarks) {
+      } else if (done < blanks + kMarks) {
         ring.mark(slot,
-                  done == padding ? recall::first_mark(sequence) : recall::second_mark(sequence));
-      } else if (const std::size_t i = done - padding - kMarks; i < known) {
+                  done == blanks ? recall::first_mark(sequence) : recall::second_mark(sequence));
+      } else if (const std::size_t i = done - blanks - kMarks; i < known) {
         ring.mark(slot, text[i]);
       } else {
         ring.put(slot, text[i], recall::hash_context(text.first(i), start),

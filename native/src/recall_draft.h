@@ -53,6 +53,11 @@ class Sketch {
   /// Fills `outcome` with the best nodes behind the context.
   void grow(const Model& model, const Limits& limits, Outcome& outcome);
 
+  /// Records that the walks looked at.
+  [[nodiscard]] std::uint32_t looked() const noexcept {
+    return walks_[0].looked() + walks_[1].looked();
+  }
+
   /// Longest match at the context.
   [[nodiscard]] std::uint32_t match() const noexcept { return match_; }
 

@@ -10,6 +10,7 @@
 #include "draftwood/recall.h"
 #include "fork.h"
 #include "recall_models.h"
+#include "recall_quota.h"
 #include "recall_ring.h"
 
 namespace draftwood {
@@ -106,9 +107,13 @@ class Recall::Impl {
   Running* running = nullptr;  ///< the newest
   bool removing = false;       ///< a removal is under way; under the writer's lock, as is the list
   recall::Models models;
+  recall::Quota quota;
   ForkHook fork{ForkHook::Kind::kLock, this, [](void*) {}, leave_in_child};
 
   void place();
+  /// No namespace holds more than so many slots from now on, in whole blocks; 0: any number. Throws
+  /// std::invalid_argument for less than a part takes.
+  void limit(std::size_t slots);
   /// Slots that a reader leaves alone because a writer may be about to overwrite them.
   [[nodiscard]] std::uint32_t margin() const noexcept;
   /// Whether nothing was overwritten that a reader may have read that saw `written` slots.
@@ -138,6 +143,14 @@ class Recall::Impl {
     self.memory.leave();
   }
   void claim(std::uint64_t upto) const noexcept;
+  /// The owner of the block that begins at `position`, which is written next; null: nobody's yet.
+  [[nodiscard]] const NamespaceKey* owner_before(std::uint64_t position) const noexcept {
+    return position < ring.capacity ? nullptr : &owners[slot_of(position) / kBlock];
+  }
+  /// Blanks before a part of the namespace: up to the end of a block that is another's.
+  [[nodiscard]] std::size_t padding(NamespaceKey name) const noexcept;
+  /// How many of the next `wanted` slots the namespace's quota leaves it, blanks included.
+  [[nodiscard]] std::size_t room(NamespaceKey name, std::size_t wanted) const;
   void add_part(Sequence sequence, NamespaceKey name, std::span<const Token> text,
                 std::size_t known);
 };

@@ -14,6 +14,8 @@ void Walk::begin(const View& view, std::span<const Token> context) noexcept {
     Chain& chain = chains_[k];
     chain.age = 0;
     chain.count = 0;
+    chain.looked = 0;
+    chain.pending = false;
     chain.open = view.reach != 0 && context.size() >= kOrder[k];
     chain.at = 0;
     if (!chain.open) continue;
@@ -34,11 +36,24 @@ void Walk::enter() noexcept {
   }
 }
 
+/// Whether what stands in `slot` came after the context's last `order` tokens, in its namespace.
+inline bool Walk::is_place(std::uint32_t slot, std::uint32_t age,
+                           std::uint32_t order) const noexcept {
+  if (view_.owners != nullptr && peek(view_.owners[slot / kBlock]) != view_.name) return false;
+  return match(slot, std::min(order, view_.reach - age)) == order;
+}
+
 template <std::size_t K>
 bool Walk::step() noexcept {
   Chain& chain = chains_[K];
   if (!chain.open) return false;
   const Ring& ring = *view_.ring;
+  // What stands around the last record was asked for a round ago.
+  if (chain.pending && is_place(chain.found[chain.count], chain.age, kOrder[K])) ++chain.count;
+  chain.pending = false;
+  if (chain.at == 0 || chain.count == kSteps[K] || chain.looked == kLooks * kSteps[K]) {
+    return chain.open = false;
+  }
   const std::uint32_t slot = chain.at - 1;
   const std::uint32_t age = ring.age(slot, view_.tail);
   const std::uint32_t link = peek(ring.records[slot].link[K]);
@@ -48,15 +63,16 @@ bool Walk::step() noexcept {
     return chain.open = false;
   }
   chain.age = age;
-  chain.found[chain.count++] = slot;
+  chain.found[chain.count] = slot;
+  chain.pending = true;
+  ++chain.looked;
   // What stands before is compared, and what comes after may be drafted.
   prefetch(ring.records + (slot - std::min(slot, kOrder[K] + 1)));
   if constexpr (K + 1 == kOrders) prefetch(ring.records + (slot - std::min(slot, 3 * kLongest)));
   prefetch(ring.records + std::min(slot + 3, ring.capacity - 1));
   if (view_.owners != nullptr) prefetch(view_.owners + slot / kBlock);
   chain.at = link > ring.capacity ? 0 : link;
-  if (chain.at == 0 || chain.count == kSteps[K]) return chain.open = false;
-  prefetch(ring.records + (link - 1));
+  if (chain.at != 0) prefetch(ring.records + (link - 1));
   return true;
 }
 
@@ -87,16 +103,21 @@ std::uint32_t Walk::collect(std::vector<Place>& places) const {
       }
       const std::uint32_t length = match(slot, std::min({limit, known, view_.reach - age}));
       if (length < kOrder[k] || length == limit) continue;
-      if (view_.owners != nullptr && peek(view_.owners[slot / kBlock]) != view_.name) continue;
       if (!view_.hidden.empty() && view_.hides(age)) continue;
       places.push_back({slot, token, 0, static_cast<std::uint8_t>(length), view_.source});
       longest = std::max(longest, length);
     }
     // A head that a writer has just moved ends its walk before it began.
-    if (chain.count == 0) continue;
+    if (chain.looked == 0) continue;
     walked[k] = chain.at == 0 ? std::numeric_limits<std::uint32_t>::max() : chain.age;
   }
   return longest;
+}
+
+std::uint32_t Walk::looked() const noexcept {
+  std::uint32_t sum = 0;
+  for (const Chain& chain : chains_) sum += chain.looked;
+  return sum;
 }
 
 /// How many tokens before `slot` are the context's last, at most `limit`.

@@ -43,9 +43,13 @@ struct View {
   }
 };
 
-/// Steps along the chain of each order, at most. Short contexts have the most continuations.
+/// Steps along the chain of each order, at most. Short contexts have the most continuations. What
+/// stands in the chain by chance, behind other tokens or in another namespace, is none: whoever
+/// writes it must not take the steps of others.
 inline constexpr std::array<std::uint32_t, kOrders> kSteps = {24, 12, 8};
 inline constexpr std::uint32_t kMostSteps = kSteps[0];
+/// Records of a chain that are looked at, at most, for each step.
+inline constexpr std::uint32_t kLooks = 4;
 
 /// One ring's chains, followed from the newest place back. Every step asks for the memory of the
 /// next and does not wait for it: whoever has several walks takes them a step at a time in turn.
@@ -57,22 +61,29 @@ class Walk {
   /// Reads the heads of the chains.
   void enter() noexcept;
 
-  /// One step along every chain that goes on; false where none does.
+  /// Looks at the next record of every chain that goes on; false where none does.
   bool step() noexcept;
 
   /// Adds the places, those of long orders first and each newest first; returns the longest match.
   std::uint32_t collect(std::vector<Place>& places) const;
 
+  /// Records that were looked at: all of what a walk's time depends on.
+  [[nodiscard]] std::uint32_t looked() const noexcept;
+
  private:
   struct Chain {
-    std::uint32_t at;     ///< where it goes on, plus 1; 0: it was walked to its end
-    std::uint32_t age;    ///< of the last place found
-    std::uint32_t count;  ///< places found
+    std::uint32_t at;      ///< where it goes on, plus 1; 0: it was walked to its end
+    std::uint32_t age;     ///< of the last record that was looked at
+    std::uint32_t count;   ///< places found
+    std::uint32_t looked;  ///< records that were looked at
     bool open;
+    bool pending;  ///< `found[count]` was looked at last, and may be a place
     std::array<std::uint32_t, kMostSteps> found;  ///< slots
   };
   template <std::size_t K>
   bool step() noexcept;
+  [[nodiscard]] bool is_place(std::uint32_t slot, std::uint32_t age,
+                              std::uint32_t order) const noexcept;
   [[nodiscard]] std::uint32_t match(std::uint32_t slot, std::uint32_t limit) const noexcept;
 
   View view_;

@@ -279,6 +279,7 @@ void RecallRequest::Impl::publish(const Sketch& sketch) {
   const std::size_t n = drawn.size();
   resize(n);
   draft.match = static_cast<std::int32_t>(sketch.match());
+  draft.looked = sketch.looked();
   for (std::size_t i = 0; i < n; ++i) {
     const recall::Trial& trial = outcome.trials[drawn[i].trial];
     draft.tokens[i] = drawn[i].token;
@@ -330,7 +331,9 @@ void RecallRequest::Impl::share() {
     if (running.sequence == 0) running.sequence = history.begin();
     const Recall::Span part =
         history.add(running.sequence, name, all.first(all.size() - unshared), all.last(unshared));
-    if (!parts.empty() && parts.back().last == part.first) {
+    if (part.first == part.last) {
+      // Its namespace's quota is used up.
+    } else if (!parts.empty() && parts.back().last == part.first) {
       parts.back().last = part.last;
     } else {
       parts.push_back(part);

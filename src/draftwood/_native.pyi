@@ -295,10 +295,10 @@ class RecallDraft(Draft):
 class Recall:
     """History that requests share: a ring of tokens."""
 
-    def __init__(self, max_tokens: int, seed: int = 0) -> None: ...
+    def __init__(self, max_tokens: int, seed: int = 0, quota: int = 0) -> None: ...
 
     @staticmethod
-    def open(path: bytes, write: bool, max_tokens: int, fingerprint: object | None, seed: int = 0) -> Recall: ...
+    def open(path: bytes, write: bool, max_tokens: int, fingerprint: object | None, seed: int = 0, quota: int = 0) -> Recall: ...
 
     def begin(self) -> int:
         """A name for a sequence that is to be added."""
@@ -314,6 +314,9 @@ class Recall:
 
     def flush(self) -> None:
         """Hand what was written to the disk."""
+
+    def held(self, name: int) -> int:
+        """Slots in blocks of a namespace."""
 
     @property
     def capacity(self) -> int: ...

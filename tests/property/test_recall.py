@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draftwood.index.recall import Recall
+from draftwood.index.recall import Recall, namespace_key
 from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.testing.twins import recall as reference
 
@@ -56,6 +56,29 @@ def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor
         mine.close()
         twin.close()
         assert native.written == len(slow.cells)
+
+
+@settings(max_examples=40)
+@given(
+    texts=st.lists(st.tuples(NAME, TEXT, st.integers(0, 300)), min_size=1, max_size=20),
+    quota=st.sampled_from([256, 300, 320, 512, 2000]),
+    context=TEXT,
+)
+def test_a_quota_leaves_out_what_the_slow_twin_leaves_out(texts, quota, context):
+    native, slow = Recall(1024, seed=SEED, quota=quota), reference.SlowRecall(1024, SEED, quota)
+    for namespace, before, length in texts:
+        text = [i * i % 7 for i in range(length)]
+        native.add(text, context=before, namespace=namespace)
+        slow.add(text, context=before, namespace=namespace)
+        assert native.written == len(slow.cells)
+        for each in ("", "a", "b"):
+            assert native.held(each) == slow.held(namespace_key(each)) <= quota
+    for namespace in ("", "a", "b"):
+        with closing(RecallStream(native, context, namespace=namespace)) as mine:
+            same(
+                mine.propose(32),
+                reference.SlowRecallStream(slow, context, namespace=namespace).propose(32),
+            )
 
 
 @settings(max_examples=40)

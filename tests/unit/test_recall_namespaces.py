@@ -8,9 +8,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from draftwood.drafters.recall import RecallDrafter
 from draftwood.errors import InvalidOption
 from draftwood.index.recall import Recall, namespace_key
-from draftwood.index.recall_stream import RecallStream
+from draftwood.index.recall_stream import RecallPolicy, RecallStream
 
 MOST_MODELS = 64
 """Namespaces whose learning is kept beside the default one's."""
@@ -127,6 +128,42 @@ def test_equal_seeds_give_equal_drafts_and_a_file_keeps_its_own(tmp_path):
     other.add([1, 2, 5])
     assert seen(other, "", [[1, 2]]) == told
     assert path.read_bytes()[64:72] == (11).to_bytes(8, "little")
+
+
+def drafts_of(recall, namespace, context):
+    with closing(RecallStream(recall, context, namespace=namespace)) as stream:
+        return stream.propose(8).tokens.tolist()
+
+
+def test_a_tenant_with_a_quota_does_not_crowd_out_another(tmp_path):
+    path = str(tmp_path / "history.recall")
+    with closing(RecallDrafter(path=path, max_tokens=20_000, quota=4000)) as drafter:
+        drafter.recall.add([1, 2, 3, 4], namespace="B")
+        for round in range(100):
+            drafter.recall.add(np.arange(1000) + round, namespace="A")
+        assert drafts_of(drafter.recall, "B", [1, 2]) == [3, 4]
+        assert 3900 < drafter.recall.held("A") <= 4000
+    with closing(Recall.open(path, quota=4000)) as again:  # what is held is counted anew
+        again.add(np.arange(1000), namespace="A")
+        assert again.held("A") <= 4000
+        again.add(np.arange(1000), namespace="C")
+        assert again.held("C") >= 1000
+
+
+def test_a_request_beyond_its_quota_drafts_from_its_own_text():
+    recall = Recall(20_000, quota=256)
+    recall.add(np.arange(1000))
+    with closing(RecallStream(recall, [7, 8], policy=RecallPolicy(share=2))) as stream:
+        stream.observe([7000, 7001, 7002, 7003, 7000, 7001])
+        assert stream.propose(2).tokens.tolist() == [7002, 7003]
+    assert recall.held() == 256
+    assert drafts_of(recall, "", [7000, 7001]) == []
+
+
+@pytest.mark.parametrize("quota", [0, 255, -1, 2**63])
+def test_quotas_that_are_none_are_told(quota):
+    with pytest.raises(InvalidOption, match=f"quota is {quota}"):
+        Recall(4096, quota=quota)
 
 
 def test_seeds_that_are_none_are_told():

@@ -60,14 +60,17 @@ class Recall {
   static constexpr std::uint32_t kMostTokens = 1U << 31;
 
   /// An empty history of `max_tokens` slots in memory. `seed`: whoever does not know it cannot say
-  /// which contexts are kept in one place. Throws std::invalid_argument.
-  explicit Recall(std::size_t max_tokens, std::uint64_t seed = 0);
+  /// which contexts are kept in one place. `quota`: slots that a namespace may hold, in whole blocks
+  /// of 64; what one adds beyond them is left out, until others have overwritten some of its own. 0:
+  /// any number. Throws std::invalid_argument.
+  explicit Recall(std::size_t max_tokens, std::uint64_t seed = 0, std::size_t quota = 0);
   /// Maps the file at `path`; creates it with `max_tokens` slots, all of its disk taken at once, where
   /// there is none and `write` is set. One process at a time may open a file to write; a child of
   /// fork() reads what its parent opened, and neither writes to it nor holds its lock. `print`: the tokenizer's, all zero: any.
   /// `seed`: of a file that is created; it is kept there. Throws RecallError, std::system_error, std::invalid_argument.
   static std::unique_ptr<Recall> open(const std::string& path, bool write, std::size_t max_tokens,
-                                      const TokenizerPrint& print, std::uint64_t seed = 0);
+                                      const TokenizerPrint& print, std::uint64_t seed = 0,
+                                      std::size_t quota = 0);
   ~Recall();
   Recall(const Recall&) = delete;
   Recall& operator=(const Recall&) = delete;
@@ -102,7 +105,10 @@ class Recall {
   [[nodiscard]] std::size_t capacity()
       const noexcept;  ///< slots; a sequence takes 18 beside its tokens
   [[nodiscard]] std::uint64_t written() const noexcept;  ///< slots ever written
-  [[nodiscard]] std::size_t nbytes() const noexcept;     ///< fixed at creation
+  /// Slots in blocks of a namespace, blanks included. Looks at every block.
+  [[nodiscard]] std::size_t held(NamespaceKey name) const noexcept;
+  [[nodiscard]] std::size_t nbytes()
+      const noexcept;  ///< but for models and quotas: fixed at creation
   /// The most tokens that are written as one part; adding a text by slices of it, each behind the one
   /// before, is the same as adding it at once.
   [[nodiscard]] std::size_t part() const noexcept;
@@ -139,6 +145,9 @@ enum class RecallSource : std::uint8_t { kOwn, kShared, kPrediction };
 /// A draft and where its nodes were found.
 struct RecallDraft : Draft {
   std::vector<std::uint8_t> sources;  ///< RecallSource
+  /// Records of the chains that were looked at: what a draft's time depends on, for tests of what
+  /// one namespace can tell of another.
+  std::uint32_t looked = 0;
 };
 
 class RecallRequest {

@@ -37,7 +37,8 @@ class RecallDrafter:
     history: begin with the sequences of this history file (`draftwood index build`), each in its
     namespace; a Recall file at `path` that is there already holds them and is not given them again.
     threads: that a batch call uses, at most; no more than there are processors. seed: of a history
-    that is created here, see `Recall`; None: drawn at random.
+    that is created here, see `Recall`; None: drawn at random. quota: slots that each namespace may
+    hold, see `Recall`; None: any number.
 
     Thread-safe: streams may be used from several threads, each stream by one at a time. What a
     request generates is drafted for requests of its namespace only.
@@ -61,6 +62,7 @@ class RecallDrafter:
         recall: Recall | None = None,
         threads: int = 2,
         seed: int | None = None,
+        quota: int | None = None,
     ) -> None:
         if not 0 <= nodes < 2**16:
             raise InvalidOption(f"nodes is {nodes}; use 0 to 65535, such as 32")
@@ -75,6 +77,7 @@ class RecallDrafter:
         self._recall = recall
         self._max_tokens = max_tokens
         self._seed = seed
+        self._quota = quota
         self._path = None if path is None else os.path.expanduser(path)
         self._history = None if history is None else os.path.expanduser(history)
         self._fingerprint: bytes | None = None
@@ -112,13 +115,14 @@ class RecallDrafter:
             if self._recall is not None:
                 return self._recall
             if self._path is None:
-                recall = Recall(self._max_tokens, seed=self._seed)
+                recall = Recall(self._max_tokens, seed=self._seed, quota=self._quota)
             else:
                 recall = Recall.open(
                     self._path,
                     max_tokens=self._max_tokens,
                     fingerprint=self._fingerprint,
                     seed=self._seed,
+                    quota=self._quota,
                 )
             if self._history is not None and not recall.written:
                 for entry in History.open(self._history).entries():

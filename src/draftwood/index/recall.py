@@ -50,16 +50,26 @@ class Recall:
     can choose texts that crowd out others. None: drawn at random. Equal seed, history, namespace
     and budget: equal draft.
 
+    quota: slots that each namespace may hold, in whole blocks of 64, so that none crowds out the
+    others; what one adds beyond them is left out until others have overwritten some of its own. A
+    request goes on to draft from its own text. None: any number.
+
     Thread-safe; streams draft while others add. What is added in one namespace is drafted only
     there.
 
     Raises:
-        InvalidOption: max_tokens outside [256, 2**31], or a seed that is none.
+        InvalidOption: max_tokens outside [256, 2**31], a seed that is none, a quota below 256.
     """
 
-    def __init__(self, max_tokens: int = 1_000_000, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        max_tokens: int = 1_000_000,
+        *,
+        seed: int | None = None,
+        quota: int | None = None,
+    ) -> None:
         self._handle: _native.Recall | None = _native.Recall(
-            _check_tokens(max_tokens), _check_seed(seed)
+            _check_tokens(max_tokens), _check_seed(seed), _check_quota(quota)
         )
 
     @classmethod
@@ -71,6 +81,7 @@ class Recall:
         max_tokens: int = 1_000_000,
         fingerprint: bytes | None = None,
         seed: int | None = None,
+        quota: int | None = None,
     ) -> Recall:
         """Map the file at `path`; where there is none and `write` is set, create it.
 
@@ -80,7 +91,8 @@ class Recall:
         One process writes a file, any number read it meanwhile (write=False) and see what is
         written. max_tokens: slots of a file that is created. fingerprint: 32 bytes of the tokenizer
         (`tokenizer_fingerprint`); a file of another one is refused. None: take any. seed: as in
-        `Recall`, of a file that is created; it is kept in the file.
+        `Recall`, of a file that is created; it is kept in the file. quota: as in `Recall`, for what
+        this writer adds; it is not kept.
 
         Raises:
             NotAHistory, HistoryTooNew, HistoryTruncated, HistoryMalformed, TokenizerMismatch,
@@ -90,7 +102,12 @@ class Recall:
         """
         recall = cls.__new__(cls)
         recall._handle = _native.Recall.open(
-            os.fsencode(path), write, _check_tokens(max_tokens), fingerprint, _check_seed(seed)
+            os.fsencode(path),
+            write,
+            _check_tokens(max_tokens),
+            fingerprint,
+            _check_seed(seed),
+            _check_quota(quota),
         )
         return recall
 
@@ -165,6 +182,10 @@ class Recall:
         """Slots ever written; beyond `capacity`, old ones were overwritten."""
         return self.native.written
 
+    def held(self, namespace: str = "") -> int:
+        """Slots in blocks of a namespace, marks and blanks included: what its quota limits."""
+        return self.native.held(namespace_key(namespace))
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory or file, fixed at creation, and of what other namespaces learned.
@@ -201,6 +222,16 @@ def _check_seed(seed: int | None) -> int:
     if not 0 <= seed < 2**64:
         raise InvalidOption(f"seed is {seed}; use 0 to {2**64 - 1}, or None for a random one")
     return seed
+
+
+def _check_quota(quota: int | None) -> int:
+    if quota is None:
+        return 0
+    if not MIN_TOKENS <= quota < 2**63:
+        raise InvalidOption(
+            f"quota is {quota}; use {MIN_TOKENS} or more slots, or None for no limit"
+        )
+    return quota
 
 
 def _check_tokens(max_tokens: int) -> int:

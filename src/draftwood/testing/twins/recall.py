@@ -28,6 +28,8 @@ from draftwood.testing.twins.recall_model import Model, Place, Trial, path_below
 
 STEPS = (24, 12, 8)
 """Steps along the chain of each order, at most: short contexts have the most continuations."""
+LOOKS = 4
+"""Cells of a chain that are looked at for each step: some stand there by chance, and are none."""
 MATCH_CAP = 16
 """Tokens of context that are compared at most."""
 BLOCK = 64
@@ -45,6 +47,7 @@ class SlowRecall:
 
     max_tokens: int
     seed: int = 0
+    quota: int = 0
     cells: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     models: dict[int, Model] = field(default_factory=lambda: defaultdict(Model))
@@ -80,11 +83,35 @@ class SlowRecall:
         """Add to a sequence, in parts no longer than the margin; the positions that it takes."""
         first, text, done = len(self.cells), context + tokens, len(context)
         while True:
-            upto = min(len(text), done + self.margin - 2 - OVERLAP)
-            self._extend_part(sequence, name, text[:done][-OVERLAP:], text[done:upto])
+            before = text[:done][-OVERLAP:]
+            others = bool(len(self.cells) % BLOCK) and self.owners[-1] != name
+            extra = (-len(self.cells) % BLOCK if others else 0) + 2 + len(before)
+            wanted = min(len(text) - done, self.margin - 2 - OVERLAP)
+            allowed = self._room(name, extra + wanted)
+            if allowed < extra + min(wanted, 1):
+                return range(first, len(self.cells))
+            upto = done + min(wanted, allowed - extra)
+            self._extend_part(sequence, name, before, text[done:upto])
             done = upto
             if done >= len(text):
                 return range(first, len(self.cells))
+
+    def held(self, name: int) -> int:
+        """Cells in blocks of a namespace."""
+        return BLOCK * self.owners[-self.capacity // BLOCK :].count(name)
+
+    def _room(self, name: int, wanted: int) -> int:
+        """How many of the next cells the namespace's quota leaves it."""
+        begun = -len(self.cells) % BLOCK
+        if not self.quota or wanted <= begun:
+            return wanted
+        held, blocks = self.held(name) // BLOCK, self.capacity // BLOCK
+        for i in range(-((begun - wanted) // BLOCK)):
+            overwritten = len(self.owners) + i - blocks
+            held += overwritten < 0 or self.owners[overwritten] != name
+            if held > self.quota // BLOCK:
+                return min(wanted, begun + i * BLOCK)
+        return wanted
 
     def _extend_part(self, sequence: int, name: int, before: list[int], tokens: list[int]) -> None:
         if len(self.cells) % BLOCK and self.owners[-1] != name:
@@ -328,15 +355,17 @@ class SlowRecallStream:
     ) -> list[Place]:
         found: dict[int, Place] = {}
         for k, steps in reversed(tuple(zip(ORDERS, STEPS, strict=True))):
-            for position in chains.get(k, [])[:steps]:
-                if position not in readable:
+            stepped = 0
+            for position in chains.get(k, [])[: LOOKS * steps]:
+                if position not in readable or stepped == steps:
                     break
-                if cells[position] < 0 or (
-                    source == SHARED and self.recall.owner(position) != self.key
-                ):
+                if source == SHARED and self.recall.owner(position) != self.key:
                     continue
                 length = _match(cells, position, self.text, readable)
-                if length >= k and not (source == SHARED and position in self.hidden):
+                if length < k:
+                    continue
+                stepped += 1
+                if cells[position] >= 0 and not (source == SHARED and position in self.hidden):
                     place = Place(position, cells[position], length, source)
                     found.setdefault(position, place)
         return list(found.values())
