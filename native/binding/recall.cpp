@@ -41,6 +41,9 @@ template <class T>
 using Each = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using NoGil = nb::call_guard<draftwood::Unlocked>;
 
+/// Tokens of one move that are taken in between two looks at signals; more than any draft is long.
+constexpr std::size_t kObserved = std::size_t{1} << 17;
+
 std::span<const Token> view(const Tokens& tokens) {
   return {tokens.data(), tokens.size()};
 }
@@ -157,9 +160,10 @@ void bind_recall(nb::module_& module) {
             const std::string name = draftwood::path_of(path);
             const TokenizerPrint print = print_of(fingerprint);
             const draftwood::Unlocked unlocked;
-            return std::shared_ptr<Recall>(
-                Recall::open(name, write, max_tokens, print, seed, quota).release(),
-                draftwood::UnlockedDelete<Recall>());
+            return std::shared_ptr<Recall>(Recall::open(name, write, max_tokens, print, seed, quota,
+                                                        draftwood::run_signal_handlers)
+                                               .release(),
+                                           draftwood::UnlockedDelete<Recall>());
           },
           "path"_a, "write"_a, "max_tokens"_a, "fingerprint"_a.none(), "seed"_a = 0, "quota"_a = 0)
       .def("begin", &Recall::begin, NoGil(), "A name for a sequence that is to be added.")
@@ -176,11 +180,21 @@ void bind_recall(nb::module_& module) {
           },
           "sequence"_a, "name"_a, "context"_a.noconvert(), "tokens"_a.noconvert(),
           "Add tokens to a sequence, behind context that is not drafted.")
-      .def("remove", nb::overload_cast<Recall::Sequence>(&Recall::remove), "sequence"_a, NoGil(),
-           "Blank a sequence; returns how many tokens that were.")
-      .def("remove_namespace", &Recall::remove_namespace, "name"_a, NoGil(),
-           "Blank a namespace; returns how many tokens that were.")
-      .def("flush", &Recall::flush, NoGil(), "Hand what was written to the disk.")
+      .def(
+          "remove",
+          [](Recall& self, Recall::Sequence sequence) {
+            return self.remove(sequence, draftwood::run_signal_handlers);
+          },
+          "sequence"_a, NoGil(), "Blank a sequence; returns how many tokens that were.")
+      .def(
+          "remove_namespace",
+          [](Recall& self, draftwood::NamespaceKey name) {
+            return self.remove_namespace(name, draftwood::run_signal_handlers);
+          },
+          "name"_a, NoGil(), "Blank a namespace; returns how many tokens that were.")
+      .def(
+          "flush", [](Recall& self) { self.flush(draftwood::run_signal_handlers); }, NoGil(),
+          "Hand what was written to the disk.")
       .def("held", &Recall::held, "name"_a, NoGil(), "Slots in blocks of a namespace.")
       .def_prop_ro("capacity", &Recall::capacity)
       .def_prop_ro("written", &Recall::written)
@@ -224,7 +238,7 @@ void bind_recall(nb::module_& module) {
             for (const Tokens& prediction : predictions) likely.push_back(view(prediction));
             const draftwood::Unlocked unlocked;
             new (self) RecallRequest(shared, ids, name, RecallPolicy{chain, floor, share}, likely,
-                                     std::move(texts));
+                                     std::move(texts), draftwood::run_signal_handlers);
           },
           "shared"_a, "prompt"_a.noconvert(), nb::kw_only(), "name"_a, "chain"_a, "floor"_a,
           "share"_a, "predictions"_a, "texts"_a.none() = nb::none())
@@ -239,9 +253,8 @@ void bind_recall(nb::module_& module) {
       .def(
           "observe",
           [](RecallRequest& self, const Tokens& tokens) {
-            const auto ids = view(tokens);
-            const draftwood::Unlocked unlocked;
-            self.observe(ids);
+            draftwood::in_slices(view(tokens), kObserved,
+                                 [&](std::span<const Token> part) { self.observe(part); });
           },
           "tokens"_a.noconvert(), "Move past tokens and learn from them.")
       .def("close", &RecallRequest::close, NoGil(), "Share what is left; give the memory back.")

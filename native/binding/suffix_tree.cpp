@@ -240,7 +240,7 @@ void bind_suffix_tree(nb::module_& module) {
   nb::class_<SuffixTree>(module, "SuffixTree",
                          "Counts every suffix of every sequence, cut at `depth` tokens.")
       .def(nb::init<std::int32_t>(), "depth"_a)
-      .def("begin", &SuffixTree::begin, "Open an empty sequence; returns its number.")
+      .def("begin", &SuffixTree::begin, NoGil(), "Open an empty sequence; returns its number.")
       .def(
           "extend",
           [](SuffixTree& self, SuffixTree::Sequence sequence, const TokenView& tokens) {
@@ -253,7 +253,12 @@ void bind_suffix_tree(nb::module_& module) {
            "Give back what only a growing sequence needs.")
       .def("compact", &SuffixTree::compact, "work"_a, NoGil(),
            "Look at about so many records to give memory back; True where nothing is left to do.")
-      .def("remove", &SuffixTree::remove, "sequence"_a, NoGil(), "Take a sequence out.")
+      .def(
+          "remove",
+          [](SuffixTree& self, SuffixTree::Sequence sequence) {
+            while (!self.evict(sequence, kSlice)) draftwood::run_signal_handlers();
+          },
+          "sequence"_a, NoGil(), "Take a sequence out.")
       .def("evict", &SuffixTree::evict, "sequence"_a, "work"_a, NoGil(),
            "Take about `work` suffixes of a sequence out; True when all are.")
       .def(
@@ -303,10 +308,10 @@ void bind_suffix_tree(nb::module_& module) {
       .def("check", &SuffixTree::check, NoGil(),
            "Walk the whole tree; empty where its invariants hold, else what does not.")
       .def_prop_ro("depth", &SuffixTree::depth)
-      .def_prop_ro("tokens", &SuffixTree::tokens)
-      .def_prop_ro("sequences", &SuffixTree::sequences)
-      .def_prop_ro("nodes", &SuffixTree::nodes)
-      .def_prop_ro("nbytes", &SuffixTree::nbytes)
-      .def_prop_ro("idle", &SuffixTree::idle);
+      .def_prop_ro("tokens", &SuffixTree::tokens, NoGil())
+      .def_prop_ro("sequences", &SuffixTree::sequences, NoGil())
+      .def_prop_ro("nodes", &SuffixTree::nodes, NoGil())
+      .def_prop_ro("nbytes", &SuffixTree::nbytes, NoGil())
+      .def_prop_ro("idle", &SuffixTree::idle, NoGil());
   bind_stream(module);
 }

@@ -40,9 +40,9 @@ Recall::Recall(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::size_t max_tokens,
                                      const TokenizerPrint& print, std::uint64_t seed,
-                                     std::size_t quota) {
+                                     std::size_t quota, Pause pause) {
   auto impl = std::make_unique<Impl>();
-  impl->memory.map(path, write, max_tokens, print, seed);
+  impl->memory.map(path, write, max_tokens, print, seed, pause);
   impl->place();
   impl->writable = write;
   impl->clean = peek(impl->header->clean) == 1;
@@ -53,6 +53,7 @@ std::unique_ptr<Recall> Recall::open(const std::string& path, bool write, std::s
     impl->limit(quota);
   }
   if (peek(impl->header->learned) == 1) impl->models.common().restore(impl->learned);
+  impl->memory.require_pages();
   return std::unique_ptr<Recall>(new Recall(std::move(impl)));
 }
 
@@ -83,30 +84,32 @@ Recall::Span Recall::add(Sequence sequence, NamespaceKey name, std::span<const T
   }
   impl_->memory.require_whole();
   const std::lock_guard lock(impl_->writer);
-  return impl_->add(sequence, name, context, tokens);
+  const Span span = impl_->add(sequence, name, context, tokens);
+  impl_->memory.require_pages();
+  return span;
 }
 
-std::size_t Recall::remove(Sequence sequence) {
+std::size_t Recall::remove(Sequence sequence, Pause pause) {
   if (!impl_->writable) throw std::logic_error(kReadOnly);
   impl_->memory.require_whole();
   const bool given = sequence != 0 && sequence <= peek(impl_->header->sequences);
-  return given ? impl_->remove(sequence, 0) : 0;
+  return given ? impl_->remove(sequence, 0, pause) : 0;
 }
 
-std::size_t Recall::remove_namespace(NamespaceKey name) {
+std::size_t Recall::remove_namespace(NamespaceKey name, Pause pause) {
   if (!impl_->writable) throw std::logic_error(kReadOnly);
   impl_->memory.require_whole();
-  return impl_->remove(0, name);
+  return impl_->remove(0, name, pause);
 }
 
-void Recall::flush() {
+void Recall::flush(Pause pause) {
   if (!impl_->writable) return;
   impl_->memory.require_whole();
   {
     const std::lock_guard lock(impl_->writer);
     impl_->store_model();
   }
-  impl_->memory.flush();
+  impl_->memory.flush(pause);
 }
 
 std::size_t Recall::capacity() const noexcept {
@@ -221,7 +224,7 @@ void Recall::Impl::leave(Running& request) {
   request.before = request.after = nullptr;
 }
 
-std::size_t Recall::Impl::remove(Sequence sequence, NamespaceKey name) {
+std::size_t Recall::Impl::remove(Sequence sequence, NamespaceKey name, Pause pause) {
   using namespace std::chrono_literals;
   for (;; std::this_thread::sleep_for(1ms)) {
     const std::lock_guard lock(writer);
@@ -233,7 +236,16 @@ std::size_t Recall::Impl::remove(Sequence sequence, NamespaceKey name) {
     break;
   }
   recall::Removal removal(*this, {sequence, name});
-  while (removal.step()) std::this_thread::yield();  // whoever waits to write does so now
+  try {
+    while (removal.step()) {
+      std::this_thread::yield();  // whoever waits to write does so now
+      if (pause != nullptr) pause();
+    }
+  } catch (...) {
+    const std::lock_guard lock(writer);
+    removing = false;
+    throw;
+  }
   if (sequence == 0) {
     models.forget(name);
   } else if (removal.owner()) {
@@ -244,6 +256,7 @@ std::size_t Recall::Impl::remove(Sequence sequence, NamespaceKey name) {
   const std::lock_guard lock(writer);
   if (peek(header->learned) == 1) store_model();
   removing = false;
+  memory.require_pages();
   return removal.removed();
 }
 

@@ -27,6 +27,8 @@ namespace {
 constexpr std::array<char, 8> kMagic = {'D', 'W', 'R', 'E', 'C', 'A', 'L', 'L'};
 constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kPage = 4096;
+constexpr std::size_t kFlushed = std::size_t{1}
+                                 << 25;  ///< bytes for one call that waits for a disk
 constexpr RecallHeader kNoHeader{};
 
 static_assert(std::endian::native == std::endian::little, "the file is the memory, little-endian");
@@ -68,12 +70,17 @@ struct Handle {
 
 /// Takes all of the disk that a file needs, so that no page of its mapping lacks it later. Returns
 /// an error number, or 0. fresh: nothing stands in the file yet.
-int take_disk(int file, std::uint64_t bytes, bool fresh) {
+int take_disk(int file, std::uint64_t bytes, bool fresh, Pause pause) {
   int error = EOPNOTSUPP;
 #if defined(__linux__)
-  do {
-    error = ::posix_fallocate(file, 0, static_cast<off_t>(bytes));
-  } while (error == EINTR);
+  for (std::uint64_t at = 0; at < bytes; at += kFlushed) {
+    const auto part = static_cast<off_t>(std::min<std::uint64_t>(kFlushed, bytes - at));
+    do {
+      error = ::posix_fallocate(file, static_cast<off_t>(at), part);
+    } while (error == EINTR);
+    if (error != 0) break;
+    if (pause != nullptr) pause();
+  }
 #endif
   if (error != EOPNOTSUPP && error != EINVAL && error != ENOSYS) return error;
   if (!fresh) return 0;  // its pages were written when it was made
@@ -84,6 +91,7 @@ int take_disk(int file, std::uint64_t bytes, bool fresh) {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return count < 0 ? errno : ENOSPC;
     at += static_cast<std::uint64_t>(count);
+    if (pause != nullptr) pause();
   }
   return 0;
 }
@@ -172,6 +180,7 @@ void begin_header(RecallHeader& header, std::size_t max_tokens, const TokenizerP
 }
 
 RecallMemory::~RecallMemory() {
+  lost_.leave();
   if (data_ != nullptr) ::munmap(data_, size_);
   if (file_ >= 0) ::close(file_);
 }
@@ -192,7 +201,7 @@ void RecallMemory::allocate(const RecallHeader& header) {
 }
 
 void RecallMemory::map(const std::string& path, bool write, std::size_t max_tokens,
-                       const TokenizerPrint& print, std::uint64_t seed) {
+                       const TokenizerPrint& print, std::uint64_t seed, Pause pause) {
   Handle handle{path};
   handle.open(write);
   struct stat status{};
@@ -218,7 +227,7 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   if (write && zeros &&
       (got == 0 || static_cast<std::uint64_t>(status.st_size) == fresh.file_bytes)) {
     header = fresh;
-    if (const int error = take_disk(handle.file, header.file_bytes, true); error != 0) {
+    if (const int error = take_disk(handle.file, header.file_bytes, true, pause); error != 0) {
       if (got == 0) static_cast<void>(::ftruncate(handle.file, 0) == 0);
       throw std::system_error(error, std::generic_category(), path);
     }
@@ -231,7 +240,7 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
       throw RecallError(RecallFault::kTruncated, path + " ends within its header");
     }
     validate(header, static_cast<std::uint64_t>(status.st_size), path, print);
-    const int error = write ? take_disk(handle.file, header.file_bytes, false) : 0;
+    const int error = write ? take_disk(handle.file, header.file_bytes, false, pause) : 0;
     if (error != 0) throw std::system_error(error, std::generic_category(), path);
   }
   // Mapped through another open file than the locked one: a mapping keeps its file open, and with it
@@ -255,9 +264,16 @@ void RecallMemory::map(const std::string& path, bool write, std::size_t max_toke
   file_ = handle.keep();
   path_ = path;
   named_ = again.st_nlink != 0;
+  lost_.watch(data_, size_);
+}
+
+void RecallMemory::tell_lost() const {
+  throw RecallError(RecallFault::kTruncated,
+                    path_ + " was cut while it was in use; open a new one");
 }
 
 void RecallMemory::require_whole() const {
+  require_pages();
   if (file_ < 0) return;
   struct stat ours{};
   if (::fstat(file_, &ours) != 0) refuse(path_);
@@ -282,11 +298,12 @@ void RecallMemory::leave() noexcept {
   ::mprotect(data_, size_, PROT_READ);
 }
 
-void RecallMemory::flush() const {
+void RecallMemory::flush(Pause pause) const {
   if (file_ < 0) return;
   require_whole();
-  if (::msync(data_, size_, MS_SYNC) != 0) {
-    refuse(path_);
+  for (std::size_t at = 0; at < size_; at += kFlushed) {
+    if (::msync(data_ + at, std::min(kFlushed, size_ - at), MS_SYNC) != 0) refuse(path_);
+    if (pause != nullptr) pause();
   }
 }
 

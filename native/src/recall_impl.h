@@ -9,6 +9,7 @@
 
 #include "draftwood/recall.h"
 #include "fork.h"
+#include "lost_pages.h"
 #include "recall_models.h"
 #include "recall_quota.h"
 #include "recall_ring.h"
@@ -51,12 +52,17 @@ class RecallMemory {
   RecallMemory& operator=(const RecallMemory&) = delete;
   void allocate(const RecallHeader& header);
   void map(const std::string& path, bool write, std::size_t max_tokens, const TokenizerPrint& print,
-           std::uint64_t seed);
+           std::uint64_t seed, Pause pause);
   /// Hands all pages to the disk. Throws std::system_error, and RecallError as require_whole().
-  void flush() const;
+  void flush(Pause pause = nullptr) const;
   /// Throws RecallError where somebody cut the file, removed it or put another in its place since it
   /// was mapped: what would be written to it is lost, or beyond its end.
   void require_whole() const;
+  /// Throws RecallError where a page of the file was gone when it was touched: what was read from it
+  /// are zeros, and what was written to it is lost. To be called after the touches; costs nothing.
+  void require_pages() const {
+    if (lost_.any()) tell_lost();
+  }
   /// In a child of fork(): leaves the file and its lock to the parent. The mapping can be read on.
   void leave() noexcept;
   /// The header's fixed words as they were checked: a file may be changed while it is mapped.
@@ -76,6 +82,9 @@ class RecallMemory {
   int file_ = -1;
   bool named_ = false;  ///< had a name when it was mapped, unlike a file in memory only
   std::string path_;
+  LostPages lost_;
+
+  [[noreturn]] void tell_lost() const;
 };
 
 /// Writes the fixed words of a header. Throws std::invalid_argument for a capacity out of range.
@@ -127,7 +136,7 @@ class Recall::Impl {
   Span add(Sequence sequence, NamespaceKey name, std::span<const Token> context,
            std::span<const Token> tokens);
   /// Removes a sequence, or (sequence 0) a namespace; returns how many tokens were held.
-  std::size_t remove(Sequence sequence, NamespaceKey name);
+  std::size_t remove(Sequence sequence, NamespaceKey name, Pause pause);
   void enter(Running& request);
   void leave(Running& request);
   void store_model() const;

@@ -22,6 +22,7 @@ using recall::View;
 
 constexpr Token kSeparator = -1;
 constexpr std::size_t kLead = 8;  ///< tokens of the prompt's end that stand before a prediction
+constexpr std::size_t kSlice = 65'536;  ///< tokens of a prompt that are linked between two pauses
 
 /// A ring of a request's own: it grows instead of wrapping, and no one else sees it.
 ///
@@ -31,7 +32,8 @@ constexpr std::size_t kLead = 8;  ///< tokens of the prompt's end that stand bef
 /// is what follows the prompt, from its first token on. A separator matches nothing.
 class OwnRing {
  public:
-  void open(std::span<const std::span<const Token>> predictions, std::span<const Token> prompt) {
+  void open(std::span<const std::span<const Token>> predictions, std::span<const Token> prompt,
+            Pause pause) {
     const auto end = prompt.last(std::min(prompt.size(), kLead));
     std::size_t total = prompt.size();
     for (const auto& prediction : predictions) total += end.size() + prediction.size() + 1;
@@ -47,7 +49,10 @@ class OwnRing {
     }
     lead_ = static_cast<std::uint32_t>(records_.size());
     link(0, lead_);
-    extend(prompt);
+    for (std::size_t at = 0; at < prompt.size(); at += kSlice) {
+      if (at > 0 && pause != nullptr) pause();
+      extend(prompt.subspan(at, std::min(kSlice, prompt.size() - at)));
+    }
   }
 
   void extend(std::span<const Token> tokens) {
@@ -275,6 +280,7 @@ void RecallRequest::Impl::resize(std::size_t n) {
 
 /// Says the outcome as a draft.
 void RecallRequest::Impl::publish(const Sketch& sketch) {
+  shared->impl().memory.require_pages();
   const auto& drawn = outcome.nodes;
   const std::size_t n = drawn.size();
   resize(n);
@@ -331,6 +337,7 @@ void RecallRequest::Impl::share() {
     if (running.sequence == 0) running.sequence = history.begin();
     const Recall::Span part =
         history.add(running.sequence, name, all.first(all.size() - unshared), all.last(unshared));
+    history.memory.require_pages();
     if (part.first == part.last) {
       // Its namespace's quota is used up.
     } else if (!parts.empty() && parts.back().last == part.first) {
@@ -372,12 +379,12 @@ void RecallRequest::Impl::foresee() const noexcept {
 RecallRequest::RecallRequest(std::shared_ptr<Recall> shared, std::span<const Token> prompt,
                              NamespaceKey name, const RecallPolicy& policy,
                              std::span<const std::span<const Token>> predictions,
-                             std::shared_ptr<const TokenTexts> texts)
+                             std::shared_ptr<const TokenTexts> texts, Pause pause)
     : impl_(std::make_unique<Impl>(std::move(shared), name, policy)) {
   check(prompt);
   for (const auto& prediction : predictions) check(prediction);
   impl_->shared->impl().memory.require_whole();
-  impl_->own.open(predictions, prompt);
+  impl_->own.open(predictions, prompt, pause);
   if (std::ranges::any_of(predictions, [](const auto& each) { return !each.empty(); })) {
     impl_->follower = std::make_unique<recall::Follower>(impl_->own.likely(), std::move(texts));
   }

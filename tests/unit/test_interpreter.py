@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from draftwood import _native
 from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallStream
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 
 EXIT = """
@@ -50,24 +52,31 @@ class Interrupted(Exception):
     """What the handler raises here instead of KeyboardInterrupt."""
 
 
-def interrupted(call: Callable[[], object]) -> None:
-    """`call`, which takes much longer, gets a signal when 20 ms of processor time have passed."""
+SIGNALS = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
+
+
+def interrupted(call: Callable[[], object], timer: int = signal.ITIMER_PROF) -> None:
+    """`call`, which takes much longer, gets a signal when 20 ms of processor time have passed.
+
+    timer: ITIMER_REAL for a call that gives its processor away again and again: the other timer is
+    looked at by a clock whose ticks such a call may miss.
+    """
 
     def handle(*_: object) -> None:
         raise Interrupted
 
     def come_to_the_end() -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0.02)
+        signal.setitimer(timer, 0.02)
         call()
         raise AssertionError("the call came to its end")
 
-    before = signal.signal(signal.SIGPROF, handle)
+    before = signal.signal(SIGNALS[timer], handle)
     try:
         with pytest.raises(Interrupted):
             come_to_the_end()
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        signal.setitimer(timer, 0)
+        signal.signal(SIGNALS[timer], before)
 
 
 IDS = np.random.default_rng(5).integers(0, 30_000, 400_000).astype(np.int32)
@@ -92,6 +101,41 @@ def test_ctrl_c_ends_a_long_add_to_recall() -> None:
     sequence = recall.native.begin()
     interrupted(lambda: recall.native.add(sequence, 0, IDS[:0], text))
     assert recall.written < len(text)
+
+
+def request(prompt: np.ndarray) -> _native.RecallRequest:
+    recall = _native.Recall(1 << 10)
+    options = {"name": 0, "chain": False, "floor": 0.0, "share": 256, "predictions": []}
+    return _native.RecallRequest(recall, prompt, **options)
+
+
+def test_ctrl_c_ends_a_long_prompt_to_recall() -> None:
+    text = np.tile(IDS, 15)
+    interrupted(lambda: request(text))
+
+
+def test_ctrl_c_ends_a_long_move_of_a_request() -> None:
+    asked, text = request(IDS[:4]), np.tile(IDS, 15)
+    interrupted(lambda: asked.observe(text))
+    assert asked.length < len(text)
+
+
+def test_ctrl_c_ends_a_long_removal_which_can_be_repeated() -> None:
+    recall = Recall(1 << 21)
+    for _ in range(7):
+        recall.add(IDS[:250_000])
+    interrupted(lambda: recall.remove_namespace(""), signal.ITIMER_REAL)
+    recall.remove_namespace("")
+    with closing(RecallStream(recall, IDS[:2])) as stream:
+        assert len(stream.propose(4)) == 0
+
+
+def test_ctrl_c_ends_a_long_removal_from_a_suffix_tree() -> None:
+    tree = SuffixTree(64)
+    sequence = tree.begin(np.tile(IDS[:100_000], 3))
+    interrupted(lambda: tree.native.remove(sequence))
+    tree.native.remove(sequence)
+    assert (tree.tokens, tree.native.check()) == (0, "")
 
 
 def test_ctrl_c_ends_a_long_write_and_leaves_nothing(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class Recall {
   /// `seed`: of a file that is created; it is kept there. Throws RecallError, std::system_error, std::invalid_argument.
   static std::unique_ptr<Recall> open(const std::string& path, bool write, std::size_t max_tokens,
                                       const TokenizerPrint& print, std::uint64_t seed = 0,
-                                      std::size_t quota = 0);
+                                      std::size_t quota = 0, Pause pause = nullptr);
   ~Recall();
   Recall(const Recall&) = delete;
   Recall& operator=(const Recall&) = delete;
@@ -94,13 +94,14 @@ class Recall {
   /// they were: their records leave all chains, and what was learned about single tokens is
   /// forgotten. A request that is running shares and teaches nothing from then on. Costs a few
   /// passes over the ring, in slices between which others write.
-  std::size_t remove(Sequence sequence);
-  std::size_t remove_namespace(NamespaceKey name);
+  /// What `pause` throws leaves the removal begun: to be called again.
+  std::size_t remove(Sequence sequence, Pause pause = nullptr);
+  std::size_t remove_namespace(NamespaceKey name, Pause pause = nullptr);
 
   /// Hands what was written to the operating system's disk, what was learned included. Throws
   /// std::system_error, and RecallError where the file was cut or replaced meanwhile; so do all
   /// calls that write.
-  void flush();
+  void flush(Pause pause = nullptr);
 
   [[nodiscard]] std::size_t capacity()
       const noexcept;  ///< slots; a sequence takes 18 beside its tokens
@@ -159,7 +160,7 @@ class RecallRequest {
   RecallRequest(std::shared_ptr<Recall> shared, std::span<const Token> prompt, NamespaceKey name,
                 const RecallPolicy& policy,
                 std::span<const std::span<const Token>> predictions = {},
-                std::shared_ptr<const TokenTexts> texts = nullptr);
+                std::shared_ptr<const TokenTexts> texts = nullptr, Pause pause = nullptr);
   ~RecallRequest();
   RecallRequest(const RecallRequest&) = delete;
   RecallRequest& operator=(const RecallRequest&) = delete;
