@@ -15,6 +15,8 @@ from draftwood.errors import InvalidOption
 
 _STEPS = 16
 """Output tokens whose rate is the time of a plain pass, where an engine is seen from outside."""
+_BUSY = 0.5
+"""A spread from which a curve means little."""
 _LEAST = 1e-6
 """Seconds of a pass at least: differences of noisy times may be negative."""
 BATCHES = (1, 2, 4, 8)
@@ -48,9 +50,13 @@ class CostCurve:
         """In a sentence: what a plain pass and a long draft take, and how good that is."""
         size, points = min(self.batches.items())
         (_, plain), (tokens, drafted) = points[0], points[-1]
+        trust = (
+            "" if self.spread < _BUSY else "; the machine was busy: measure again when it is not"
+        )
         return (
             f"at batch {size} a plain pass takes {plain * 1e3:.2f} ms, one with {tokens} drafted "
             f"tokens {drafted / plain:.2f} times as long; repeats varied by {self.spread:.0%}"
+            f"{trust}"
         )
 
 

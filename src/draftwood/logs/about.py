@@ -96,15 +96,15 @@ def time_of(value: Any) -> float | None:
 
 
 def _flat(source: Any) -> Iterator[Mapping[str, Any]]:
-    if not isinstance(source, Mapping):
+    if not isinstance(source, dict):
         return
     yield source
     for place in _PLACES:
         inner = decoded(source.get(place))
-        if isinstance(inner, Mapping):
+        if isinstance(inner, dict):
             yield inner
             nested = inner.get("metadata")
-            if isinstance(nested, Mapping):
+            if isinstance(nested, dict):
                 yield nested
 
 
@@ -112,9 +112,11 @@ def _first(sources: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> str | N
     for source in sources:
         for key in keys:
             value = source.get(key)
+            if value is None:
+                continue
             if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
                 return str(value)
-            if isinstance(value, Mapping) and isinstance(value.get("id"), str | int):
+            if isinstance(value, dict) and isinstance(value.get("id"), str | int):
                 return str(value["id"])
     return None
 
@@ -122,7 +124,8 @@ def _first(sources: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> str | N
 def _time(sources: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> float | None:
     for source in sources:
         for key in keys:
-            found = time_of(source.get(key))
+            value = source.get(key)
+            found = None if value is None else time_of(value)
             if found is not None:
                 return found
     return None

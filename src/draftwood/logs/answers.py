@@ -29,7 +29,7 @@ def answers_of(response: Any) -> list[str | TokenIds | ChatMessage]:
         return [_streamed_text(response)] if response else []
     if isinstance(response, list):
         return _of_list(response)
-    if not isinstance(response, Mapping):
+    if not isinstance(response, dict):
         return []
     choices = response.get("choices")
     if isinstance(choices, list) and choices:
@@ -64,11 +64,11 @@ def answers_of(response: Any) -> list[str | TokenIds | ChatMessage]:
 
 
 def _of_choice(choice: Any) -> list[str | TokenIds | ChatMessage]:
-    if not isinstance(choice, Mapping):
+    if not isinstance(choice, dict):
         return []
     for key in ("message", "delta"):
         message = choice.get(key)
-        if isinstance(message, Mapping):
+        if isinstance(message, dict):
             return list(messages_of([{"role": "assistant", "content": "", **message}]) or [])
     if isinstance(choice.get("token_ids"), list):
         return [_ids(choice["token_ids"])]
@@ -81,7 +81,7 @@ def _of_list(value: list[Any], *, many: bool = False) -> list[str | TokenIds | C
     if value and all(isinstance(each, int) and not isinstance(each, bool) for each in value):
         return [_ids(value)]
     chunks = [decoded(each) for each in value]
-    if chunks and all(isinstance(each, Mapping) and _is_chunk(each) for each in chunks):
+    if chunks and all(isinstance(each, dict) and _is_chunk(each) for each in chunks):
         return _streamed(chunks)
     messages = messages_of(chunks)
     if messages is not None and not many:
@@ -99,7 +99,7 @@ def _ids(value: list[int]) -> TokenIds:
 def _is_chunk(value: Mapping[str, Any]) -> bool:
     choices = value.get("choices")
     if isinstance(choices, list):
-        return not choices or (isinstance(choices[0], Mapping) and "delta" in choices[0])
+        return not choices or (isinstance(choices[0], dict) and "delta" in choices[0])
     kind = str(value.get("type", ""))
     return kind.startswith(("content_block_", "message_", "response.", "ping"))
 
@@ -110,7 +110,7 @@ def _streamed_text(text: str) -> str | ChatMessage:
         return text
     lines = (line[5:].strip() for line in text.splitlines() if line.startswith("data:"))
     chunks = [decoded(line) for line in lines]
-    found = _streamed([each for each in chunks if isinstance(each, Mapping)])
+    found = _streamed([each for each in chunks if isinstance(each, dict)])
     return found[0] if found else text
 
 

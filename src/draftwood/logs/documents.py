@@ -55,10 +55,10 @@ def unwrapped(value: Any) -> Iterator[Any]:
         for each in value:
             yield from unwrapped(each) if isinstance(each, list) else [each]
         return
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key in _LISTS:
             inner = value.get(key)
-            many = isinstance(inner, list) and inner and all(isinstance(e, Mapping) for e in inner)
+            many = isinstance(inner, list) and inner and all(isinstance(e, dict) for e in inner)
             if many and not _is_entry(value):
                 for each in inner or ():
                     yield each
@@ -71,7 +71,7 @@ def _is_entry(value: Mapping[str, Any]) -> bool:
 
 
 def _is_turn(value: Any) -> bool:
-    return isinstance(value, Mapping) and (
+    return isinstance(value, dict) and (
         ("role" in value and ("content" in value or "tool_calls" in value))
         or ("from" in value and "value" in value)
     )

@@ -53,7 +53,7 @@ ANSWERS = (
 def first(entry: Entry, keys: Iterable[str]) -> Any:
     """The value of the first key that has one; strings that hold JSON are read."""
     for key in keys:
-        value = decoded(entry.get(key))
+        value = decoded(entry[key]) if key in entry else None
         if value not in (None, "", [], {}):
             return value
     return None
@@ -61,10 +61,11 @@ def first(entry: Entry, keys: Iterable[str]) -> Any:
 
 def halves(entry: Entry) -> tuple[Any, Any]:
     """The request and the response of an entry, wherever they stand; None for one that is not."""
-    request = next(
-        (value for key in REQUESTS if isinstance(value := decoded(entry.get(key)), Mapping | list)),
-        entry,
-    )
+    request: Any = entry
+    for key in REQUESTS:
+        if key in entry and isinstance(value := decoded(entry[key]), dict | list):
+            request = value
+            break
     answer: Any = entry if "choices" in entry or "candidates" in entry else first(entry, ANSWERS)
     return request, answer
 
@@ -85,10 +86,10 @@ def exchange(request: Any, response: Any, *sources: Any) -> Iterator[LoggedCall]
     answers = answers_of(response)
     if not answers:
         raise TraceError(f"no answer in the response {_keys(response)}; record what was generated")
-    told = about(*sources, request if isinstance(request, Mapping) else None)
+    told = about(*sources, request if isinstance(request, dict) else None)
     whole, asked = decoded(response), decoded(request)
-    answer_id = whole.get("id") if isinstance(whole, Mapping) else None
-    follows = asked.get("previous_response_id") if isinstance(asked, Mapping) else None
+    answer_id = whole.get("id") if isinstance(whole, dict) else None
+    follows = asked.get("previous_response_id") if isinstance(asked, dict) else None
     for answer in answers:
         yield LoggedCall(
             prompt,
@@ -120,6 +121,6 @@ def turns(
 
 
 def _keys(value: Any) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return "(keys " + ", ".join(map(str, list(value)[:6])) + ")"
     return f"({type(value).__name__})"

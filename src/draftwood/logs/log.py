@@ -31,6 +31,7 @@ T = TypeVar("T")
 _NAMES = ("prompt", "response")
 _BATCH = 128
 """Calls that are tokenized at once: enough to share among cores, little to hold in memory."""
+_MOST_KEYS = 256
 _KEPT_TOKENS = 1 << 26
 """Tokens of sessions that are kept for prompts which say only what they add."""
 
@@ -69,6 +70,7 @@ class Log:
         self._tokenizer = tokenizer
         self._format = None if format is None else format_named(format)
         self._query = query
+        self._by_keys: dict[tuple[str, ...], Format] = {}
         self._sizes = {path: _size(path) for path in self.paths}
         self._done = 0
         self._stored: Stored | None = None
@@ -158,7 +160,7 @@ class Log:
         try:
             if not isinstance(entry, dict):
                 raise TraceError("not a JSON object; write one object a line")
-            of: Format = self._format or recognized(entry)
+            of = self._format or self._known(entry)
             for found in of.read(entry):
                 located = replace(found, place=place)
                 done = store.add(of, located) if isinstance(located, Part) else [located]
@@ -170,6 +172,17 @@ class Log:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             # a value of a kind that no export of this format has been seen with
             self.unread.add(place, f"an entry of an unexpected form ({error!r})")
+
+    def _known(self, entry: Entry) -> Format:
+        """The format of an entry; that of an entry with the same keys is tried first."""
+        keys = tuple(entry)
+        before = self._by_keys.get(keys)
+        if before is not None and before.recognizes(entry):
+            return before
+        if len(self._by_keys) >= _MOST_KEYS:
+            self._by_keys.clear()
+        found = self._by_keys[keys] = recognized(entry)
+        return found
 
     def _tokenized(
         self, calls: list[LoggedCall]

@@ -54,7 +54,7 @@ def decoded(value: Any) -> Any:
 def messages_of(value: Any) -> list[ChatMessage] | None:
     """The messages of a list of such, in whatever form; None where it is no such list."""
     value = decoded(value)
-    if isinstance(value, Mapping) and _role(value) is not None:
+    if isinstance(value, dict) and _role(value) is not None:
         value = [value]
     if not isinstance(value, list) or not value:
         return None
@@ -71,7 +71,7 @@ def messages_of(value: Any) -> list[ChatMessage] | None:
 
 def is_message(value: Any) -> bool:
     """Whether a value has the form of a message."""
-    return isinstance(value, Mapping) and _messages(value) is not None
+    return isinstance(value, dict) and _messages(value) is not None
 
 
 def assistant(text: str, **more: Any) -> ChatMessage:
@@ -85,7 +85,7 @@ def text_of(content: Any) -> str:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         if (kind := _kind(content)) and any(kind.startswith(each) for each in _MEDIA):
             return f"[{kind}]"
         for key in (
@@ -108,7 +108,7 @@ def text_of(content: Any) -> str:
 def _role(item: Mapping[str, Any]) -> str | None:
     for key in _ROLE_KEYS:
         role = item.get(key)
-        if isinstance(role, Mapping):  # ChatGPT's own exports
+        if isinstance(role, dict):  # ChatGPT's own exports
             role = role.get("role")
         if isinstance(role, str) and role.lower() in _ROLES:
             return _ROLES[role.lower()]
@@ -122,15 +122,15 @@ def _kind(item: Mapping[str, Any]) -> str:
 
 def _messages(item: Any) -> list[ChatMessage] | None:
     """The messages that one item stands for; None: it is none."""
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return None
-    if isinstance(item.get("message"), Mapping) and "role" not in item:
+    if isinstance(item.get("message"), dict) and "role" not in item:
         return _messages(item["message"])
     kind = _kind(item).lower()
-    if "lc" in item and isinstance(item.get("kwargs"), Mapping):
+    if "lc" in item and isinstance(item.get("kwargs"), dict):
         name = str((item.get("id") or [""])[-1]).lower()
         return _messages({"role": name, **item["kwargs"]})
-    if kind in _ROLES and isinstance(item.get("data"), Mapping):
+    if kind in _ROLES and isinstance(item.get("data"), dict):
         return _messages({"role": kind, **item["data"]})
     if kind in ("function_call", "custom_tool_call", "mcp_call"):
         return [assistant("", tool_calls=[_tool_call(item)])]
@@ -160,7 +160,7 @@ def _of_role(role: str, item: Mapping[str, Any]) -> list[ChatMessage]:
     thoughts: list[str] = []
     results: list[ChatMessage] = []
     for block in listed:
-        kind = _kind(block) if isinstance(block, Mapping) else ""
+        kind = _kind(block) if isinstance(block, dict) else ""
         if kind in ("tool_use", "tool_call", "function_call", "server_tool_use"):
             calls.append(_tool_call(block))
         elif kind in ("tool_result", "tool_call_response", "function_response"):
@@ -173,10 +173,10 @@ def _of_role(role: str, item: Mapping[str, Any]) -> list[ChatMessage]:
         elif kind != "redacted_thinking":
             texts.append(text_of(block))
     given = item.get("tool_calls") or item.get("message.tool_calls") or []
-    if isinstance(item.get("additional_kwargs"), Mapping):
+    if isinstance(item.get("additional_kwargs"), dict):
         given = given or item["additional_kwargs"].get("tool_calls") or []
-    calls += [_tool_call(call) for call in given if isinstance(call, Mapping)]
-    if isinstance(item.get("function_call"), Mapping):
+    calls += [_tool_call(call) for call in given if isinstance(call, dict)]
+    if isinstance(item.get("function_call"), dict):
         calls.append(_tool_call(item["function_call"]))
     message: dict[str, Any] = {"role": role, "content": "".join(texts)}
     if calls:
@@ -199,9 +199,9 @@ def _tool_result(call: Any, content: Any) -> ChatMessage:
 def _tool_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
     """OpenAI's form, with the arguments as an object where they are one: templates want that."""
     inner = call.get("function")
-    if not isinstance(inner, Mapping):
+    if not isinstance(inner, dict):
         inner = call.get("tool_call")
-    if not isinstance(inner, Mapping):
+    if not isinstance(inner, dict):
         inner = {
             "name": call.get("name", call.get("tool_call.function.name")),
             "arguments": next(

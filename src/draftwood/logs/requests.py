@@ -29,7 +29,7 @@ def prompt_of(request: Any) -> str | TokenIds | Conversation | None:
         return request
     if isinstance(request, list):
         return _of_list(request)
-    if not isinstance(request, Mapping):
+    if not isinstance(request, dict):
         return None
     for key in _MESSAGES:
         messages = messages_of(request.get(key))
@@ -37,7 +37,7 @@ def prompt_of(request: Any) -> str | TokenIds | Conversation | None:
             return Conversation((*_system(request), *messages), _tools(request))
     for key in _TEXTS:
         value = decoded(request.get(key))
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             found = prompt_of(value)
         elif isinstance(value, list) and value:
             found = _of_list(value)
@@ -94,12 +94,12 @@ def _tools(request: Mapping[str, Any]) -> tuple[Any, ...]:
     found: list[Any] = []
     config = request.get("config", request.get("optional_params"))
     tools = decoded(request.get("tools") or request.get("functions"))
-    if not tools and isinstance(config, Mapping):
+    if not tools and isinstance(config, dict):
         tools = config.get("tools")
     for tool in tools if isinstance(tools, list) else []:
-        if not isinstance(tool, Mapping):
+        if not isinstance(tool, dict):
             continue
-        if isinstance(tool.get("function"), Mapping):
+        if isinstance(tool.get("function"), dict):
             found.append(tool)
         elif "name" in tool:
             schema = tool.get("parameters", tool.get("input_schema", {}))

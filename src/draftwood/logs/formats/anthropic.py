@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from draftwood.logs.call import LoggedCall
@@ -10,7 +10,7 @@ from draftwood.logs.format import Entry, Format, exchange, halves
 
 
 def _is_answer(value: Any) -> bool:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return False
     content = value.get("content")
     return value.get("type") == "message" or (
@@ -21,9 +21,9 @@ def _is_answer(value: Any) -> bool:
 def _recognizes(entry: Entry) -> bool:
     request, answer = halves(entry)
     if isinstance(answer, list):  # the events of a stream
-        return any(isinstance(e, Mapping) and e.get("type") == "message_start" for e in answer)
-    body = answer.get("body", answer) if isinstance(answer, Mapping) else None
-    return isinstance(request, Mapping) and "messages" in request and _is_answer(body)
+        return any(isinstance(e, dict) and e.get("type") == "message_start" for e in answer)
+    body = answer.get("body", answer) if isinstance(answer, dict) else None
+    return isinstance(request, dict) and "messages" in request and _is_answer(body)
 
 
 def _read(entry: Entry) -> Iterator[LoggedCall]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from draftwood.errors import TraceError
@@ -24,7 +24,7 @@ def _list(entry: Entry) -> list[Any] | None:
 def _recognizes(entry: Entry) -> bool:
     found = _list(entry)
     return found is not None and any(
-        isinstance(each, Mapping) and ("from" in each or "role" in each or "human" in each)
+        isinstance(each, dict) and ("from" in each or "role" in each or "human" in each)
         for each in found[:2]
     )
 
@@ -32,7 +32,7 @@ def _recognizes(entry: Entry) -> bool:
 def _read(entry: Entry) -> Iterator[LoggedCall]:
     items = _list(entry) or []
     messages: list[ChatMessage] | None
-    if isinstance(items[0], Mapping) and "human" in items[0] and "assistant" in items[0]:
+    if isinstance(items[0], dict) and "human" in items[0] and "assistant" in items[0]:
         messages = [
             {"role": role, "content": text_of(pair.get(key))}
             for pair in items
@@ -52,8 +52,8 @@ def _read(entry: Entry) -> Iterator[LoggedCall]:
 def _flaw(items: list[Any]) -> str:
     for number, item in enumerate(items):
         if messages_of([item]) is None:
-            keys = ", ".join(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
-            who = item.get("from", item.get("role")) if isinstance(item, Mapping) else None
+            keys = ", ".join(map(str, item)) if isinstance(item, dict) else type(item).__name__
+            who = item.get("from", item.get("role")) if isinstance(item, dict) else None
             said = f"is from {who!r}" if who is not None else f"has {keys}"
             return f"turn {number} {said}; give each a from (human or gpt) and a value"
     return "its turns cannot be read"

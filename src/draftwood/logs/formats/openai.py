@@ -15,7 +15,7 @@ _IN_ANSWERS = ("choices", "message", "content", "role", "body", "tool_calls", "t
 
 
 def _is_response(value: Any) -> bool:
-    return isinstance(value, Mapping) and (
+    return isinstance(value, dict) and (
         value.get("object") == "response"
         or (isinstance(value.get("output"), list) and "choices" not in value)
     )
@@ -25,7 +25,7 @@ def _recognizes_responses(entry: Entry) -> bool:
     if _is_response(entry) and "input" in entry:
         return True
     request, answer = halves(entry)
-    asks = isinstance(request, Mapping) and "input" in request
+    asks = isinstance(request, dict) and "input" in request
     return asks and (_is_response(answer) or (isinstance(answer, list) and request is not entry))
 
 
@@ -64,9 +64,9 @@ def _read_messages(entry: Entry) -> Iterator[LoggedCall]:
 
 
 def _recognizes_batch(entry: Entry) -> bool:
-    asks = isinstance(entry.get("body"), Mapping)
+    asks = isinstance(entry.get("body"), dict)
     answers = "response" in entry or "error" in entry or "result" in entry
-    return "custom_id" in entry and (asks or answers or isinstance(entry.get("params"), Mapping))
+    return "custom_id" in entry and (asks or answers or isinstance(entry.get("params"), dict))
 
 
 def _read_batch(entry: Entry) -> Iterator[Part]:
@@ -76,7 +76,7 @@ def _read_batch(entry: Entry) -> Iterator[Part]:
             yield Part(key, "input", {"about": _short(entry), "request": body})
             return
     response = decoded(entry.get("response")) or decoded(entry.get("result"))
-    if isinstance(response, Mapping) and int(response.get("status_code") or 200) >= 400:
+    if isinstance(response, dict) and int(response.get("status_code") or 200) >= 400:
         raise TraceError(f"the request failed with status {response['status_code']}")
     if not response:
         raise TraceError("the request failed, and has no answer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from draftwood.errors import TraceError
@@ -28,14 +28,14 @@ _KINDS = frozenset(
 
 def _observations(entry: Entry) -> list[Any]:
     found = decoded(entry.get("observations"))
-    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _recognizes_langfuse(entry: Entry) -> bool:
     if _observations(entry):
         return True
     if isinstance(entry.get("traces"), list):  # the export of a session
-        return any(isinstance(each, Mapping) and "id" in each for each in entry["traces"])
+        return any(isinstance(each, dict) and "id" in each for each in entry["traces"])
     observed = "traceId" in entry or "trace_id" in entry or "traceName" in entry
     return (observed and str(entry.get("type", "")).upper() in _KINDS) or (
         "input" in entry and "output" in entry and ("htmlPath" in entry or "bookmarked" in entry)
@@ -44,7 +44,7 @@ def _recognizes_langfuse(entry: Entry) -> bool:
 
 def _read_langfuse(entry: Entry) -> Iterator[LoggedCall]:
     for trace in entry.get("traces") or ():
-        if isinstance(trace, Mapping):
+        if isinstance(trace, dict):
             yield from _read_langfuse({"sessionId": entry.get("id"), **trace})
     inner = _observations(entry)
     session = {
@@ -81,7 +81,7 @@ def _standard(entry: Entry) -> Entry:
     """The payload of LiteLLM's callbacks, which some of them put inside others."""
     for key in ("kwargs", "standard_logging_object", "standard_logging_payload"):
         inner = decoded(entry.get(key))
-        if isinstance(inner, Mapping):
+        if isinstance(inner, dict):
             return _standard(inner)
     return entry
 
@@ -99,10 +99,10 @@ def _read_litellm(entry: Entry) -> Iterator[LoggedCall]:
     request: Any = first(inner, ("messages", "input"))
     if request is None or (isinstance(request, str) and request == "{}"):
         request = first(inner, ("proxy_server_request",))
-        request = request.get("body", request) if isinstance(request, Mapping) else request
+        request = request.get("body", request) if isinstance(request, dict) else request
     if isinstance(request, list):
         options = first(inner, ("model_parameters", "optional_params"))
-        tools = options.get("tools") if isinstance(options, Mapping) else None
+        tools = options.get("tools") if isinstance(options, dict) else None
         request = {"messages": request, "tools": tools}
     if request is None:
         raise TraceError(
@@ -130,7 +130,7 @@ def _read_helicone(entry: Entry) -> Iterator[LoggedCall]:
     status = entry.get("response_status")
     if isinstance(status, int) and status >= 400:
         raise TraceError(f"the request failed with status {status}")
-    if isinstance(answer, Mapping) and answer.get("streamed_data") and "choices" not in answer:
+    if isinstance(answer, dict) and answer.get("streamed_data") and "choices" not in answer:
         answer = decoded(answer["streamed_data"])
     yield from exchange(request, answer, entry)
 

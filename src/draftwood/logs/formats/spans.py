@@ -41,13 +41,13 @@ def _units(entry: Entry) -> Iterator[Entry]:
         yield entry
     for key in nested:
         for inner in entry[key]:
-            if isinstance(inner, Mapping):
+            if isinstance(inner, dict):
                 yield from _units(inner)
 
 
 def plain(value: Any) -> Any:
     """An OTLP value as JSON has it."""
-    if not isinstance(value, Mapping) or len(value) != 1:
+    if not isinstance(value, dict) or len(value) != 1:
         return value
     ((kind, inner),) = value.items()
     kind = kind.replace("_v", "V")
@@ -63,14 +63,14 @@ def plain(value: Any) -> Any:
 
 
 def _pairs(values: Any) -> dict[str, Any]:
-    if isinstance(values, Mapping):
+    if isinstance(values, dict):
         return dict(values)
     if not isinstance(values, list):
         return {}
     return {
         str(each["key"]): plain(each.get("value"))
         for each in values
-        if isinstance(each, Mapping) and "key" in each
+        if isinstance(each, dict) and "key" in each
     }
 
 
@@ -108,7 +108,7 @@ def _listed(value: Any) -> Any:
 
 def _at(attributes: Any, *way: str) -> Any:
     for step in way:
-        if not isinstance(attributes, Mapping):
+        if not isinstance(attributes, dict):
             return None
         attributes = attributes.get(step)
     return decoded(attributes)
@@ -118,9 +118,9 @@ def _unwrapped(messages: Any) -> Any:
     """OpenInference puts each message, content and tool call into an object of one key."""
     if isinstance(messages, list):
         return [_unwrapped(each) for each in messages]
-    if isinstance(messages, Mapping):
+    if isinstance(messages, dict):
         for key in ("message", "message_content", "tool_call", "tool"):
-            if isinstance(messages.get(key), Mapping) and len(messages) == 1:
+            if isinstance(messages.get(key), dict) and len(messages) == 1:
                 return _unwrapped(messages[key])
         short = {str(key).removeprefix("message."): value for key, value in messages.items()}
         if "contents" in short and not short.get("content"):
@@ -133,7 +133,7 @@ def _openinference(attributes: Mapping[str, Any]) -> tuple[Any, Any] | None:
     """What was asked and answered, where the span is a model's call."""
     llm = attributes.get("llm")
     kind = _at(attributes, "openinference", "span", "kind")
-    if not isinstance(llm, Mapping) and kind != "LLM":
+    if not isinstance(llm, dict) and kind != "LLM":
         return None
     if kind not in (None, "LLM"):
         return None
@@ -153,7 +153,7 @@ def _openinference(attributes: Mapping[str, Any]) -> tuple[Any, Any] | None:
 def _gen_ai(attributes: Mapping[str, Any]) -> tuple[Any, Any] | None:
     """The same of a span or event with gen_ai attributes, of old conventions as well."""
     found = attributes.get("gen_ai")
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None
     asked = _at(found, "input", "messages") or _at(found, "prompt")
     answered = _at(found, "output", "messages") or _at(found, "completion")
@@ -176,7 +176,7 @@ def _event(unit: Entry) -> str:
 
 def _body(unit: Entry) -> Any:
     body = plain(decoded(unit.get("body")))
-    if isinstance(body, Mapping):
+    if isinstance(body, dict):
         return body
     given = _pairs(decoded(unit.get("attributes")))
     return {key: value for key, value in given.items() if not key.startswith(("gen_ai.", "event."))}
@@ -184,7 +184,7 @@ def _body(unit: Entry) -> Any:
 
 def _key(unit: Entry) -> str:
     context = unit.get("context")
-    source = context if isinstance(context, Mapping) else unit
+    source = context if isinstance(context, dict) else unit
     names = (("traceId", "trace_id"), ("spanId", "span_id"))
     return ":".join(str(source.get(a, source.get(b, ""))) for a, b in names)
 
@@ -193,7 +193,7 @@ def _message_of_event(name: str, unit: Entry) -> dict[str, Any]:
     body = _body(unit)
     return {
         "role": name.split(".")[1],
-        **(body if isinstance(body, Mapping) else {"content": body}),
+        **(body if isinstance(body, dict) else {"content": body}),
     }
 
 
@@ -203,7 +203,7 @@ def _is_genai(entry: Entry) -> bool:
             return True
         events = unit.get("events")
         if isinstance(events, list) and any(
-            _event(e).startswith("gen_ai.") for e in events if isinstance(e, Mapping)
+            _event(e).startswith("gen_ai.") for e in events if isinstance(e, dict)
         ):
             return True
     return False
@@ -212,7 +212,7 @@ def _is_genai(entry: Entry) -> bool:
 def _is_openinference(entry: Entry) -> bool:
     for unit in _units(entry):
         found = _attributes(unit)
-        if "openinference" in found or isinstance(found.get("llm"), Mapping):
+        if "openinference" in found or isinstance(found.get("llm"), dict):
             return True
     return False
 
@@ -220,7 +220,7 @@ def _is_openinference(entry: Entry) -> bool:
 def _is_span(entry: Entry) -> bool:
     """A span of whatever kind: those that are no model's call are passed over."""
     return any(key in entry for key in ("resourceSpans", "resourceLogs")) or (
-        isinstance(entry.get("attributes"), Mapping | list) and bool(_key(entry).strip(":"))
+        isinstance(entry.get("attributes"), dict | list) and bool(_key(entry).strip(":"))
     )
 
 
@@ -250,7 +250,7 @@ def _of_events(unit: Entry) -> tuple[Any, Any] | None:
     answers: list[Any] = []
     events: Iterable[Any] = decoded(unit.get("events")) or ()
     for event in events:
-        if not isinstance(event, Mapping):
+        if not isinstance(event, dict):
             continue
         name, given = _event(event), _attributes(event)
         if name in _ASKED_EVENTS:
@@ -267,12 +267,12 @@ def _of_events(unit: Entry) -> tuple[Any, Any] | None:
 
 
 def _choice(body: Any) -> Any:
-    if isinstance(body, Mapping) and "message" in body:
+    if isinstance(body, dict) and "message" in body:
         message = decoded(body["message"])
-        if isinstance(message, Mapping):
+        if isinstance(message, dict):
             return {"role": "assistant", "content": "", **message}
         return {"role": "assistant", "content": message}
-    return {"role": "assistant", **body} if isinstance(body, Mapping) else body
+    return {"role": "assistant", **body} if isinstance(body, dict) else body
 
 
 def _told(unit: Entry, attributes: Mapping[str, Any]) -> dict[str, Any]:
