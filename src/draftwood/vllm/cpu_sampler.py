@@ -25,14 +25,17 @@ def mend_cpu_sampler() -> list[str]:
             return []
         from vllm.v1.sample import rejection_sampler
         from vllm.v1.sample.ops import topk_topp_sampler
-    except ImportError:  # no vLLM, or one whose modules stand elsewhere
+
+        top_k = topk_topp_sampler.apply_top_k_only
+        _ = rejection_sampler.expand_batch_to_tokens
+    except (ImportError, AttributeError):  # no vLLM, or one that is made otherwise
         return []
     found = []
     if not expands_right(rejection_sampler):
         rejection_sampler.expand_batch_to_tokens = expanded
         found.append(EXPANSION)
     if not takes_no_rows(topk_topp_sampler):
-        topk_topp_sampler.apply_top_k_only = over_rows(topk_topp_sampler.apply_top_k_only)
+        topk_topp_sampler.apply_top_k_only = over_rows(top_k)
         found.append(NO_ROWS)
     for fault in found:
         log.warning("vLLM's CPU sampler has a known fault, which is worked around: %s", fault)
