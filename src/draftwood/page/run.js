@@ -57,7 +57,7 @@ export class RunView {
     this.values = {};
     for (const [key, says, main] of [
       ["rate", "tokens a step", true], ["speed", "tokens a second"], ["saved", "seconds saved"],
-      ["accepted", "of drafted accepted"], ["count", "tokens in steps"],
+      ["accepted", "drafts accepted"], ["count", "tokens in steps"],
     ]) {
       if (this.plain && (key === "saved" || key === "accepted")) continue;
       const pair = made("div", main ? "main" : "");

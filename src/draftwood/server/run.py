@@ -48,7 +48,11 @@ def check_address(host: str, keys: Path | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which tells the engine at once when it is told to stop."""
+    """uvicorn, which tells the engine at once when it is told to stop.
+
+    A signal is not raised again when all is done, as uvicorn would: that ends the process before
+    the model's files are closed.
+    """
 
     def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
         super().__init__(config)
@@ -56,7 +60,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._stop()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit  # told twice
+        self.should_exit = True
 
 
 def run_server(
