@@ -8,7 +8,7 @@ import draftwood as dw
 
 pytest.importorskip("fastapi", reason="pip install 'draftwood[server]'")
 openai = pytest.importorskip("openai", reason="pip install openai")
-import httpx2 as httpx  # noqa: E402 - what the openai client stands on
+httpx = pytest.importorskip("httpx2", reason="openai's client brings it")
 from serving import served, until  # noqa: E402
 
 from draftwood.server.limits import ServerLimits  # noqa: E402
