@@ -53,6 +53,7 @@ def main() -> None:
     options = read(made, model="tiny", threads=[1], rows=[1, 8], contexts=[40], rounds=3)
 
     library, ours = networks(options.model)
+    name = Path(options.model).name
     rows: list[dict[str, Any]] = []
     streams: dict[int, float] = {}
     for threads in options.threads:
@@ -64,7 +65,7 @@ def main() -> None:
                 one = found[options.rows[0]][1]
                 for count, (theirs, own) in found.items():
                     row = {
-                        "model": options.model,
+                        "model": name,
                         "threads": threads,
                         "rows": count,
                         "context": context,
@@ -79,7 +80,8 @@ def main() -> None:
                     rows.append(row)
                     print(*(f"{name} {value}" for name, value in row.items()), flush=True)
     require(all(row["ours_ms"] > 0 for row in rows), "passes take time")
-    publish({"rows": rows, "stream_bytes_per_second": streams[options.threads[0]]}, options)
+    result = {"rows": rows, "stream_bytes_per_second": streams[options.threads[0]]}
+    publish(result, options, under=f"{name}, {' '.join(map(str, options.contexts))} tokens")
 
 
 def networks(name: str) -> tuple[Network, Network]:
@@ -100,7 +102,7 @@ def networks(name: str) -> tuple[Network, Network]:
         )
         model = LlamaForCausalLM(config).eval()
     else:
-        model, _ = read_model(Path(name), packed=False, tokenizer_needed=False)
+        model, _ = read_model(name, packed=False, tokenizer_needed=False)
     ours = Network(model)
     if ours.lean is None or ours.lean.native is None:
         packed = copy.deepcopy(model)
