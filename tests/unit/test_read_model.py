@@ -278,6 +278,34 @@ def test_a_config_that_says_nothing_is_refused(folder, content):
         read_model(folder)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", b"\xff\xfe"])
+def test_a_generation_config_that_is_none_is_not_passed_over(folder, content):
+    file = folder / "generation_config.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BrokenModel, match=r"generation_config\.json of .* is no JSON object"):
+        read_model(folder)
+
+
+def test_an_adapter_beside_its_model_is_not_passed_over(folder, monkeypatch):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b"}')
+    monkeypatch.setattr("draftwood.targets.transformers.files.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="adapter beside its model, and peft"):
+        read_model(folder)
+
+
+def test_weights_that_are_no_numbers_are_named(folder):
+    from safetensors.torch import load_file, save_file
+
+    from draftwood.targets.transformers.target import TransformersTarget
+
+    weights = load_file(folder / "model.safetensors")
+    broken = {name: each * float("nan") for name, each in weights.items()}
+    save_file(broken, folder / "model.safetensors", metadata={"format": "pt"})
+    model, _ = read_model(folder, packed=False)
+    with pytest.raises(UnsupportedModel, match="own logits are NaN"):
+        TransformersTarget(model)
+
+
 def test_an_adapter_without_its_model_is_refused(tmp_path):
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "some/base"}))

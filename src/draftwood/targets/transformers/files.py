@@ -7,9 +7,10 @@ over; here each way to be wrong is one sentence.
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
-from draftwood.errors import BrokenModel, ModelNotFound
+from draftwood.errors import BrokenModel, MissingExtra, ModelNotFound
 
 _POINTER = b"version https://git-lfs"
 _LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors library
@@ -21,14 +22,22 @@ def check_files(folder: Path, name: str) -> None:
     Raises:
         ModelNotFound: where there is no configuration.
         BrokenModel: for a file that is a Git LFS pointer, empty or cut.
+        MissingExtra: for a model with an adapter, where what applies it is not installed.
     """
     if not (folder / "config.json").is_file():
         raise ModelNotFound(_without_config(folder, name))
+    if (folder / "adapter_config.json").is_file() and find_spec("peft") is None:
+        raise MissingExtra(
+            f"{name!r} holds an adapter beside its model, and peft, which applies it, is not "
+            "installed; install peft, or use the merged model that merge_and_unload() gives"
+        )
     for file in sorted(folder.iterdir()):
         if not file.is_file():
             continue
         if file.suffix in (".safetensors", ".bin", ".json", ".model", ".gguf"):
             _refuse_pointer(file, name)
+        if file.name == "generation_config.json":
+            _refuse_no_object(file, name)
         if file.suffix == ".safetensors":
             _refuse_cut(file, name)
 
@@ -72,6 +81,19 @@ def _refuse_pointer(file: Path, name: str) -> None:
                 f"{file.name} of {name!r} is a Git LFS pointer instead of the file itself; "
                 "run git lfs pull in that folder"
             )
+
+
+def _refuse_no_object(file: Path, name: str) -> None:
+    """Of a file that is not JSON, transformers would go on as if it were not there."""
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise BrokenModel(
+            f"{file.name} of {name!r} is no JSON object; fetch it again, or remove it to generate "
+            "without it"
+        )
 
 
 def _refuse_cut(file: Path, name: str) -> None:

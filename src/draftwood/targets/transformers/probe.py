@@ -160,6 +160,8 @@ class _Subject:
             return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
     def _difference(self, found: NDArray[Any], expected: NDArray[np.float32]) -> str | None:
+        if np.isnan(expected).any():
+            return "the model's own logits are NaN, as of broken weights or too small a dtype"
         off = float(np.abs(expected - found).max() / max(float(expected.std()), 1e-30))
         return None if off <= self.allowed else f"logits off by {off:.2g} standard deviations"
 
