@@ -61,6 +61,16 @@ def test_figures_are_published_logged_and_removed_with_the_engine(caplog):
     assert read_figures("one") == {}
 
 
+def test_sessions_that_the_engine_has_closed_are_left_alone(tmp_path):
+    sessions = served(path=str(tmp_path / "kept"))
+    keeper = Housekeeping(sessions, "one")
+    sessions.close()
+    keeper.tidy()
+    assert read_figures("one") == {}
+    assert not sessions.figures.errors
+    keeper.stop()
+
+
 def test_a_folder_of_somebody_else_is_not_written(folder):
     sessions = served()
     housekeeping.figures_folder().mkdir()

@@ -85,6 +85,7 @@ class EngineSessions:
             trees=False,
         )
         self.figures = EngineFigures()
+        self.closed = False
         self._nodes = nodes
         self._requests: dict[object, _Request] = {}
         self._last: list[object] = []  # requests of the last pass whose time can be taken
@@ -130,7 +131,10 @@ class EngineSessions:
             self.failed("end of a request")
 
     def close(self) -> None:
-        """End everything, write history down and let go of it."""
+        """End everything, write history down and let go of it; a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
         self.keep(())
         try:
             if isinstance(self.drafter, RecallDrafter):

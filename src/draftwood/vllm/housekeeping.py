@@ -54,7 +54,9 @@ class Housekeeping:
                 self._sessions.failed("housekeeping")
 
     def tidy(self) -> None:
-        """Flush, publish, and log where it is time."""
+        """Flush, publish, and log where it is time; nothing once the sessions are closed."""
+        if self._sessions.closed:
+            return
         if self._sessions.recall is not None:
             self._sessions.recall.flush()
         report = self._sessions.report()
