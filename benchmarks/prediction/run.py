@@ -43,7 +43,7 @@ from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.logs.call import Record
 from draftwood.logs.log import Log
 from draftwood.logs.tokenizer import TraceTokenizer
-from draftwood.protocols import Drafter, Partner
+from draftwood.protocols import Drafter, TargetInfo
 from draftwood.stats import Stats
 from draftwood.targets.replay import ReplayTarget
 from draftwood.verify.greedy import Greedy
@@ -89,12 +89,12 @@ WAYS = {
 }
 
 
-def served(requests: Sequence[Request], way: Way, partner: Partner, *, holds: bool) -> Stats:
+def served(requests: Sequence[Request], way: Way, target_info: TargetInfo, *, holds: bool) -> Stats:
     """All requests, one after the other, by one drafter."""
     stats = Stats()
     with closing(way.make()) as drafter:
         if isinstance(drafter, RecallDrafter):
-            drafter.pair(partner)
+            drafter.pair(target_info)
         for each in requests:
             before = holds or way.in_prompt
             prompt = np.concatenate((each.prediction, each.prompt)) if before else each.prompt
@@ -114,10 +114,10 @@ def served(requests: Sequence[Request], way: Way, partner: Partner, *, holds: bo
 
 
 def row(
-    trace: str, overlap: str, requests: Sequence[Request], partner: Partner, holds: bool
+    trace: str, overlap: str, requests: Sequence[Request], target_info: TargetInfo, holds: bool
 ) -> Any:
     """Tokens a step of each way."""
-    stats = {name: served(requests, way, partner, holds=holds) for name, way in WAYS.items()}
+    stats = {name: served(requests, way, target_info, holds=holds) for name, way in WAYS.items()}
     ours = stats["with_prediction"]
     return {
         "trace": trace,
@@ -137,7 +137,7 @@ def row(
 def rows_of(path: Path, tokenizer: TraceTokenizer, options: Any) -> Iterator[Any]:
     """The rows of one trace."""
     log = Log(path, tokenizer)
-    partner = Partner(tokenizer.vocab, tokenizer.vocab_size)
+    target_info = TargetInfo(tokenizer.vocab, tokenizer.vocab_size)
     texts = Tokenizer.from_file(str(tokenizer_file(options.tokenizer)))
     records: list[Record] = []
     edits: list[Edit] = []
@@ -164,7 +164,7 @@ def rows_of(path: Path, tokenizer: TraceTokenizer, options: Any) -> Iterator[Any
         found["real"] = [Request(p[-options.prompt_tokens :], a, y) for p, y, a in encoded]
     for name, requests in found.items():
         for holds in (False, True):
-            yield row(log.name, name, requests, partner, holds)
+            yield row(log.name, name, requests, target_info, holds)
 
 
 def predicted(

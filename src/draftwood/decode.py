@@ -9,7 +9,7 @@ from time import perf_counter
 
 from numpy.typing import ArrayLike
 
-from draftwood.budget.spender import Spender, Spent, spender_of
+from draftwood.budget.spender import PassReport, Spender, spender_of
 from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.errors import InvalidTokens
 from draftwood.guarded import DraftRules, GuardedStream
@@ -79,7 +79,7 @@ def _steps(
             rows = cursor.score(draft)
             scored = perf_counter()
             verdict = verifier.verify(draft, rows)
-            verdict, finish = stop.clip(draft, verdict, generated=generated, room=room)
+            verdict, finish = stop.apply(draft, verdict, generated=generated, room=room)
             cursor.commit(draft, verdict)
             verified = perf_counter()
             tokens = verdict.tokens(draft)
@@ -91,7 +91,7 @@ def _steps(
             timed = seconds.total - seconds.draft if generated else None
             generated += len(tokens)
             spender.observe(
-                Spent(
+                PassReport(
                     asked=budget.nodes > 0,
                     drafts=[draft],
                     accepted=[len(verdict.path)],

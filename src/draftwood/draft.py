@@ -241,14 +241,14 @@ class Draft:
             keep = min(keep, self._prefix_with_leaves(leaves))
         return self if keep == len(self) else self._select(slice(keep), self.parents[:keep])
 
-    def shallow(self, depth: int) -> Draft:
+    def to_depth(self, depth: int) -> Draft:
         """The nodes at most `depth` tokens below the context."""
         kept = np.flatnonzero(self.depths <= depth)
         place = np.full(len(self) + 1, ROOT, dtype=np.int32)  # entry -1 stands for ROOT
         place[kept] = np.arange(len(kept), dtype=np.int32)
         return self._select(kept, place[self.parents[kept]])
 
-    def only(self, nodes: Sequence[int]) -> Draft:
+    def select(self, nodes: Sequence[int]) -> Draft:
         """Some of the nodes, given in rising order, with the parent of each."""
         place = {ROOT: ROOT} | {node: at for at, node in enumerate(nodes)}
         kept = np.array(nodes, dtype=np.intp)

@@ -85,7 +85,7 @@ class Feedback:
     """What a stream is told after a step: its draft, the verdict, and the committed tokens.
 
     tokens: int32 [k or k + 1], all that was committed. rows: the target's output, valid during the
-    call. whole: where the stream's draft was only part of the verified one, the feedback on the
+    call. verified: where the stream's draft was only part of the verified one, the feedback on the
     whole verified draft, whose rows the target computed.
     """
 
@@ -93,7 +93,7 @@ class Feedback:
     verdict: Verdict
     tokens: TokenIds
     rows: Rows | None = None
-    whole: Feedback | None = None
+    verified: Feedback | None = None
 
     @classmethod
     def of(
@@ -102,7 +102,7 @@ class Feedback:
         tokens: TokenIds,
         rows: Rows | None = None,
         *,
-        whole: Feedback | None = None,
+        verified: Feedback | None = None,
     ) -> Feedback:
         """Feedback worked out from the generated tokens alone, for engines that report no verdict.
 
@@ -124,15 +124,15 @@ class Feedback:
                 break
             path.append(node)
             at = node
-        return cls(draft, Verdict(np.array(path, dtype=np.int32), after), tokens, rows, whole)
+        return cls(draft, Verdict(np.array(path, dtype=np.int32), after), tokens, rows, verified)
 
-    def retold(self, draft: Draft) -> Feedback:
+    def for_draft(self, draft: Draft) -> Feedback:
         """The same outcome for another draft of chosen tokens after the same context.
 
         For a stream whose draft was cut, or merged with others, before verification. It has no
-        rows, since those belong to the verified draft; `whole` is the feedback on that.
+        rows, since those belong to the verified draft; `verified` is the feedback on that.
         """
-        return Feedback.of(draft, self.tokens, whole=self.whole or self)
+        return Feedback.of(draft, self.tokens, verified=self.verified or self)
 
 
 class Stream(Protocol):
@@ -180,7 +180,7 @@ class Drafter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Partner:
+class TargetInfo:
     """What a drafter can ask about the target that it drafts for.
 
     vocab: token text -> id, added tokens included; None where the tokenizer does not tell.
@@ -194,10 +194,10 @@ class Partner:
 
 
 @runtime_checkable
-class Paired(Protocol):
+class PairsWithTarget(Protocol):
     """Optional for drafters and small models: check before generation that they suit the target."""
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Prepare to draft for this target.
 
         Raises:
@@ -206,13 +206,13 @@ class Paired(Protocol):
 
 
 @runtime_checkable
-class Widening(Protocol):
+class Resizable(Protocol):
     """Optional for `Drafter`: larger drafts of the same kind, for a caller that picks nodes."""
 
     nodes: int
     """The largest draft."""
 
-    def wider(self, nodes: int) -> Drafter:
+    def with_nodes(self, nodes: int) -> Drafter:
         """A drafter that shares this one's history or model and drafts up to `nodes` nodes."""
 
 

@@ -141,9 +141,9 @@ def test_rows_of_another_width_are_fitted_to_the_targets(tmp_path):
 
 
 def partner_of(llm):
-    from draftwood.protocols import Partner
+    from draftwood.protocols import TargetInfo
 
-    return Partner(llm.tokenizer.get_vocab(), llm.target.vocab_size, llm.target.context_limit)
+    return TargetInfo(llm.tokenizer.get_vocab(), llm.target.vocab_size, llm.target.context_limit)
 
 
 @pytest.mark.parametrize("kind", DRAFTERS)

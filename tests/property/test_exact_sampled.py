@@ -192,7 +192,7 @@ def test_the_whole_loop_is_exact(make, draw, parents):
 
     def program(chance):
         drafter = DraftFrom(
-            lambda context, budget: sampled_draft(chance, q, context, parents, draw).shallow(
+            lambda context, budget: sampled_draft(chance, q, context, parents, draw).to_depth(
                 budget.reach
             )
         )

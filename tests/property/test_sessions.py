@@ -71,7 +71,7 @@ def test_a_native_step_is_what_its_parts_are(
         drafts = sessions.step([0, 1, 2], rows_of(form, texts, before), whole=form == "whole")
         if twin is not None and last is not None:
             tokens = sum(map(len, step)) / 3
-            twin.settle(Pass(3, sum(map(len, last)), tokens, max(before), asked, 0.0, 0.0))
+            twin.record(Pass(3, sum(map(len, last)), tokens, max(before), asked, 0.0, 0.0))
         context = max(before) if last is not None else 0
         plan = limit if twin is None else twin.plan(3, context)
         plan = Budget(min(plan.nodes, nodes), min(plan.reach, limit.reach), plan.floor)

@@ -8,7 +8,7 @@ from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.mix.blend import OPINIONS, Agreement, Blend, Merged
 from draftwood.errors import InvalidOption, InvalidSpec, PairMismatch
-from draftwood.protocols import Feedback, Partner, Verdict
+from draftwood.protocols import Feedback, TargetInfo, Verdict
 from draftwood.sources import RECYCLED
 from draftwood.stats import Stats
 from draftwood.testing import ToyTarget, greedy_text, hash_model, oracle, raising, random_trees
@@ -101,7 +101,7 @@ def test_each_drafter_is_told_about_its_own_draft():
     for each in (of_first, of_other):
         assert each.tokens.tolist() == [4, 7]
         assert each.rows is None
-        assert each.whole is feedback
+        assert each.verified is feedback
     assert of_first.draft.tokens.tolist() == [4, 5]  # within its budget
     assert (of_first.verdict.path.tolist(), of_first.verdict.next_token) == ([0], 7)
     # `7` was cut off the blend, but the other drafter was right about it
@@ -110,9 +110,9 @@ def test_each_drafter_is_told_about_its_own_draft():
 
 def test_retelling_stops_where_the_draft_left_the_text():
     feedback = told(Draft.chain([4, 5, 6]), [0, 1, 2], 9)
-    again = feedback.retold(OTHER)
+    again = feedback.for_draft(OTHER)
     assert (again.verdict.path.tolist(), again.verdict.next_token) == ([0], 5)
-    assert again.retold(FIRST).whole is feedback
+    assert again.for_draft(FIRST).verified is feedback
 
 
 def test_a_failing_drafter_costs_its_own_nodes_only():
@@ -190,17 +190,17 @@ def test_closing_closes_all_and_closing_the_blend_ends_its_drafters():
 
 def test_a_drafter_that_does_not_suit_the_target_is_named_first():
     class Unsuitable(Scripted):
-        def pair(self, partner):
+        def pair(self, target_info):
             raise PairMismatch("another tokenizer")
 
     blend = Blend([Scripted(FIRST), Unsuitable(OTHER)])
     with pytest.raises(PairMismatch):
-        blend.pair(Partner(None, VOCAB_SIZE, None))
+        blend.pair(TargetInfo(None, VOCAB_SIZE, None))
 
 
 def test_wider_drafters_share_what_they_know():
     blend = make_drafter("blend:first=lookup,other=recycled,nodes=4")
-    wide = blend.wider(64)
+    wide = blend.with_nodes(64)
     assert (blend.nodes, wide.nodes) == (4, 64)
     assert wide.parts[1].table is blend.parts[1].table
     assert wide.parts[1].nodes == 64

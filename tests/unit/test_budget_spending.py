@@ -11,7 +11,7 @@ from draftwood.budget.account import Account
 from draftwood.budget.cost import CurveCost, GeometricCost, LinearCost, times
 from draftwood.budget.cut import best_length, best_prefix, keep, rank
 from draftwood.budget.measured import MeasuredCost
-from draftwood.budget.spender import Spent
+from draftwood.budget.spender import PassReport
 from draftwood.budget.spending import Spending
 from draftwood.draft import ROOT, Budget, Draft
 from draftwood.errors import InvalidOption
@@ -136,7 +136,7 @@ def test_sampled_drafts_are_cut_by_level_and_not_by_what_was_drawn():
     parents = [-1, -1, 0, 1, 3]
     spending = Spending(LinearCost(0.08))
     for _ in range(100):  # level 1 is always accepted, level 2 hardly
-        spending.observe(Spent(True, [sampled(parents, 0.5)], [1], 10, False, 0.0, None))
+        spending.observe(PassReport(True, [sampled(parents, 0.5)], [1], 10, False, 0.0, None))
     cuts = [
         spending.spend([sampled(parents, confidence)])[0]
         for confidence in ([0.9] * 5, [0.0] * 5, [0.1, 0.9, 0.2, 0.8, 0.3])
@@ -179,7 +179,7 @@ def test_the_price_rises_with_the_pace():
     before = len(spending.spend([draft])[0])
     for _ in range(2000):
         cut = spending.spend([draft])
-        spending.observe(Spent(True, cut, [len(cut[0])], 0, False, 0.0, None))
+        spending.observe(PassReport(True, cut, [len(cut[0])], 0, False, 0.0, None))
     assert spending.speedup() == pytest.approx(
         max((1 + n) / cost.seconds(n) for n in range(9) if n == len(cut[0])), rel=0.05
     )
@@ -211,10 +211,10 @@ def test_plain_steps_in_a_row_are_seldom_timed():
     cost = Counted()
     spending = Spending(cost)
     for _ in range(1000):
-        spending.observe(Spent(True, [Draft.empty()], [0], 5, False, 0.0, 1.0))
+        spending.observe(PassReport(True, [Draft.empty()], [0], 5, False, 0.0, 1.0))
     assert 60 < cost.timed < 150
     for _ in range(1000):
-        spending.observe(Spent(True, [Draft.chain([1])], [0], 5, False, 0.0, 1.1))
+        spending.observe(PassReport(True, [Draft.chain([1])], [0], 5, False, 0.0, 1.1))
     assert 300 < cost.timed < 450
 
 
@@ -239,7 +239,7 @@ def test_no_sequence_of_steps_loses_more_than_the_bound(steps, share):
     for time, tokens in steps:
         if not account.open:
             time = tokens = 1.0  # a plain step
-        account.settle(time, tokens)
+        account.enter(time, tokens)
         lost += time - tokens
         passed += time
         worst = max(worst, time - tokens)
@@ -280,7 +280,7 @@ class World:
             verifying = 1.0 + self.slope * sum(map(len, cut))
             wall = verifying * float(np.exp(self.noise * self.random.normal()))
             self.spending.observe(
-                Spent(budget.nodes > 0, cut, accepted, 100, False, drafting, wall)
+                PassReport(budget.nodes > 0, cut, accepted, 100, False, drafting, wall)
             )
             self.time += verifying + drafting
             self.tokens += 1.0 + sum(accepted) / self.batch
@@ -349,7 +349,7 @@ def test_a_pass_that_computed_prompts_is_not_timed():
     cost = MeasuredCost()
     spending = Spending(cost)
     before = cost.seconds(0)
-    spending.observe(Spent(True, [Draft.empty()], [0], 5, False, 50.0, None))
+    spending.observe(PassReport(True, [Draft.empty()], [0], 5, False, 50.0, None))
     assert cost.seconds(0) == before
     assert spending.drafting()
 
@@ -359,7 +359,7 @@ def test_padded_passes_are_timed_by_their_rows():
     spending = Spending(cost)
     drafts = [Draft.chain(range(6)), Draft.empty()]
     for _ in range(5):
-        spending.observe(Spent(True, drafts, [6, 0], 5, True, 0.0, 2.0))
+        spending.observe(PassReport(True, drafts, [6, 0], 5, True, 0.0, 2.0))
     assert cost.seconds(12, batch=2, context=5) == pytest.approx(2.0, rel=0.05)
 
 
@@ -368,6 +368,6 @@ def test_batch_sizes_are_switched_apart():
     for _ in range(50):
         budget = spending.plan(16)
         cut = spending.spend([Draft.chain(range(8)) if budget.nodes else Draft.empty()] * 16)
-        spending.observe(Spent(budget.nodes > 0, cut, [0] * 16, 0, False, 0.0, None))
+        spending.observe(PassReport(budget.nodes > 0, cut, [0] * 16, 0, False, 0.0, None))
     assert not spending.drafting(16)
     assert spending.drafting(1)

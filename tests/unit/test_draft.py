@@ -96,10 +96,10 @@ class TestDraft:
         assert len(TREE.cut(leaves=0)) == 0
 
     def test_shallow_drops_what_is_too_deep(self):
-        shallow = TREE.shallow(1)
+        shallow = TREE.to_depth(1)
         assert_array_equal(shallow.tokens, [7, 9])
         assert_array_equal(shallow.parents, [ROOT, ROOT])
-        assert_array_equal(TREE.shallow(2).parents, [ROOT, 0, ROOT, 0, 2])
+        assert_array_equal(TREE.to_depth(2).parents, [ROOT, 0, ROOT, 0, 2])
 
     def test_to_chain_follows_the_most_confident_child(self):
         chain = TREE.to_chain()

@@ -10,13 +10,13 @@ from draftwood.errors import HistoryBusy, NotAHistory, TokenizerMismatch
 from draftwood.index.fingerprint import UNKNOWN, vocab_fingerprint
 from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.recall import fingerprint_of
-from draftwood.protocols import Partner
+from draftwood.protocols import TargetInfo
 
 TEXT = [5, 6, 7, 8, 9, 10, 11, 12]
 VOCAB = {"a": 0, "b": 1}
-OURS = Partner(VOCAB, 100)
-OTHERS = Partner({"b": 0, "a": 1}, 100)
-NAMELESS = Partner(None, 100)
+OURS = TargetInfo(VOCAB, 100)
+OTHERS = TargetInfo({"b": 0, "a": 1}, 100)
+NAMELESS = TargetInfo(None, 100)
 
 
 @pytest.fixture

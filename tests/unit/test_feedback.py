@@ -32,7 +32,7 @@ def test_the_verdict_follows_the_tokens_as_far_as_the_draft_does(tokens, path, a
     assert told.verdict.path.tolist() == path
     assert told.verdict.next_token == after
     assert told.tokens.tolist() == tokens
-    assert (told.draft, told.rows, told.whole) == (DRAFT, None, None)
+    assert (told.draft, told.rows, told.verified) == (DRAFT, None, None)
 
 
 def test_of_equal_siblings_the_first_counts():

@@ -7,9 +7,9 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, as_tokens
+from draftwood.drafters.small.gain import Gain
 from draftwood.drafters.small.grow import ModelDrafter
 from draftwood.drafters.small.shapes import ConfidenceWidths, Shape
-from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.sampling.ranking import k_likeliest
@@ -235,7 +235,7 @@ def test_the_gain_is_told_what_was_promised_and_what_came():
     told = []
 
     class Recorded(Gain):
-        def settle(self, promised, came):
+        def record(self, promised, came):
             told.append((promised, came))
 
         def begin(self):

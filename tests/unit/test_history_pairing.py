@@ -13,7 +13,7 @@ from draftwood.errors import TokenizerMismatch
 from draftwood.index.fingerprint import vocab_fingerprint
 from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.store import History
-from draftwood.protocols import Partner
+from draftwood.protocols import TargetInfo
 
 VOCAB, OTHER = {"a": 0, "b": 1}, {"a": 0, "c": 1}
 
@@ -26,15 +26,15 @@ def history(path: Path, vocab: dict[str, int]) -> str:
 
 def test_a_suffix_drafter_refuses_a_history_of_another_tokenizer(tmp_path: Path) -> None:
     drafter = SuffixDrafter(history=history(tmp_path / "h.dw", VOCAB))
-    drafter.pair(Partner(VOCAB, 2))
-    drafter.pair(Partner(None, 2))  # it does not tell
+    drafter.pair(TargetInfo(VOCAB, 2))
+    drafter.pair(TargetInfo(None, 2))  # it does not tell
     with pytest.raises(TokenizerMismatch):
-        drafter.pair(Partner(OTHER, 2))
+        drafter.pair(TargetInfo(OTHER, 2))
 
 
 def test_what_a_paired_suffix_drafter_saves_names_the_tokenizer(tmp_path: Path) -> None:
     drafter = SuffixDrafter()
-    drafter.pair(Partner(VOCAB, 2))
+    drafter.pair(TargetInfo(VOCAB, 2))
     assert drafter.save(tmp_path / "h.dw").fingerprint == vocab_fingerprint(VOCAB)
     with pytest.raises(TokenizerMismatch):
         drafter.warm(History.open(history(tmp_path / "other.dw", OTHER)))
@@ -43,4 +43,4 @@ def test_what_a_paired_suffix_drafter_saves_names_the_tokenizer(tmp_path: Path) 
 def test_a_mixture_checks_the_histories_of_its_drafters(tmp_path: Path) -> None:
     mixed = Hybrid(PromptLookup(), SuffixDrafter(history=history(tmp_path / "h.dw", VOCAB)))
     with pytest.raises(TokenizerMismatch):
-        mixed.pair(Partner(OTHER, 2))
+        mixed.pair(TargetInfo(OTHER, 2))

@@ -7,12 +7,12 @@ import pytest
 
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
-from draftwood.drafters.small import worth as gain_module
+from draftwood.drafters.small import gain as gain_module
+from draftwood.drafters.small.gain import Gain
 from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
 from draftwood.drafters.small.seat import DraftSeat
 from draftwood.drafters.small.shapes import Shape
-from draftwood.drafters.small.worth import Gain
 from draftwood.errors import InvalidOption
 from draftwood.protocols import Feedback, Verdict
 from draftwood.sampling.ranking import k_likeliest
@@ -228,18 +228,18 @@ def test_a_pass_is_made_while_it_promises_enough():
 
 def test_the_rate_follows_what_came_of_promises_and_recovers_without_any():
     gain = Gain(0.5)
-    assert gain.worth(0.7)
+    assert gain.pays(0.7)
     for _ in range(300):
-        gain.settle(2.0, 0)
+        gain.record(2.0, 0)
     assert gain.rate < 0.15
-    assert not gain.worth(1.0)
+    assert not gain.pays(1.0)
     for _ in range(1000):
-        gain.settle(0.0, 0)
+        gain.record(0.0, 0)
     assert gain.rate == pytest.approx(0.8, abs=0.01)
     for _ in range(300):
-        gain.settle(0.5, 1)
+        gain.record(0.5, 1)
     assert 1.2 < gain.rate < 2.0
-    assert not gain.worth(0.0)
+    assert not gain.pays(0.0)
 
 
 def test_a_measured_gain_is_the_time_of_a_pass_at_the_present_pace(monkeypatch):

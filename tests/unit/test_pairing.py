@@ -12,7 +12,7 @@ from draftwood.drafters.small.grow import MergedDrafter, ModelDrafter
 from draftwood.drafters.small.sampled import MultiCandidate
 from draftwood.drafters.small.shapes import Shape
 from draftwood.errors import InvalidSpec, ModelNotFound, PairMismatch, UnsupportedModel
-from draftwood.protocols import Partner
+from draftwood.protocols import TargetInfo
 from draftwood.targets.pairing import require_pair, vocabulary_mismatch
 from draftwood.testing import ToyDraftModel, hash_model, save_tiny_model
 
@@ -28,14 +28,14 @@ class Tokenizer:
 
 
 def test_one_vocabulary_suits_padded_rows_too():
-    require_pair("small", Tokenizer(WORDS), 8, Partner(dict(WORDS), 64))
-    require_pair("small", Tokenizer(WORDS), 64, Partner(dict(WORDS), 7))
+    require_pair("small", Tokenizer(WORDS), 8, TargetInfo(dict(WORDS), 64))
+    require_pair("small", Tokenizer(WORDS), 64, TargetInfo(dict(WORDS), 7))
 
 
 def test_a_few_added_tokens_are_no_other_tokenizer():
     more = WORDS | {"<pad>": len(WORDS)}
-    require_pair("small", Tokenizer(more), 8, Partner(WORDS, 7))
-    require_pair("small", Tokenizer(WORDS), 7, Partner(more, 8))
+    require_pair("small", Tokenizer(more), 8, TargetInfo(WORDS, 7))
+    require_pair("small", Tokenizer(WORDS), 7, TargetInfo(more, 8))
 
 
 def test_another_meaning_of_an_id_is_named():
@@ -44,33 +44,33 @@ def test_another_meaning_of_an_id_is_named():
         PairMismatch,
         match=r"drafter 'small'.*token 4 is 'dog' in the drafter, 'cat' in the target",
     ):
-        require_pair("small", Tokenizer(other), 7, Partner(WORDS, 7))
+        require_pair("small", Tokenizer(other), 7, TargetInfo(WORDS, 7))
 
 
 def test_vocabularies_of_other_sizes_are_named():
     large = WORDS | {f"word{at}": at for at in range(7, 1000)}
     with pytest.raises(PairMismatch, match="1000 tokens in the drafter, 7 in the target"):
-        require_pair("small", Tokenizer(large), 1000, Partner(WORDS, 7))
+        require_pair("small", Tokenizer(large), 1000, TargetInfo(WORDS, 7))
     assert vocabulary_mismatch(WORDS, large) == "7 tokens in the drafter, 1000 in the target"
 
 
 def test_rows_shorter_than_the_tokenizer_are_named():
     with pytest.raises(PairMismatch, match=r"rows of 5 tokens, the target of 7.* tokenizer has 7"):
-        require_pair("small", Tokenizer(WORDS), 5, Partner(WORDS, 7))
+        require_pair("small", Tokenizer(WORDS), 5, TargetInfo(WORDS, 7))
 
 
 @pytest.mark.parametrize("tokenizer", [None, object()])
 def test_a_missing_tokenizer_is_named(tokenizer):
     with pytest.raises(PairMismatch, match="drafter 'small' has no tokenizer"):
-        require_pair("small", tokenizer, 7, Partner(WORDS, 7))
+        require_pair("small", tokenizer, 7, TargetInfo(WORDS, 7))
     with pytest.raises(PairMismatch, match="the target has no tokenizer"):
-        require_pair("small", Tokenizer(WORDS), 7, Partner(None, 7))
+        require_pair("small", Tokenizer(WORDS), 7, TargetInfo(None, 7))
 
 
 class Refusing(ToyDraftModel):
     """A toy that suits nobody."""
 
-    def pair(self, partner):
+    def pair(self, target_info):
         raise PairMismatch("this one suits nobody")
 
 
@@ -90,12 +90,12 @@ def test_drafters_and_what_wraps_them_ask_their_models():
         Calibrated(chain),
     ):
         with pytest.raises(PairMismatch, match="suits nobody"):
-            drafter.pair(Partner(WORDS, 12))
+            drafter.pair(TargetInfo(WORDS, 12))
     for drafter in (
         ModelDrafter(ToyDraftModel(hash_model()), Shape.chain()),
         Hybrid(NoDraft(), NoDraft()),
     ):
-        drafter.pair(Partner(WORDS, 12))  # cannot tell, or has none
+        drafter.pair(TargetInfo(WORDS, 12))  # cannot tell, or has none
 
 
 # ------------------------------------------------------------------------------- real small models

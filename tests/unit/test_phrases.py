@@ -128,7 +128,7 @@ def test_the_other_drafter_is_told_of_its_own_nodes_only():
     assert told.draft is base
     assert told.verdict.path.tolist() == [0, 2]
     assert told.tokens.tolist() == [1, 2, 3, 9]
-    assert told.whole is whole
+    assert told.verified is whole
 
 
 def test_a_sampled_draft_stays_as_it_is():

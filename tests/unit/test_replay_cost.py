@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from draftwood.budget.cost import CurveCost, GeometricCost, LinearCost
-from draftwood.budget.spender import Spent
+from draftwood.budget.spender import PassReport
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_priced_drafter
 from draftwood.drafters.lookup import PromptLookup
@@ -42,7 +42,7 @@ class Told:
     """A spender that changes nothing and remembers what it was told."""
 
     def __init__(self) -> None:
-        self.spent: list[Spent] = []
+        self.spent: list[PassReport] = []
         self.batches: list[int] = []
 
     def plan(self, batch, context=0, *, padded=False):

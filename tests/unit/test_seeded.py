@@ -122,7 +122,7 @@ class Wide:
         )
         return DraftFrom(within).open(prompt)
 
-    def wider(self, nodes):
+    def with_nodes(self, nodes):
         return Wide(nodes)
 
 

@@ -14,7 +14,7 @@ VERDICT = Verdict(np.array([0, 1, 2], dtype=np.int32), 7)
 
 
 def clipped(stop, generated=0, room=None):
-    verdict, finish = stop.clip(DRAFT, VERDICT, generated=generated, room=room)
+    verdict, finish = stop.apply(DRAFT, VERDICT, generated=generated, room=room)
     return verdict.tokens(DRAFT).tolist(), finish
 
 

@@ -9,7 +9,7 @@ import pytest
 from draftwood.draft import Budget
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.index.token_texts import TokenTexts, token_texts
-from draftwood.protocols import Partner
+from draftwood.protocols import TargetInfo
 
 NAMES = (
     "\u2581the",
@@ -64,7 +64,7 @@ def test_real_vocabularies(name):
 
 def paired():
     drafter = RecallDrafter(max_tokens=4096)
-    drafter.pair(Partner(VOCAB, 11))
+    drafter.pair(TargetInfo(VOCAB, 11))
     return drafter
 
 

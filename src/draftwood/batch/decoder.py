@@ -10,7 +10,7 @@ from time import perf_counter
 
 from draftwood.batch.one_by_one import open_batch
 from draftwood.batch.request import Request, RunningRequest
-from draftwood.budget.spender import Spender, Spent, spender_of
+from draftwood.budget.spender import PassReport, Spender, spender_of
 from draftwood.decode import vocab_size_of
 from draftwood.draft import Budget
 from draftwood.errors import InvalidOption
@@ -231,7 +231,7 @@ class BatchDecoder:
         observed = perf_counter()
         prompts = self._batch.prompt_seconds
         self._spender.observe(
-            Spent(
+            PassReport(
                 asked=budget.nodes > 0,
                 drafts=drafts,
                 accepted=[len(told[one].verdict.path) if one in told else 0 for one in running],

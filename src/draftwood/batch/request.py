@@ -85,7 +85,7 @@ class RunningRequest:
         """Verify a draft and commit what is accepted."""
         start = perf_counter()
         verdict = self._request.verifier.verify(draft, rows)
-        verdict, self.finish = self._request.stop.clip(
+        verdict, self.finish = self._request.stop.apply(
             draft, verdict, generated=self._generated, room=self.seat.room
         )
         self.seat.commit(draft, verdict)

@@ -38,6 +38,6 @@ class Account:
         """Whether drafting is on."""
         return self.balance > 0.0
 
-    def settle(self, time: float, tokens: float) -> None:
+    def enter(self, time: float, tokens: float) -> None:
         """Enter a step that took `time` plain steps and gave `tokens` tokens a sequence."""
         self.balance = min(self._most, self.balance + tokens - (1.0 - self._share) * time)

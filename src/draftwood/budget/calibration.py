@@ -11,7 +11,7 @@ from draftwood.budget.isotonic import isotonic
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.fork import fork_lock
 from draftwood.guarded import ask_all, open_stream, tell_all
-from draftwood.protocols import Drafter, Feedback, Paired, Partner, Stream
+from draftwood.protocols import Drafter, Feedback, PairsWithTarget, Stream, TargetInfo
 
 _FLOORS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96, 1.0)
 """Where classes of raw confidence begin; what a drafter is sure of is a class of its own."""
@@ -155,10 +155,10 @@ class Calibrated:
         inner = open_stream(self.drafter, prompt, namespace, prediction)
         return CalibratedStream(inner, self.calibrator)
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where the inner drafter does not suit the target."""
-        if isinstance(self.drafter, Paired):
-            self.drafter.pair(partner)
+        if isinstance(self.drafter, PairsWithTarget):
+            self.drafter.pair(target_info)
 
     def close(self) -> None:
         """Close the inner drafter."""

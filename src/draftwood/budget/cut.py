@@ -101,10 +101,10 @@ def keep(draft: Draft, ranked: Ranked, count: int) -> Draft:
     count = min(count, len(draft))
     if ranked.levels and 0 < count < len(draft):
         sizes = np.cumsum(np.bincount(draft.depths)[1:])
-        return draft.shallow(int(np.searchsorted(sizes, count, side="right")))
+        return draft.to_depth(int(np.searchsorted(sizes, count, side="right")))
     if ranked.order is None or count == len(draft) or not count:
         return draft.cut(nodes=count) if count else Draft.empty()
-    return draft.only(sorted(ranked.order[:count]))
+    return draft.select(sorted(ranked.order[:count]))
 
 
 def best_prefix(ranked: Sequence[Ranked], pace: float, times: NDArray[np.float64]) -> list[int]:

@@ -189,7 +189,7 @@ class PassCurve:
             if kept.newest < self._passes - OLD:
                 del self._bins[key]
             else:
-                kept.settle(self._passes)
+                kept.refresh(self._passes)
 
 
 class PassTimes:
@@ -197,7 +197,7 @@ class PassTimes:
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, float, int, int]] = deque(maxlen=_KEPT)
-        self._settled = 0
+        self._fresh_at = 0
         self.newest = 0
         self.seconds = self.drafted = self.batch = 0.0
 
@@ -211,15 +211,15 @@ class PassTimes:
         self._kept.append((at, seconds, drafted, batch))
         self.newest = at
 
-    def settle(self, now: int) -> None:
+    def refresh(self, now: int) -> None:
         """Draw the median and the means of what is not out of date."""
         kept = self._kept
         old = kept[0][0] < now - OLD
-        if self._settled == self.newest and not old:
+        if self._fresh_at == self.newest and not old:
             return
         while kept[0][0] < now - OLD:
             kept.popleft()
-        self._settled = self.newest
+        self._fresh_at = self.newest
         _, times, drafts, batches = zip(*kept, strict=True)
         self.seconds = median(times)
         self.drafted = sum(drafts) / len(kept)

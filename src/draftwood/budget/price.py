@@ -16,15 +16,15 @@ from draftwood.draft import Budget
 class Price:
     """A cost curve in tokens, for cutting drafts; valid for a few steps.
 
-    rises: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the current pace, so
-    that an accepted token is worth 1. discounts: of a token accepted at depth 1, 2, ..
+    pass_costs: float64 [longest * batch + 1], t(n) in tokens of the whole batch at the current
+    pace, so that an accepted token is worth 1. discounts: of a token accepted at depth 1, 2, ..
     (`discounts_of`). weights: the same as float64 array. budget: the limit; its floor is what a
     drafted token costs where the curve is cheapest, on the mean of all up to there. padded: the
     same of a padded pass, with half the floor: a node costs nothing there where the draft of
     another sequence is as long. longest: tokens of one draft up to which it holds.
     """
 
-    rises: NDArray[np.float64]
+    pass_costs: NDArray[np.float64]
     discounts: list[float]
     weights: NDArray[np.float64]
     budget: Budget
@@ -49,13 +49,13 @@ class Price:
         """
         longest = max(longest, limit.nodes)
         curve = times(cost, longest * batch, batch=batch, context=context)
-        rises = curve * (pace * batch / float(curve[0]))
+        pass_costs = curve * (pace * batch / float(curve[0]))
         nodes = np.arange(1.0, limit.nodes + 1.0)
-        means = (rises[1 : limit.nodes + 1] - rises[0]) / nodes
+        means = (pass_costs[1 : limit.nodes + 1] - pass_costs[0]) / nodes
         floor = min(1.0, float(means.min(initial=1.0)))
         discounts = discounts_of(pace, curve[::batch], drafting)
         return cls(
-            rises,
+            pass_costs,
             discounts,
             np.array(discounts),
             Budget(limit.nodes, limit.depth, max(limit.floor, floor)),

@@ -10,7 +10,7 @@ from draftwood.draft import Budget, Draft
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spent:
+class PassReport:
     """One pass over a batch of sequences: its time, drafts and acceptance, as a `Spender` is told.
 
     asked: whether drafters were asked for drafts. drafts: as they were verified, one for each
@@ -46,7 +46,7 @@ class Spender(Protocol):
     ) -> list[Draft]:
         """Called after drafting: the drafts, one a sequence, cut to what is worth verifying."""
 
-    def observe(self, spent: Spent) -> None:
+    def observe(self, spent: PassReport) -> None:
         """Called after the pass."""
 
 
@@ -66,7 +66,7 @@ class FixedBudget:
         """The drafts as they are."""
         return list(drafts)
 
-    def observe(self, spent: Spent) -> None:
+    def observe(self, spent: PassReport) -> None:
         """Nothing is learned."""
 
 

@@ -12,7 +12,7 @@ from draftwood.budget.cost import LearnedCost, LinearCost, VerifyCost
 from draftwood.budget.cut import best_length, best_prefix, keep, rank
 from draftwood.budget.measured import MeasuredCost
 from draftwood.budget.price import Price
-from draftwood.budget.spender import Spent
+from draftwood.budget.spender import PassReport
 from draftwood.draft import Budget, Draft
 from draftwood.fork import fork_lock
 
@@ -118,17 +118,17 @@ class Spending:
         price = self.price(batch, context, longest)
         ranked = [rank(draft, self._levels.reach, price.discounts) for draft in drafts]
         if padded:
-            counts = best_length(ranked, 1.0, price.rises[: longest * batch + 1 : batch])
+            counts = best_length(ranked, 1.0, price.pass_costs[: longest * batch + 1 : batch])
         else:
-            counts = best_prefix(ranked, 1.0, price.rises)
+            counts = best_prefix(ranked, 1.0, price.pass_costs)
         return [keep(*each) for each in zip(drafts, ranked, counts, strict=True)]
 
-    def observe(self, spent: Spent) -> None:
+    def observe(self, spent: PassReport) -> None:
         """Learn from a pass: its time and its tokens."""
         sizes = list(map(len, spent.drafts))
         batch = len(sizes)
         drafted = batch * max(sizes) if spent.padded else sum(sizes)
-        self.settle(
+        self.record(
             Pass(
                 batch=batch,
                 drafted=drafted,
@@ -144,7 +144,7 @@ class Spending:
                 if draft.proposal is not None and len(draft):
                     self._levels.learn(draft.height, accepted)
 
-    def settle(self, done: Pass) -> None:
+    def record(self, done: Pass) -> None:
         """Like `observe`, for callers that have only counts; drafts must be of chosen tokens."""
         batch, drafted, context = done.batch, done.drafted, done.context
         with self._lock:
@@ -152,21 +152,23 @@ class Spending:
             if self._learned is None:
                 plain = self.cost.seconds(0, batch=batch, context=context)
                 expected = self.cost.seconds(drafted, batch=batch, context=context)
-                regime.settle(expected / plain, done.tokens, plain=not drafted)
+                regime.enter(expected / plain, done.tokens, plain=not drafted)
             elif regime.wants_time(plain=not drafted):
-                self._settle_timed(self._learned, regime, done)
+                self._record_timed(self._learned, regime, done)
             else:
                 time = 1.0
                 if drafted:
-                    rises = self._drawn(regime, batch, context, -(-drafted // batch)).rises
-                    time = float(rises[drafted] / rises[0])
+                    pass_costs = self._drawn(
+                        regime, batch, context, -(-drafted // batch)
+                    ).pass_costs
+                    time = float(pass_costs[drafted] / pass_costs[0])
                 if done.asked:
                     time += regime.drafted(
                         done.draft_seconds / regime.plain_seconds, drafted / batch
                     )
-                regime.settle(time, done.tokens, plain=not drafted)
+                regime.enter(time, done.tokens, plain=not drafted)
 
-    def _settle_timed(self, cost: LearnedCost, regime: _Regime, done: Pass) -> None:
+    def _record_timed(self, cost: LearnedCost, regime: _Regime, done: Pass) -> None:
         """Learn from the time of a pass, and enter it."""
         batch, drafted, context, taken = done.batch, done.drafted, done.context, done.seconds
         plain = expected = cost.seconds(0, batch=batch, context=context)
@@ -182,7 +184,7 @@ class Spending:
         regime.plain_seconds = plain
         if done.asked:
             time += regime.drafted(done.draft_seconds / plain, drafted / batch)
-        regime.settle(time, done.tokens, plain=not drafted)
+        regime.enter(time, done.tokens, plain=not drafted)
 
     def speedup(self, batch: int = 1) -> float:
         """The estimated speed-up over plain decoding at a batch size."""
@@ -200,7 +202,7 @@ class Spending:
     def price(self, batch: int, context: int = 0, longest: int = 0) -> Price:
         """The price at a batch size and context length, for drafts of up to `longest` tokens each.
 
-        For callers that cut drafts themselves, as the native code does (`Price.rises`, `weights`).
+        For callers that cut drafts themselves, as the native code does.
         """
         return self._drawn(self._regime(batch), batch, context, longest)
 
@@ -284,8 +286,8 @@ class _Regime:
         self._draft_tokens = self._draft_tokens * fade + tokens
         return time
 
-    def settle(self, time: float, tokens: float, *, plain: bool) -> None:
-        self.account.settle(time, tokens)
+    def enter(self, time: float, tokens: float, *, plain: bool) -> None:
+        self.account.enter(time, tokens)
         self.steps += 1
         fade = 1.0 - 1.0 / _PACE_STEPS
         self._tokens = self._tokens * fade + tokens

@@ -19,7 +19,7 @@ from draftwood.index.recall import Recall, fingerprint_of
 from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.index.store import History, HistoryInfo
 from draftwood.index.token_texts import TokenTexts, token_texts
-from draftwood.protocols import Feedback, Partner
+from draftwood.protocols import Feedback, TargetInfo
 
 FLOORS = {"tree": 0.005, "chain": 0.172}
 """Default floor of each mode: what a drafted token must be worth."""
@@ -91,7 +91,7 @@ class RecallDrafter:
         """The history."""
         return self._recall or self._opened()
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise TokenizerMismatch where a file is of another tokenizer; a new one will be of this.
 
         To be called before the first stream is opened. From then on predictions are known by their
@@ -99,14 +99,14 @@ class RecallDrafter:
         """
         if self._history is not None:
             found = HistoryInfo.read(self._history).fingerprint
-            require_tokenizer(self._history, found, partner.vocab)
-        if partner.vocab is not None:
-            self._texts = token_texts(partner.vocab)
+            require_tokenizer(self._history, found, target_info.vocab)
+        if target_info.vocab is not None:
+            self._texts = token_texts(target_info.vocab)
         if self._path is not None and self._recall is not None:
-            require_tokenizer(self._path, fingerprint_of(self._path), partner.vocab)
+            require_tokenizer(self._path, fingerprint_of(self._path), target_info.vocab)
         elif self._path is not None:
-            if partner.vocab is not None:
-                self._fingerprint = vocab_fingerprint(partner.vocab)
+            if target_info.vocab is not None:
+                self._fingerprint = vocab_fingerprint(target_info.vocab)
             self._opened()
 
     def _opened(self) -> Recall:
@@ -155,7 +155,7 @@ class RecallDrafter:
         )
         return RecallDraftStream(stream, self.nodes)
 
-    def wider(self, nodes: int) -> RecallDrafter:
+    def with_nodes(self, nodes: int) -> RecallDrafter:
         """A drafter on the same history, with drafts of up to so many nodes, less likely ones too.
 
         A chain stays a chain.

@@ -77,7 +77,7 @@ class RecycledDrafter:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def wider(self, nodes: int) -> RecycledDrafter:
+    def with_nodes(self, nodes: int) -> RecycledDrafter:
         """A drafter on the same table, with drafts of up to so many nodes."""
         wide = copy(self)
         wide.nodes, wide.floor = nodes, min(self.floor, 0.02 / max(nodes, 1))
@@ -179,7 +179,7 @@ class RecycledStream:
     def observe(self, feedback: Feedback) -> None:
         """Learn how the draft went, keep the rows of the whole draft, and move."""
         self._judge(feedback.tokens.tolist())
-        told = feedback.whole or feedback
+        told = feedback.verified or feedback
         if told.rows is not None:
             self._keep(told.draft, told.rows)
         self._tail = [*self._tail, *feedback.tokens[-2:].tolist()][-2:]

@@ -52,14 +52,14 @@ class RuledStream:
         for rule in self._rules:
             kept = rule.keeps(self._ids, draft) if len(draft) else []
             if len(kept) < len(draft):
-                draft = draft.only(kept)
+                draft = draft.select(kept)
         return draft
 
     def observe(self, feedback: Feedback) -> None:
         """Tell the other stream how its own draft went."""
         self._ids = np.concatenate((self._ids, feedback.tokens))
         asked = self._asked
-        self._stream.observe(feedback if asked.proposal is not None else feedback.retold(asked))
+        self._stream.observe(feedback if asked.proposal is not None else feedback.for_draft(asked))
 
     def close(self) -> None:
         """End the other stream."""

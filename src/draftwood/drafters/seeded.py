@@ -22,7 +22,7 @@ from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.drafters.win_probability import NoiseTrust, WinProbability
 from draftwood.errors import InvalidOption
 from draftwood.guarded import open_stream
-from draftwood.protocols import Drafter, Feedback, Stream, Widening
+from draftwood.protocols import Drafter, Feedback, Resizable, Stream
 from draftwood.verify.gumbel import GumbelNoise
 
 _REMEMBERED: Final = 0.995
@@ -39,8 +39,8 @@ _PROBE: Final = 8
 class NoiseLookahead:
     """A drafter's drafts for requests whose noise is known; `under` gives the drafter of one.
 
-    drafter: proposes candidates, a `Widening` one `width` times as many as are to be verified;
-    drafts of sampled tokens pass as they are. nodes: the largest draft; None: that of a `Widening`
+    drafter: proposes candidates, a `Resizable` one `width` times as many as are to be verified;
+    drafts of sampled tokens pass as they are. nodes: the largest draft; None: that of a `Resizable`
     drafter, else the budget's. What is learned about its confidence is shared by all requests. Only
     for `SharedGumbel` with the same noise: under any other rule drafts are worse, though no text
     is. Thread-safe where the drafter is.
@@ -55,9 +55,9 @@ class NoiseLookahead:
                 f"nodes is {nodes} and width {width}; use 0 or more nodes and a width of 1 or more"
             )
         self.candidates, self.nodes, self.width = drafter, nodes, width
-        if isinstance(drafter, Widening):
+        if isinstance(drafter, Resizable):
             self.nodes = drafter.nodes if nodes is None else nodes
-            self.candidates = drafter.wider(self.nodes * width)
+            self.candidates = drafter.with_nodes(self.nodes * width)
         self.trust, self.lead = NoiseTrust(), Lead()
 
     def under(self, noise: GumbelNoise) -> LookaheadDrafter:
@@ -125,7 +125,7 @@ class LookaheadStream:
         if self._candidates.proposal is not None:
             told = feedback
         else:
-            told = feedback.retold(self._candidates)
+            told = feedback.for_draft(self._candidates)
         if self._winning is not None:
             self._shared.trust.learn(self._winning.seen(feedback.tokens.tolist()))
             path = told.verdict.path.tolist()

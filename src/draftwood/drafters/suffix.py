@@ -29,7 +29,7 @@ from draftwood.index.suffix_tree import (
     SuffixTree,
     check_depth,
 )
-from draftwood.protocols import Feedback, Partner
+from draftwood.protocols import Feedback, TargetInfo
 from draftwood.sources import SUFFIX_OWN as OWN
 from draftwood.sources import SUFFIX_SHARED as SHARED
 
@@ -110,15 +110,15 @@ class SuffixDrafter:
         """
         return SuffixStream(self, prompt, namespace, prediction)
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise TokenizerMismatch where the history file is of another tokenizer.
 
         What `save` writes from now on names the target's tokenizer.
         """
         if self._opened is not None:
-            require_tokenizer(*self._opened, partner.vocab)
-        if self.history.fingerprint is None and partner.vocab is not None:
-            self.history.fingerprint = vocab_fingerprint(partner.vocab)
+            require_tokenizer(*self._opened, target_info.vocab)
+        if self.history.fingerprint is None and target_info.vocab is not None:
+            self.history.fingerprint = vocab_fingerprint(target_info.vocab)
 
     def close(self) -> None:
         """Nothing to release: the history is in memory."""

@@ -45,5 +45,5 @@ def checked_draft(draft: Draft, budget: Budget, rules: DraftRules = NO_RULES) ->
     draft.check(rules.vocab_size)
     # no path has more tokens than the draft has nodes
     if len(draft) > budget.reach and draft.height > budget.reach:
-        return draft.shallow(budget.reach)
+        return draft.to_depth(budget.reach)
     return draft

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class GenerationCall:
     """What a call's texts are made from: parts of the model, and the options of the call.
 
     own: the model's generation config. drafting: the drafter and budget of this call.

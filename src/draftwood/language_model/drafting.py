@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from draftwood.budget.limited import Limited
+from draftwood.budget.limited_spender import LimitedSpender
 from draftwood.budget.measured import MeasuredCost
 from draftwood.budget.spender import Spender
 from draftwood.budget.spending import Spending
@@ -15,7 +15,7 @@ from draftwood.drafters.catalog import PricedDrafter, make_priced_drafter, spend
 from draftwood.drafters.seeded import NoiseLookahead
 from draftwood.fork import fork_lock
 from draftwood.language_model.option_checks import Cost
-from draftwood.protocols import Drafter, Paired, Partner
+from draftwood.protocols import Drafter, PairsWithTarget, TargetInfo
 
 _UNPRICED: Final = Budget(32, floor=0.005)
 """The largest draft without a cost, of a drafter that was made to be cut to what pays."""
@@ -67,7 +67,7 @@ class Drafters:
         noise_lookahead: bool = True,
     ) -> None:
         self.measured = MeasuredCost()
-        self._partner: Partner | None = None
+        self._target_info: TargetInfo | None = None
         self._default = default
         self._cost = cost
         self._budget = budget
@@ -92,15 +92,15 @@ class Drafters:
         """What a drafted token of the default drafter costs."""
         return self._own.priced.cost
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Check that the drafters, those made later as well, suit a target.
 
         Raises:
             PairMismatch, TokenizerMismatch: for a drafter that cannot work for it.
         """
-        self._partner = partner
+        self._target_info = target_info
         for kept in (self._own, *self._named.values()):
-            _pair(kept.priced.drafter, partner)
+            _pair(kept.priced.drafter, target_info)
 
     def choose(
         self,
@@ -152,14 +152,14 @@ class Drafters:
         return kept
 
     def _new(self, priced: PricedDrafter) -> _Kept:
-        if self._partner is not None:
-            _pair(priced.drafter, self._partner)
+        if self._target_info is not None:
+            _pair(priced.drafter, self._target_info)
         return _Kept(priced)
 
     def _budget_of(self, kept: _Kept, cost: Cost, nodes: int | None) -> Budget | Spender | None:
         given = self._budget
         if given is not None and not isinstance(given, Budget):
-            return given if nodes is None else Limited(given, nodes)
+            return given if nodes is None else LimitedSpender(given, nodes)
         if cost is None:
             limit = given if kept.priced.cost is None else _within(_UNPRICED, given)
             return limit if nodes is None else Budget(nodes)
@@ -180,9 +180,9 @@ class _Kept:
     spenders: dict[tuple[Cost, Budget | None], Spending] = field(default_factory=dict)
 
 
-def _pair(drafter: Drafter, partner: Partner) -> None:
-    if isinstance(drafter, Paired):
-        drafter.pair(partner)
+def _pair(drafter: Drafter, target_info: TargetInfo) -> None:
+    if isinstance(drafter, PairsWithTarget):
+        drafter.pair(target_info)
 
 
 def _within(budget: Budget, limit: Budget | None) -> Budget:

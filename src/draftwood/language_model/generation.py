@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from draftwood.batch import Request
 from draftwood.draft import NO_TOKENS, Draft, TokenIds
+from draftwood.errors import GenerationFailed
 from draftwood.language_model.options import Settings
 from draftwood.language_model.origins import NO_ORIGINS, Origins, Row, origin_rows
 from draftwood.page.document import notebook_frame, run_document
@@ -216,6 +217,16 @@ def refused(error: Exception, settings: Settings) -> Generation:
     """The result for a prompt that was refused before anything was generated."""
     metadata = dict(settings.metadata or {})
     return Generation("", NO_TOKENS, "error", Stats(), 0, metadata=metadata, error=error)
+
+
+def raise_failure(done: Sequence[Generation]) -> None:
+    """Raise the first error, with the finished texts where there are several."""
+    for number, each in enumerate(done):
+        if each.error is None:
+            continue
+        if len(done) == 1:
+            raise each.error
+        raise GenerationFailed(number, each.error, done) from each.error
 
 
 class _Recorder:

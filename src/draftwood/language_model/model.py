@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from draftwood.budget.spender import Spender
 from draftwood.draft import Budget, TokenIds, as_tokens
-from draftwood.errors import GenerationFailed
 from draftwood.fork import fork_lock
-from draftwood.language_model.calls import Call
+from draftwood.language_model.calls import GenerationCall
 from draftwood.language_model.drafting import Drafters, Drafting
-from draftwood.language_model.generation import Generation, Run
+from draftwood.language_model.generation import Generation, Run, raise_failure
 from draftwood.language_model.option_checks import Cost
 from draftwood.language_model.options import BatchOptions, Options, Settings, takes
 from draftwood.language_model.progress import progress_bar
@@ -21,7 +20,7 @@ from draftwood.language_model.prompts import Prompt, PromptEncoder, Prompts, is_
 from draftwood.language_model.running import alone, together
 from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.language_model.text_batch import TextBatch
-from draftwood.protocols import Drafter, Partner
+from draftwood.protocols import Drafter, TargetInfo
 from draftwood.sampling.law import Sampling
 from draftwood.stats import Stats
 from draftwood.step import Step
@@ -70,7 +69,7 @@ class LanguageModel:
         if not isinstance(drafter, Drafters):
             drafter = Drafters(drafter, cost=cost, budget=budget, noise_lookahead=noise_lookahead)
         self.drafters = drafter
-        self.drafters.pair(_partner(target, tokenizer))
+        self.drafters.pair(_target_info(target, tokenizer))
         self.stats = Stats()
         self.own = GenerationSettings(target.model)
         self._end_tokens = end_tokens
@@ -274,7 +273,7 @@ class LanguageModel:
         self._finish(runs, len(texts), settings, call.drafting, canceled)
         done = [each if isinstance(each, Generation) else each.generation() for each in texts]
         if settings.errors == "raise":
-            _raise_failure(done)
+            raise_failure(done)
         return done
 
     def _finish(
@@ -322,9 +321,9 @@ class LanguageModel:
             self.stats.add(step, first=run.first, plain=plain)
         run.take(step, plain)
 
-    def _call(self, settings: Settings) -> Call:
+    def _call(self, settings: Settings) -> GenerationCall:
         drafting = self.drafters.choose(settings.drafter, cost=settings.cost, nodes=settings.nodes)
-        return Call(
+        return GenerationCall(
             self.target,
             self.prompts,
             self.decoding,
@@ -335,19 +334,9 @@ class LanguageModel:
         )
 
 
-def _raise_failure(done: Sequence[Generation]) -> None:
-    """Raise the first error, with the finished texts where there are several."""
-    for number, each in enumerate(done):
-        if each.error is None:
-            continue
-        if len(done) == 1:
-            raise each.error
-        raise GenerationFailed(number, each.error, done) from each.error
-
-
-def _partner(target: TransformersTarget, tokenizer: Any) -> Partner:
+def _target_info(target: TransformersTarget, tokenizer: Any) -> TargetInfo:
     vocab = getattr(tokenizer, "get_vocab", None)
-    return Partner(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
+    return TargetInfo(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
 
 
 def _end_tokens(tokenizer: Any) -> frozenset[int]:

@@ -25,7 +25,7 @@ from draftwood.logs.sessions import SessionJoiner
 from draftwood.logs.tables import table_kind, table_rows
 from draftwood.logs.tokenizer import TraceTokenizer
 from draftwood.logs.unread import Unread
-from draftwood.protocols import Partner
+from draftwood.protocols import TargetInfo
 
 T = TypeVar("T")
 _NAMES = ("prompt", "response")
@@ -84,11 +84,11 @@ class Log:
         return name
 
     @property
-    def partner(self) -> Partner | None:
+    def target_info(self) -> TargetInfo | None:
         """The target that the tokenizer stands for; None without one."""
         if self._tokenizer is None:
             return None
-        return Partner(self._tokenizer.vocab, self._tokenizer.vocab_size)
+        return TargetInfo(self._tokenizer.vocab, self._tokenizer.vocab_size)
 
     @property
     def format(self) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from draftwood.budget.cost import VerifyCost
-from draftwood.budget.spender import Spender, Spent, spender_of
+from draftwood.budget.spender import PassReport, Spender, spender_of
 from draftwood.budget.spending import Spending
 from draftwood.draft import Budget, Draft
 from draftwood.drafters.catalog import PricedDrafter
@@ -39,7 +39,7 @@ class Clock:
         """The drafts as the other spender cuts them."""
         return self._spender.spend(drafts, context, padded=padded)
 
-    def observe(self, spent: Spent) -> None:
+    def observe(self, spent: PassReport) -> None:
         """Add the time of a pass."""
         batch, drafted = len(spent.drafts), sum(map(len, spent.drafts))
         taken = self._cost.seconds(drafted, batch=batch, context=spent.context)

@@ -11,7 +11,7 @@ from draftwood.budget.spender import Spender
 from draftwood.errors import InvalidOption, TraceError
 from draftwood.logs.call import Record
 from draftwood.logs.log import Log
-from draftwood.protocols import Drafter, Paired
+from draftwood.protocols import Drafter, PairsWithTarget
 from draftwood.replay.cost import Clock
 from draftwood.replay.figures import Figures, Watch
 from draftwood.replay.simulation import Batched, Interleaved, Simulation
@@ -87,19 +87,19 @@ def replay_trace(
     """Replay a log; one row for each drafter, as `replay --json` prints it.
 
     progress: called after each record with the part of the work that is done, 0 to 1. Where the
-    trace has a tokenizer, drafters that work for some targets only (`Paired`) are paired with it
-    first.
+    trace has a tokenizer, drafters that work for some targets only
+    (`PairsWithTarget`) are paired with it first.
 
     Raises:
         PairMismatch, TokenizerMismatch: a drafter, or its history, of another tokenizer.
         TraceError: the file cannot be read, or none of its lines can be used.
         InvalidOption, MissingExtra: as `replay` and `Log` say.
     """
-    partner = log.partner
-    if partner is not None:
+    target_info = log.target_info
+    if target_info is not None:
         for drafter in drafters.values():
-            if isinstance(drafter, Paired):
-                drafter.pair(partner)
+            if isinstance(drafter, PairsWithTarget):
+                drafter.pair(target_info)
 
     def report(tokens: int) -> None:
         if progress is not None:

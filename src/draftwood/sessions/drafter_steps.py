@@ -6,14 +6,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from draftwood.budget.spender import FixedBudget, Spender, Spent
+from draftwood.budget.spender import FixedBudget, PassReport, Spender
 from draftwood.draft import Budget, Draft
 from draftwood.guarded import GuardedStream, GuardedStreams, checked_draft
 from draftwood.protocols import Feedback
+from draftwood.sessions.arrived import Arrived
 from draftwood.sessions.draft_batch import DraftBatch
 from draftwood.sessions.faults import Faults
-from draftwood.sessions.roster import Roster, Session
-from draftwood.sessions.rows import ListRows, MatrixRows
+from draftwood.sessions.open_sessions import OpenSessions, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class DrafterSteps:
 
     def __init__(
         self,
-        roster: Roster,
+        open_sessions: OpenSessions,
         guards: GuardedStreams,
         faults: Faults,
         *,
@@ -44,7 +44,7 @@ class DrafterSteps:
         trees: bool,
         context_limit: int,
     ) -> None:
-        self._roster = roster
+        self._open = open_sessions
         self._guards = guards
         self._faults = faults
         self._budget = budget
@@ -53,23 +53,17 @@ class DrafterSteps:
         self._context_limit = context_limit
         self._last: _LastStep | None = None
 
-    def step(
-        self,
-        keys: list[Hashable],
-        slots: list[int],
-        rows: ListRows | MatrixRows,
-        rooms: list[int],
-        seconds: float | None,
-        began: float,
-    ) -> DraftBatch:
-        """Move, draft and cut. seconds: of the pass since the last step; None: not known."""
-        table = self._roster.table
+    def step(self, arrived: Arrived) -> DraftBatch:
+        """Move the sequences past what came, draft and cut."""
+        keys, slots, rows, rooms = arrived.keys, arrived.slots, arrived.rows, arrived.rooms
+        seconds, began = arrived.seconds, arrived.began
+        table = self._open.table
         *_, last_tokens, came, faults = rows.step(
             table, slots, rooms, 0, 0, 0.0, False, 1, None, None
         )
-        sessions: list[Session | None] = [self._roster.sessions.get(key) for key in keys]
+        sessions: list[Session | None] = [self._open.sessions.get(key) for key in keys]
         if faults is not None:
-            self._roster.settle_faults(keys, faults)
+            self._open.handle_faults(keys, faults)
             sessions = [
                 None if fault else session for fault, session in zip(faults, sessions, strict=True)
             ]
@@ -101,7 +95,7 @@ class DrafterSteps:
         for session, count in zip(sessions, came, strict=True):
             if session is None or not count:
                 continue
-            feedback = Feedback.of(session.draft, self._roster.table.end(session.slot, count))
+            feedback = Feedback.of(session.draft, self._open.table.end(session.slot, count))
             accepted[session.key] = min(len(feedback.verdict.path), count - 1)
             session.draft = Draft.empty()
             if session.guard is not None:
@@ -131,7 +125,7 @@ class DrafterSteps:
         for at, session in enumerate(sessions):
             if session is None or not session.drafts or not reach:
                 continue
-            room = self._context_limit - self._roster.table.length(session.slot)
+            room = self._context_limit - self._open.table.length(session.slot)
             room = min(room, rooms[at]) if rooms else room
             if room > 1 and session.guard is not None:
                 asked.append(session.guard)
@@ -146,13 +140,13 @@ class DrafterSteps:
         last = self._last
         if last is None:
             return
-        known = [key for key in last.keys if key in accepted and key not in self._roster.left]
+        known = [key for key in last.keys if key in accepted and key not in self._open.left]
         if not known:
             return
         # A sequence that has ended is taken to have done as the others did.
         mean = round(sum(accepted[key] for key in known) / len(known))
         self._spender.observe(
-            Spent(
+            PassReport(
                 asked=last.asked,
                 drafts=last.drafts,
                 accepted=[accepted[key] if key in known else mean for key in last.keys],

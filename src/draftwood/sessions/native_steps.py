@@ -10,9 +10,10 @@ from draftwood.budget.spending import Pass, Spending
 from draftwood.draft import Budget
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.guarded import GuardedStreams
+from draftwood.sessions.arrived import Arrived
 from draftwood.sessions.draft_batch import DraftBatch
 from draftwood.sessions.faults import Faults
-from draftwood.sessions.roster import Roster
+from draftwood.sessions.open_sessions import OpenSessions
 from draftwood.sessions.rows import ListRows, MatrixRows
 
 
@@ -37,7 +38,7 @@ class NativeSteps:
     def __init__(
         self,
         drafter: RecallDrafter,
-        roster: Roster,
+        open_sessions: OpenSessions,
         guards: GuardedStreams,
         faults: Faults,
         *,
@@ -45,7 +46,7 @@ class NativeSteps:
         spending: Spending | None,
         trees: bool,
     ) -> None:
-        self._roster = roster
+        self._open = open_sessions
         self._guards = guards
         self._faults = faults
         self._spending = spending
@@ -55,36 +56,39 @@ class NativeSteps:
         self._threads = drafter.threads
         self._last: _LastStep | None = None
 
-    def step(
-        self,
-        keys: list[Hashable],
-        slots: list[int],
-        rows: ListRows | MatrixRows,
-        rooms: list[int],
-        seconds: float | None,
-        began: float,
-    ) -> DraftBatch:
-        """Move, draft and cut. seconds: of the pass since the last step; None: not known."""
-        table, spending = self._roster.table, self._spending
+    def step(self, arrived: Arrived) -> DraftBatch:
+        """Move the sequences past what came, draft and cut."""
+        keys, slots, rows, rooms = arrived.keys, arrived.slots, arrived.rows, arrived.rooms
+        seconds, began = arrived.seconds, arrived.began
+        table, spending = self._open.table, self._spending
         nodes, reach, floor = self._nodes, self._reach, 0.0
-        rises = weights = None
+        pass_costs = weights = None
         if spending is not None:
             try:
-                self._settle(spending, keys, slots, rows, seconds)
+                self._report(spending, keys, slots, rows, seconds)
                 plan = spending.plan(len(keys), table.longest)
                 nodes, reach, floor = min(nodes, plan.nodes), min(reach, plan.reach), plan.floor
                 if nodes:
                     price = spending.price(len(keys), table.longest, nodes)
-                    rises, weights = price.rises, price.weights
+                    pass_costs, weights = price.pass_costs, price.weights
             except Exception:  # of a cost that is not ours
                 self._faults.blame("spender", traceback=True)
                 self._spending = None
         *flat, _, faults = rows.step(
-            table, slots, rooms, nodes, reach, floor, self._chain, self._threads, rises, weights
+            table,
+            slots,
+            rooms,
+            nodes,
+            reach,
+            floor,
+            self._chain,
+            self._threads,
+            pass_costs,
+            weights,
         )
         drafts = DraftBatch(*flat)
         if faults is not None:
-            self._roster.settle_faults(keys, faults)
+            self._open.handle_faults(keys, faults)
         self._guards.end_step()
         if spending is not None:
             self._last = _LastStep(
@@ -97,7 +101,7 @@ class NativeSteps:
             )
         return drafts
 
-    def _settle(
+    def _report(
         self,
         spending: Spending,
         keys: list[Hashable],
@@ -106,16 +110,16 @@ class NativeSteps:
         seconds: float | None,
     ) -> None:
         """Tell the spender what the pass since the last step brought."""
-        last, roster = self._last, self._roster
+        last, open_sessions = self._last, self._open
         if last is None:
             return
         try:
-            if keys == last.keys and not roster.left:
+            if keys == last.keys and not open_sessions.left:
                 came, count = rows.came(last.total), len(keys)
             else:
-                known = set(last.keys) - roster.left
+                known = set(last.keys) - open_sessions.left
                 each = [
-                    rows.came_to(at, roster.table.length(slot))
+                    rows.came_to(at, open_sessions.table.length(slot))
                     for at, (key, slot) in enumerate(zip(keys, slots, strict=True))
                     if key in known
                 ]
@@ -124,7 +128,7 @@ class NativeSteps:
             return
         if came < count or not count:  # not one token for each: no pass that can be entered
             return
-        spending.settle(
+        spending.record(
             Pass(
                 batch=len(last.keys),
                 drafted=last.nodes,

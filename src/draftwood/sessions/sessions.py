@@ -17,11 +17,12 @@ from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import GuardedStream, GuardedStreams
 from draftwood.protocols import Drafter, Feedback
+from draftwood.sessions.arrived import Arrived
 from draftwood.sessions.draft_batch import DraftBatch
 from draftwood.sessions.drafter_steps import DrafterSteps
 from draftwood.sessions.faults import NAMES, UNKNOWN, Faults
 from draftwood.sessions.native_steps import NativeSteps
-from draftwood.sessions.roster import Roster
+from draftwood.sessions.open_sessions import OpenSessions
 from draftwood.sessions.rows import NewTokens, TokenRows, row_count, rows_of
 
 PATIENCE, LEAP = 256, 64
@@ -76,7 +77,7 @@ class Sessions:
         self._guards = GuardedStreams(drafter, vocab_size=vocab_size)
         self._vocab_size = vocab_size
         self._faults = Faults()
-        self._roster = Roster(vocab_size, context_limit, self._faults)
+        self._open = OpenSessions(vocab_size, context_limit, self._faults)
         self._steps: NativeSteps | DrafterSteps
         budget = Budget(nodes, depth)
         self._native = type(drafter) is RecallDrafter and (
@@ -85,7 +86,7 @@ class Sessions:
         if isinstance(drafter, RecallDrafter) and self._native:
             self._steps = NativeSteps(
                 drafter,
-                self._roster,
+                self._open,
                 self._guards,
                 self._faults,
                 budget=budget,
@@ -94,7 +95,7 @@ class Sessions:
             )
         else:
             self._steps = DrafterSteps(
-                self._roster,
+                self._open,
                 self._guards,
                 self._faults,
                 budget=budget,
@@ -143,10 +144,10 @@ class Sessions:
             if generated:
                 guard.observe(Feedback.of(Draft.empty(), ids[prompted:]))
         with self._lock:
-            twice = self._roster.take(key)
+            twice = self._open.take(key)
             stream = None if guard is None or not self._native else guard.stream
             request = stream.stream.native if isinstance(stream, RecallDraftStream) else None
-            self._roster.add(key, ids, guard, request)
+            self._open.add(key, ids, guard, request)
             self._fresh = True
         if twice is not None:
             self._faults.blame("key opened twice")
@@ -183,7 +184,7 @@ class Sessions:
                 return self._step(list(keys), new_tokens, whole, room, pass_seconds, began)
             except Exception:
                 self._faults.blame("step with wrong arguments", traceback=True)
-                self._roster.lose(keys)
+                self._open.lose(keys)
                 return DraftBatch.empty(row_count(keys))
 
     def close(self, key: Hashable) -> None:
@@ -220,14 +221,14 @@ class Sessions:
             return [None] * row_count(rows)
         with self._lock:
             try:
-                table = self._roster.table
+                table = self._open.table
                 if isinstance(rows, TokenRows):
                     ends = np.ascontiguousarray(rows.ends, np.int64)
                     found, missed = table.recognize_matrix(rows.tokens, ends, leap, patience)
                 else:
                     found, missed = table.recognize(list(rows), leap, patience)
-                keys = [self._roster.key_of(slot) for slot in found]
-                gone = [self._roster.take(self._roster.key_of(slot)) for slot in missed]
+                keys = [self._open.key_of(slot) for slot in found]
+                gone = [self._open.take(self._open.key_of(slot)) for slot in missed]
             except Exception:
                 self._faults.blame("recognize", traceback=True)
                 return [None] * row_count(rows)
@@ -239,14 +240,14 @@ class Sessions:
     def length(self, key: Hashable) -> int:
         """Tokens of a sequence so far, its prompt included; 0 for a key that is not open."""
         with self._lock:
-            slot = self._roster.slots.get(key)
-            return 0 if slot is None else self._roster.table.length(slot)
+            slot = self._open.slots.get(key)
+            return 0 if slot is None else self._open.table.length(slot)
 
     def __len__(self) -> int:
-        return len(self._roster.sessions)
+        return len(self._open.sessions)
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._roster.sessions
+        return key in self._open.sessions
 
     @property
     def failures(self) -> Mapping[str, int]:
@@ -267,12 +268,12 @@ class Sessions:
     @property
     def drafted(self) -> int:
         """Tokens drafted so far."""
-        return self._roster.table.drafted
+        return self._open.table.drafted
 
     @property
     def accepted(self) -> int:
         """Drafted tokens that came true so far; the target's own token of a step does not count."""
-        return self._roster.table.accepted
+        return self._open.table.accepted
 
     def _step(
         self,
@@ -286,7 +287,7 @@ class Sessions:
         count = len(keys)
         if self._guards.off or not count:
             return DraftBatch.empty(count)
-        known = self._roster.slots
+        known = self._open.slots
         try:
             slots = [known.get(key, -1) for key in keys]
         except TypeError:  # a key that cannot be one: unknown like others
@@ -301,9 +302,9 @@ class Sessions:
             seconds = None
         self._fresh = False
         try:
-            drafts = self._steps.step(keys, slots, rows, rooms, seconds, began)
+            drafts = self._steps.step(Arrived(keys, slots, rows, rooms, seconds, began))
         finally:
-            self._roster.left.clear()
+            self._open.left.clear()
         self._ended = perf_counter()
         return drafts
 
@@ -320,7 +321,7 @@ class Sessions:
             return
         try:
             with self._lock:
-                session = self._roster.take(key)
+                session = self._open.take(key)
         except TypeError:  # no key at all
             session = None
         if session is None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from draftwood.errors import PairMismatch
-from draftwood.protocols import Partner
+from draftwood.protocols import TargetInfo
 
 ADDED_TOKENS: Final = 256
 """Tokens that one tokenizer of a pair may have more than the other, after its last."""
 
 
-def require_pair(name: str, tokenizer: Any, vocab_size: int, partner: Partner) -> None:
+def require_pair(name: str, tokenizer: Any, vocab_size: int, target_info: TargetInfo) -> None:
     """Refuse a small model that does not suit the target.
 
     name: what errors call the model. tokenizer: its own, or None. vocab_size: entries of its rows;
@@ -23,24 +23,24 @@ def require_pair(name: str, tokenizer: Any, vocab_size: int, partner: Partner) -
             entries than tokens.
     """
     vocab = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else None
-    if vocab is None or partner.vocab is None:
+    if vocab is None or target_info.vocab is None:
         whose = f"the drafter {name!r}" if vocab is None else "the target"
         raise PairMismatch(
             f"{whose} has no tokenizer that tells its vocabulary, so its token ids may mean "
             "anything; save the tokenizer of the pair beside its weights"
         )
-    problem = vocabulary_mismatch(vocab, partner.vocab)
+    problem = vocabulary_mismatch(vocab, target_info.vocab)
     if problem is not None:
         raise PairMismatch(
             f"the drafter {name!r} and the target have different tokenizers ({problem}); "
             "pair models of one family that share a tokenizer"
         )
-    shared = min(len(vocab), len(partner.vocab))
-    if min(vocab_size, partner.vocab_size) < shared:
+    shared = min(len(vocab), len(target_info.vocab))
+    if min(vocab_size, target_info.vocab_size) < shared:
         raise PairMismatch(
             f"the drafter {name!r} has rows of {vocab_size} tokens, the target of "
-            f"{partner.vocab_size}, and their tokenizer has {shared}; use weights and a tokenizer "
-            "that belong together"
+            f"{target_info.vocab_size}, and their tokenizer has {shared}; use weights and a "
+            "tokenizer that belong together"
         )
 
 

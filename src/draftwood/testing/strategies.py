@@ -40,7 +40,7 @@ def drafts(
             [draw(st.integers(ROOT, at - 1)) for at in range(count)],
         )
         if max_depth is not None:
-            tree = tree.shallow(max_depth)
+            tree = tree.to_depth(max_depth)
         return merge_doubles(tree) if distinct else tree
 
     return draw_tree()

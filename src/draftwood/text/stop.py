@@ -46,7 +46,7 @@ class Stop:
             if not _is_integer(token) or token < 0:
                 raise InvalidOption(f"stop_token_ids holds {token!r}; use token ids from 0 up")
 
-    def clip(
+    def apply(
         self, draft: Draft, verdict: Verdict, *, generated: int, room: int | None = None
     ) -> tuple[Verdict, str | None]:
         """The verdict cut where generation ends, and why it ends (None: it does not).

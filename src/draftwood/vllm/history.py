@@ -9,7 +9,7 @@ from draftwood.drafters.catalog import PricedDrafter, make_priced_drafter
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.spec import parse
 from draftwood.errors import HistoryBusy, InvalidOption
-from draftwood.protocols import Paired, Partner
+from draftwood.protocols import PairsWithTarget, TargetInfo
 from draftwood.vllm.options import EngineOptions
 
 MOST_WRITERS = 256
@@ -91,6 +91,6 @@ def _paired(
     priced: PricedDrafter, vocab: Mapping[str, int] | None, vocab_size: int
 ) -> PricedDrafter:
     drafter: object = priced.drafter
-    if isinstance(drafter, Paired):
-        drafter.pair(Partner(vocab, vocab_size))
+    if isinstance(drafter, PairsWithTarget):
+        drafter.pair(TargetInfo(vocab, vocab_size))
     return priced

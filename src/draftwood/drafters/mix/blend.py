@@ -23,7 +23,7 @@ from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import GuardedStream, GuardedStreams
-from draftwood.protocols import Drafter, Feedback, Paired, Partner, Widening
+from draftwood.protocols import Drafter, Feedback, PairsWithTarget, Resizable, TargetInfo
 
 Opinion: TypeAlias = int
 """What all drafters say of a node: a digit to the base `OPINIONS` each, the first one's lowest."""
@@ -100,18 +100,20 @@ class Blend:
                 [stream.streams[part] for stream in streams], [each[part] for each in told]
             )
 
-    def wider(self, nodes: int) -> Blend:
+    def with_nodes(self, nodes: int) -> Blend:
         """The same drafters, and what they know, with drafts of up to so many nodes."""
-        wide = [each.wider(nodes) if isinstance(each, Widening) else each for each in self.parts]
+        wide = [
+            each.with_nodes(nodes) if isinstance(each, Resizable) else each for each in self.parts
+        ]
         made = Blend(wide, nodes=nodes)
         made.agreement = self.agreement
         return made
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where one of the drafters does not suit the target."""
         for drafter in self.parts:
-            if isinstance(drafter, Paired):
-                drafter.pair(partner)
+            if isinstance(drafter, PairsWithTarget):
+                drafter.pair(target_info)
 
     def close(self) -> None:
         """Close all drafters."""
@@ -172,7 +174,7 @@ class BlendStream:
     def learn(self, feedback: Feedback) -> list[Feedback]:
         """Learn how the drafters' agreement went; returns what each of them is told."""
         self._blend.agreement.learn(self._merged.outcomes(feedback.tokens.tolist()))
-        return [feedback.retold(draft) for draft in self._drafts]
+        return [feedback.for_draft(draft) for draft in self._drafts]
 
     def close(self) -> None:
         """Close all."""

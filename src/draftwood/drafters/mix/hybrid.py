@@ -17,7 +17,7 @@ from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import ask_all, open_stream, tell_all
-from draftwood.protocols import Drafter, Feedback, Paired, Partner, Stream, Verdict
+from draftwood.protocols import Drafter, Feedback, PairsWithTarget, Stream, TargetInfo, Verdict
 
 _FORGET = 0.99
 """Weight of the past in the learned tau: about the last hundred of the other drafter's drafts."""
@@ -76,11 +76,11 @@ class Hybrid:
         finally:
             self._other.close()
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where one of the drafters does not suit the target."""
         for drafter in self.parts:
-            if isinstance(drafter, Paired):
-                drafter.pair(partner)
+            if isinstance(drafter, PairsWithTarget):
+                drafter.pair(target_info)
 
     def learn(self, accepted: int) -> None:
         """Move a learned tau towards the accepted length of one more draft of the other's."""
@@ -139,7 +139,7 @@ class HybridStream:
 
     def part(self, feedback: Feedback) -> tuple[Feedback, Feedback]:
         """What the first and the other are told."""
-        whole = feedback.whole or feedback
+        whole = feedback.verified or feedback
         moved_on = Feedback(Draft.empty(), _NO_VERDICT, feedback.tokens, feedback.rows, whole)
         return (moved_on, feedback) if self._from_other else (feedback, moved_on)
 

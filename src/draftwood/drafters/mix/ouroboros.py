@@ -19,7 +19,15 @@ from draftwood.drafters.small.graph import TokenGraph
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import open_stream
-from draftwood.protocols import Drafter, Feedback, Paired, Partner, Rows, Stream, Verdict
+from draftwood.protocols import (
+    Drafter,
+    Feedback,
+    PairsWithTarget,
+    Rows,
+    Stream,
+    TargetInfo,
+    Verdict,
+)
 from draftwood.sources import PHRASE
 
 _FORGET = 0.99
@@ -117,10 +125,10 @@ class Ouroboros:
         """Close the other drafter."""
         self.drafter.close()
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where the other drafter does not suit the target."""
-        if isinstance(self.drafter, Paired):
-            self.drafter.pair(partner)
+        if isinstance(self.drafter, PairsWithTarget):
+            self.drafter.pair(target_info)
 
     def learn(self, accepted: bool) -> None:
         """Move the confidence by one more phrase token whose parent was accepted."""
@@ -171,7 +179,7 @@ class OuroborosStream:
                 del self._recent[0]
         self._learn(feedback)
         base, self._base = self._base, None
-        self._inner.observe(feedback if base is None else feedback.retold(base))
+        self._inner.observe(feedback if base is None else feedback.for_draft(base))
 
     def close(self) -> None:
         """Close the other drafter's stream; learn the output's last tokens."""

@@ -20,13 +20,13 @@ from time import perf_counter
 import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.drafters.small.gain import Gain, Promises
 from draftwood.drafters.small.graph import TokenGraph, merge_graphs
 from draftwood.drafters.small.seat import DraftModel, pair_models
 from draftwood.drafters.small.shapes import Shape
-from draftwood.drafters.small.worth import Gain, Promises
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.protocols import Feedback, Partner, Top
+from draftwood.protocols import Feedback, TargetInfo, Top
 from draftwood.sources import SMALL_MODEL, small_model_source
 
 _NO_GRAPH = TokenGraph()
@@ -92,9 +92,9 @@ class ModelDrafter:
         """A stream with a seat of its own; nothing is shared, so `namespace` does not matter."""
         return ModelStream(self, prompt)
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where the model does not suit the target."""
-        pair_models([self.model], partner)
+        pair_models([self.model], target_info)
 
     def close(self) -> None:
         """Nothing to release: whoever made the model closes it."""
@@ -144,7 +144,7 @@ class ModelStream:
         """Append the committed tokens, keeping the cached rows of accepted nodes."""
         tokens = feedback.tokens.tolist()
         accepted = len(self._graph.follow(tokens[: len(feedback.verdict.path)]))
-        self._promises.settle(accepted, len(tokens))
+        self._promises.record(accepted, len(tokens))
         places = self._places
         passed = takewhile(places.__contains__, self._graph.own_path(tokens))
         kept = np.array([places[node] for node in passed], dtype=np.int32)
@@ -185,7 +185,7 @@ class ModelStream:
                 if values[node] > bar and depths[node] < reach and tokens[node] not in ends
             ]
             level = open_nodes[: shape.rows]
-            if not self._promises.worth(sum(values[node] for node in level)):
+            if not self._promises.pays(sum(values[node] for node in level)):
                 break
             waiting = open_nodes[len(level) :]
         return seconds
@@ -240,9 +240,9 @@ class MergedDrafter:
             opened.pop_all()
         return MergedStream(streams)
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where a model does not suit the target."""
-        pair_models((drafter.model for drafter in self.drafters), partner)
+        pair_models((drafter.model for drafter in self.drafters), target_info)
 
     def close(self) -> None:
         """Close all drafters."""

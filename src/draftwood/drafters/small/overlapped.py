@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from draftwood.draft import Budget, Draft, TokenIds
 from draftwood.drafters.small.seat import DraftModel, DraftSeat, pair_models
 from draftwood.errors import InvalidOption
-from draftwood.protocols import Feedback, Partner
+from draftwood.protocols import Feedback, TargetInfo
 from draftwood.sources import SMALL_MODEL
 
 _LONG = 512
@@ -55,9 +55,9 @@ class Overlapped:
     def close(self) -> None:
         """Nothing to release: whoever made the model closes it."""
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where the model does not suit the target."""
-        pair_models([self._model], partner)
+        pair_models([self._model], target_info)
 
 
 class OverlappedStream:

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
+from draftwood.drafters.small.gain import Gain, Promises
 from draftwood.drafters.small.grow import DraftCounts
 from draftwood.drafters.small.seat import DraftModel, pair_models
 from draftwood.drafters.small.shapes import Shape
-from draftwood.drafters.small.worth import Gain, Promises
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
-from draftwood.protocols import Feedback, Partner
+from draftwood.protocols import Feedback, TargetInfo
 from draftwood.sampling.chance import Chance, SeededChance, Weights
 from draftwood.sampling.law import Law, Sampling
 from draftwood.sources import SMALL_MODEL
@@ -106,10 +106,10 @@ class MultiCandidate:
     def close(self) -> None:
         """Nothing to release: whoever made the model closes it."""
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Raise PairMismatch where the model does not suit the target; take its width of rows."""
-        pair_models([self.model], partner)
-        self._size = partner.vocab_size
+        pair_models([self.model], target_info)
+        self._size = target_info.vocab_size
 
     def count(self, counts: DraftCounts) -> None:
         """Add what one draft took. Safe from several threads."""
@@ -158,7 +158,7 @@ class SampledStream:
         path = sample.follow(tokens[: len(feedback.verdict.path)].tolist())
         for parent, accepted in zip([ROOT, *path], [*path, None], strict=True):
             drafter.ranks.learn(sample.below(parent), accepted)
-        self._promises.settle(len(path), len(tokens))
+        self._promises.record(len(path), len(tokens))
         places = [sample.places[node] for node in path]
         if None in places:
             places = places[: places.index(None)]
@@ -177,7 +177,7 @@ class SampledStream:
         for depth, width in enumerate(drafter.widths[:reach]):
             level = level[: (budget.nodes - len(sample)) // width]
             promised = sum(sample.value(node) for node in level)
-            if not level or (depth and not self._promises.worth(promised)):
+            if not level or (depth and not self._promises.pays(promised)):
                 break
             if depth:
                 rows = self._rows(level)

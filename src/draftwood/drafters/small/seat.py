@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds
-from draftwood.protocols import Paired, Partner, Top
+from draftwood.protocols import PairsWithTarget, TargetInfo, Top
 from draftwood.sampling.ranking import k_likeliest
 
 
@@ -65,7 +65,7 @@ class DraftSeat(Protocol):
 class DraftModel(Protocol):
     """A small language model that drafts. Shared by all sequences; seats may live side by side.
 
-    One that cannot serve every target is `Paired`, too.
+    One that cannot serve every target is `PairsWithTarget`, too.
     """
 
     @property
@@ -80,8 +80,8 @@ class DraftModel(Protocol):
         """A seat whose context is `prompt`."""
 
 
-def pair_models(models: Iterable[DraftModel], partner: Partner) -> None:
+def pair_models(models: Iterable[DraftModel], target_info: TargetInfo) -> None:
     """Raise PairMismatch where one of the models, if it can tell, does not suit the target."""
     for model in models:
-        if isinstance(model, Paired):
-            model.pair(partner)
+        if isinstance(model, PairsWithTarget):
+            model.pair(target_info)

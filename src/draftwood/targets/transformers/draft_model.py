@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from draftwood.draft import TokenIds, as_tokens
 from draftwood.errors import ContextTooLong, InvalidDraft, UnsupportedModel
-from draftwood.protocols import Partner, Top
+from draftwood.protocols import TargetInfo, Top
 from draftwood.sampling.ranking import k_likeliest
 from draftwood.targets.committed import Committed
 from draftwood.targets.pairing import require_pair
@@ -101,7 +101,7 @@ class TransformersDraftModel:
         """Tokens that a sequence may hold, or None."""
         return self.network.context_limit
 
-    def pair(self, partner: Partner) -> None:
+    def pair(self, target_info: TargetInfo) -> None:
         """Check that token ids mean the same to this model and the target.
 
         A context shorter than the target's is no mismatch: drafts end with it.
@@ -110,7 +110,7 @@ class TransformersDraftModel:
             PairMismatch: for a tokenizer that is missing on either side, or another one; for fewer
                 rows than its tokens.
         """
-        require_pair(self.name, self.tokenizer, self.vocab_size, partner)
+        require_pair(self.name, self.tokenizer, self.vocab_size, target_info)
 
     @property
     def lean(self) -> bool:

@@ -108,7 +108,7 @@ def read_model(
             device_map = {"": str(place)} if device_map is None else device_map
             number = "auto" if dtype is None else number
         if device_map is not None:
-            _require("accelerate", "a device_map or a quantized model", "hf,quantized")
+            _require("accelerate", "a device_map or a quantized model", "quantized")
         network, report = transformers.AutoModelForCausalLM.from_pretrained(
             source.name,
             dtype=number,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from draftwood.budget.spender import Spender, Spent
+from draftwood.budget.spender import PassReport, Spender
 from draftwood.draft import Budget, Draft
 
 
-class Limited:
+class LimitedSpender:
     """Wraps a spender and limits the nodes of one draft. Thread-safe where the wrapped one is."""
 
     def __init__(self, spender: Spender, nodes: int) -> None:
@@ -26,6 +26,6 @@ class Limited:
         """What the wrapped spender keeps."""
         return self._spender.spend(drafts, context, padded=padded)
 
-    def observe(self, spent: Spent) -> None:
+    def observe(self, spent: PassReport) -> None:
         """Passed on to the wrapped spender."""
         self._spender.observe(spent)

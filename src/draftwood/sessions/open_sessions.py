@@ -37,7 +37,7 @@ class Session:
             self.guard.close() if learn else self.guard.abandon()
 
 
-class Roster:
+class OpenSessions:
     """Which sequences are open. Used by one thread at a time.
 
     table: their texts, in slots. sessions, slots: by key. left: keys whose sequences have ended
@@ -98,7 +98,7 @@ class Roster:
         except TypeError:  # no keys at all
             return
 
-    def settle_faults(self, keys: Sequence[Hashable], faults: Sequence[int]) -> None:
+    def handle_faults(self, keys: Sequence[Hashable], faults: Sequence[int]) -> None:
         """Count what the native step found wrong, and drop the sequences that lost their place."""
         for key, fault in zip(keys, faults, strict=True):
             if not fault:

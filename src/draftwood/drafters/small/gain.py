@@ -64,11 +64,11 @@ class Gain:
         """Accepted tokens for each that a pass promised."""
         return self._came / self._promised
 
-    def worth(self, values: float) -> bool:
+    def pays(self, values: float) -> bool:
         """Whether to make a pass over nodes whose values have this sum."""
         return values > 0.0 and self.rate * values >= self._gain
 
-    def settle(self, promised: float, came: int) -> None:
+    def record(self, promised: float, came: int) -> None:
         """Passes below the first level promised so many accepted tokens, and so many came.
 
         Where passes are no longer made, the rate drifts back to what it was at first: they are
@@ -113,9 +113,9 @@ class Promises:
         self._steps = 0
         self.forget()
 
-    def worth(self, values: float) -> bool:
+    def pays(self, values: float) -> bool:
         """Whether to make a pass over nodes whose values have this sum; if so, it is a promise."""
-        if not self._gain.worth(values):
+        if not self._gain.pays(values):
             return False
         self._promised += values
         return True
@@ -124,12 +124,12 @@ class Promises:
         """The draft took so many passes and seconds."""
         self._passes, self._seconds = passes, seconds
 
-    def settle(self, accepted: int, tokens: int) -> None:
+    def record(self, accepted: int, tokens: int) -> None:
         """The step is over: so many nodes of the draft were accepted, and so many tokens came.
 
         The first accepted one was promised by nobody: the context's pass is always made.
         """
-        self._gain.settle(self._promised, max(0, accepted - 1) if self._promised else 0)
+        self._gain.record(self._promised, max(0, accepted - 1) if self._promised else 0)
         if self._steps:
             self._gain.time(self._passes, self._seconds, tokens)
         else:
