@@ -84,8 +84,7 @@ class Proposer:
 
     def _lift_limit(self) -> None:
         if self._runner is not None:
-            limit = self._runner.max_model_len + self._nodes
-            self._runner.effective_drafter_max_model_len = limit
+            self._runner.effective_drafter_max_model_len = self._runner.max_model_len + self._nodes
 
     def _by_id(self, sampled: Sequence[Sequence[int]], drafting: EngineSessions) -> tuple[Any, Any]:
         """The runner's ids; requests that it has forgotten have ended."""

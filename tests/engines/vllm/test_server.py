@@ -59,6 +59,8 @@ def server(request, model, tmp_path_factory):
                 break
             except OSError:
                 time.sleep(0.25)
+        else:
+            pytest.fail(f"the server does not answer after 300 s: {log.read_text()[-3000:]}")
         yield address, log
         assert process.poll() is None, log.read_text()[-3000:]
     finally:
