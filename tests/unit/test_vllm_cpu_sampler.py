@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from draftwood.vllm.cpu_sampler import (
-    expanded,
+    expanded_by_request,
     expands_right,
     mend_cpu_sampler,
     over_rows,
@@ -18,24 +18,24 @@ from draftwood.vllm.cpu_sampler import (
 def test_values_are_repeated_for_each_drafted_token():
     x = torch.tensor([0.8, 0.0, 0.3])
     ends = torch.tensor([2, 2, 5], dtype=torch.int32)
-    assert torch.equal(expanded(x, ends, 5), torch.tensor([0.8, 0.8, 0.3, 0.3, 0.3]))
+    assert torch.equal(expanded_by_request(x, ends, 5), torch.tensor([0.8, 0.8, 0.3, 0.3, 0.3]))
     ends = torch.tensor([1, 3, 3], dtype=torch.int32)
-    assert torch.equal(expanded(x, ends, 3, 0, 1), torch.tensor([0.8, 1.0, 1.0]))
+    assert torch.equal(expanded_by_request(x, ends, 3, 0, 1), torch.tensor([0.8, 1.0, 1.0]))
     k = torch.tensor([5, 0, 9], dtype=torch.int32)
-    assert expanded(k, ends, 3).tolist() == [5, 0, 0]
-    assert expanded(k, torch.zeros(3, dtype=torch.int32), 0).tolist() == []
+    assert expanded_by_request(k, ends, 3).tolist() == [5, 0, 0]
+    assert expanded_by_request(k, torch.zeros(3, dtype=torch.int32), 0).tolist() == []
 
 
 def test_the_self_test_tells_right_from_wrong():
     def whole_numbers(x, *rest):
-        return expanded(x.long(), *rest).to(x.dtype)
+        return expanded_by_request(x.long(), *rest).to(x.dtype)
 
     def a_copy(x, ends, count, *_):
         return torch.full((count,), 0.25)
 
     for wrong in (whole_numbers, a_copy, None):
         assert not expands_right(SimpleNamespace(expand_batch_to_tokens=wrong))
-    assert expands_right(SimpleNamespace(expand_batch_to_tokens=expanded))
+    assert expands_right(SimpleNamespace(expand_batch_to_tokens=expanded_by_request))
 
 
 def test_no_rows_stay_no_rows():

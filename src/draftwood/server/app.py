@@ -19,7 +19,7 @@ from draftwood.server.fields import GenerationFields
 from draftwood.server.forms import AnswerForm, ChatForm, CompletionForm
 from draftwood.server.guard import RequestGuard
 from draftwood.server.keys import ApiKeys, Caller
-from draftwood.server.ledger import Ledger, history_figures
+from draftwood.server.ledger import NamespaceCounts, history_figures
 from draftwood.server.refusal import Refusal
 from draftwood.server.requests import ChatRequest, CompletionRequest
 from draftwood.server.shapes import (
@@ -101,7 +101,7 @@ def create_app(
     )
     app.state.keys = keys
     app.add_middleware(RequestGuard, limits=engine.limits, hosts=hosts)
-    ledger = Ledger()
+    ledger = NamespaceCounts()
     began = int(time.time())
 
     def card() -> ModelCard:

@@ -12,7 +12,7 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 
-class Part(BaseModel):
+class TextPart(BaseModel):
     """A piece of text in a list of contents; other kinds (images, sound) are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -25,7 +25,7 @@ class PredictedContent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     type: Literal["content"]
-    content: str | list[Part]
+    content: str | list[TextPart]
 
     @property
     def text(self) -> str:
@@ -183,7 +183,7 @@ class GenerationFields(BaseModel):
         return {int(token): bias for token, bias in self.logit_bias.items()}
 
 
-def joined(content: str | list[Part] | None) -> str:
+def joined(content: str | list[TextPart] | None) -> str:
     """The text of a content."""
     if content is None or isinstance(content, str):
         return content or ""

@@ -27,7 +27,7 @@ class _Entry:
     accepted: int = 0
 
 
-class Ledger:
+class NamespaceCounts:
     """Counts by namespace; of the event loop alone. A caller sees its own entries only."""
 
     def __init__(self) -> None:

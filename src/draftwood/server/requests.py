@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from draftwood.server.fields import GenerationFields, Part, TokenId, joined
+from draftwood.server.fields import GenerationFields, TextPart, TokenId, joined
 
 
 class ChatTurn(BaseModel):
@@ -14,7 +14,7 @@ class ChatTurn(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | list[TextPart] | None = None
 
     def turn(self) -> dict[str, Any]:
         """As a chat template takes it."""

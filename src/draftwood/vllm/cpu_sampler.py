@@ -32,7 +32,7 @@ def mend_cpu_sampler() -> list[str]:
         return []
     found = []
     if not expands_right(rejection_sampler):
-        rejection_sampler.expand_batch_to_tokens = expanded
+        rejection_sampler.expand_batch_to_tokens = expanded_by_request
         found.append(EXPANSION)
     if not takes_no_rows(topk_topp_sampler):
         topk_topp_sampler.apply_top_k_only = over_rows(top_k)
@@ -58,7 +58,7 @@ def expands_right(module: Any) -> bool:
     )
 
 
-def expanded(
+def expanded_by_request(
     x: Any, cu_num_tokens: Any, num_tokens: int, replace_from: int = 0, replace_to: int = 0
 ) -> Any:
     """What vLLM's `expand_batch_to_tokens` promises: x[i] as often as request i has tokens."""
