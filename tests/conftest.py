@@ -22,5 +22,5 @@ def one_seed():
     """Recall's random seeds are one and the same in a run: equal histories draft alike."""
     with pytest.MonkeyPatch.context() as patch:
         same = SimpleNamespace(randbits=lambda bits: 20_111)
-        patch.setattr("draftwood.index.recall.secrets", same)
+        patch.setattr("draftwood.index.recall_ring.secrets", same)
         yield

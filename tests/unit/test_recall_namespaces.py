@@ -173,7 +173,7 @@ def test_seeds_that_are_none_are_told():
 
 
 def test_a_seed_that_is_not_given_is_drawn_at_random(tmp_path, monkeypatch):
-    monkeypatch.setattr("draftwood.index.recall.secrets", secrets)
+    monkeypatch.setattr("draftwood.index.recall_ring.secrets", secrets)
     found = set()
     for name in ("a", "b", "c"):
         path = tmp_path / name

@@ -19,7 +19,7 @@ from draftwood import _native
 from draftwood.draft import TokenIds, as_tokens
 from draftwood.errors import InvalidOption, TokenizerMismatch
 from draftwood.index.fingerprint import UNKNOWN
-from draftwood.index.store import History, HistoryInfo
+from draftwood.index.history import History, HistoryInfo
 
 MAX_NAMESPACE_BYTES = 1024
 MAX_METADATA_BYTES = 65536

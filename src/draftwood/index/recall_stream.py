@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from draftwood import _native
 from draftwood.draft import NO_TOKENS, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
-from draftwood.index.recall import Recall, namespace_key
+from draftwood.index.recall_ring import Recall, namespace_key
 from draftwood.index.token_texts import TokenTexts
 
 Mode = Literal["tree", "chain"]
