@@ -53,7 +53,7 @@ void set_handler() {
   struct sigaction ours{};
   ours.sa_sigaction = handle;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
-  ::sigemptyset(&ours.sa_mask);
+  sigemptyset(&ours.sa_mask);
   // What was set is known before it can be asked for.
   if (::sigaction(SIGBUS, nullptr, &before) != 0 || ::sigaction(SIGBUS, &ours, nullptr) != 0) {
     throw std::system_error(errno, std::generic_category(), "sigaction");

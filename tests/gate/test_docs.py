@@ -121,7 +121,9 @@ def test_the_code_of_a_page_runs(page, folder, monkeypatch, capsys):
 def test_few_blocks_are_marked_as_not_to_be_run():
     infos = [block.info for page in PAGES for block in blocks(page)]
     marked = [info for info in infos if re.fullmatch(r"python (no-run|needs \w+)", info)]
-    print(f"{infos.count('python')} Python blocks run, {len(marked)} only sometimes or never")
-    assert set(infos) <= {"", "python", "bash", "console", "json", "text", *marked}
+    never = infos.count("python no-run")
+    print(f"{infos.count('python')} Python blocks run, {len(marked) - never} where a package is")
+    shown = {"", "bash", "console", "json", "text", "sh", "ini", "dockerfile", "promql"}
+    assert set(infos) <= {"python", *shown, *marked}
     assert infos.count("python") >= 8
-    assert len(marked) <= MOST_NOT_RUN
+    assert never <= MOST_NOT_RUN

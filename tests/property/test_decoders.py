@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -131,6 +131,7 @@ def test_text_ends_before_a_stop_string_at_the_first_token_that_completes_it(nam
         ends = range(before + 1, len(whole) + 1)
         return stop in text_of(ids), any(whole[:at].endswith(end) for at in ends)
 
+    @example([0, 3], [], 1, 1)  # a space that stands between two bytes which are no text
     @given(some_ids(50), steps, st.integers(0, 40), st.integers(1, 5))
     @settings(max_examples=40, deadline=None)
     def check(ids, sizes, begin, length):

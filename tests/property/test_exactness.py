@@ -147,7 +147,8 @@ def test_one_seed_makes_one_text_and_the_longest_right_path_is_kept(row, draft, 
     assert verdict.tokens(draft).tolist() == text[: len(verdict.path) + 1]
     paths = [draft.tokens[draft.path(node)].tolist() for node in range(len(draft))]
     right = [len(path) for path in paths if path == text[: len(path)]]
-    assert len(verdict.path) == max(right, default=0)
+    if len(merge_doubles(draft)) == len(draft):  # of two equal siblings either may be followed
+        assert len(verdict.path) == max(right, default=0)
 
 
 @given(

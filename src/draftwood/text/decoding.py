@@ -36,7 +36,8 @@ class Decoding:
     out; or OTHER; None where all are OTHER. last_token: whether later tokens may change the text of
     the last token. held: characters at the end that may change for other reasons; None: all.
     touched: characters that a replacement step of the decoder may remove or insert. token_bytes: of
-    each token by itself, for stop strings; None: they are looked for in the text alone.
+    each token by itself, for stop strings; None: they are looked for in the text alone. reshaped:
+    whether a later step of the decoder changes the strings that runs of bytes became.
     """
 
     decode: Decode
@@ -46,11 +47,12 @@ class Decoding:
     held: int | None = 0
     touched: frozenset[str] = frozenset()
     token_bytes: TokenBytes | None = None
+    reshaped: bool = False
 
     @property
     def as_bytes(self) -> bool:
         """Whether the text of a run of byte tokens is that of its bytes, and of nothing beside."""
-        exact = self.held == 0 and not (self.last_token or self.touched)
+        exact = self.held == 0 and not (self.last_token or self.touched or self.reshaped)
         return exact and self.kind is not None and self.token_bytes is not None
 
     @classmethod
@@ -101,6 +103,7 @@ class Decoding:
             end.held,
             frozenset(end.touched),
             TokenBytes.of(tokenizer, steps),
+            end.reshaped,
         )
 
 
@@ -124,6 +127,7 @@ class _End:
         self.fused = False  # whether the step's input is one string
         self.last_token = False
         self.odd = False  # whether tokens may vanish, or become bytes, before bytes are decoded
+        self.in_bytes = self.reshaped = False  # whether bytes were decoded; and changed after that
         self.half = 0  # a character whose bytes are not all there: one U+FFFD
         self.held: int | None = 0
         self.touched: set[str] = set()
@@ -137,6 +141,8 @@ class _End:
             self.fused = True
             self.half = 1
         elif not self.fused:
+            self.reshaped |= self.in_bytes
+            self.in_bytes |= kind == "ByteFallback"
             self.last_token |= kind == "BPEDecoder"
             if kind == "ByteFallback" and self.odd:
                 self.held = None

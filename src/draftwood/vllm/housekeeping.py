@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from secrets import token_hex
 from stat import S_ISDIR
 from threading import Event, Thread
 from time import monotonic, time
@@ -83,7 +84,7 @@ def publish_figures(file: Path, report: Mapping[str, Any]) -> None:
     for old in folder.glob("*.json"):  # of engines that were killed
         if time() - old.stat().st_mtime > _KEPT_SECONDS:
             old.unlink(missing_ok=True)
-    part = file.with_suffix(".part")
+    part = file.with_suffix(f".{token_hex(4)}.part")  # engines of one name do not meet there
     part.write_text(json.dumps({**report, "time": time()}), "utf-8")
     part.replace(file)
 
