@@ -267,7 +267,7 @@ def test_a_client_that_goes_away_frees_its_seat(server, path, stream):
         if stream:
             with client.stream("POST", server.url + path, json=asked) as answer:
                 next(answer.iter_text())
-                assert server.engine.running + server.engine.waiting == 8
+                until(lambda: server.engine.running + server.engine.waiting == 8)
         else:
             with pytest.raises(httpx.ReadTimeout):
                 client.post(server.url + path, json=asked)
