@@ -66,6 +66,13 @@ def test_streamed_pieces_make_the_generated_text(llm, temperature):
     assert len(pieces) > 1
 
 
+def test_the_law_of_a_calls_options_is_told(llm):
+    law = llm.sampling({"temperature": 0.7, "top_p": 0.9})
+    assert (law.temperature, law.top_p) == (0.7, 0.9)
+    with pytest.raises(InvalidOption, match="temperatur"):
+        llm.sampling({"temperatur": 0.7})
+
+
 def test_a_list_of_prompts_gives_the_texts_that_each_gives_by_itself(llm):
     prompts = [PROMPT, "a", "WITH t AS (SELECT 1)", PROMPT + PROMPT]
     together = llm.generate(prompts, max_tokens=25, stop=["\x00"], max_batch=3)

@@ -228,14 +228,17 @@ class LanguageModel:
         return self.decoding.decode(list(ids))
 
     def sampling(
-        self, settings: Settings, prompt: TokenIds | None = None, max_tokens: int | None = 256
+        self, options: Options, prompt: TokenIds | None = None, max_tokens: int | None = 256
     ) -> Sampling:
-        """How tokens are sampled: the options, completed by the model's generation config.
+        """How tokens are sampled: a call's options, completed by the model's generation config.
 
         prompt, max_tokens: of the text; some keys of the generation config depend on them.
+
+        Raises:
+            InvalidOption: as `generate` does for these options.
         """
         ids = as_tokens([0]) if prompt is None else prompt
-        return self._call(settings).sampling(ids, max_tokens)
+        return self._call(Settings.of(options)).sampling(ids, max_tokens)
 
     def close(self) -> None:
         """Close the drafters and the target, with files and locks; the model is not used again."""
