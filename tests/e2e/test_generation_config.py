@@ -124,17 +124,18 @@ def test_a_prompt_beyond_the_models_max_length_is_refused(folder):
 
 
 def test_a_time_limit_ends_the_text_after_a_step_and_the_call_decides_first(folder):
+    # more than one draft holds: a step that reaches max_tokens ends the text by that
     for drafter in DRAFTERS:
         with configured(folder, drafter, max_time=0.0) as llm:
-            whole = llm.generate(PROMPTS[0], max_tokens=40, max_time=None)
+            whole = llm.generate(PROMPTS[0], max_tokens=100, max_time=None)
             assert whole.finish == "length"
-            short = llm.generate(PROMPTS[0], max_tokens=40)
+            short = llm.generate(PROMPTS[0], max_tokens=100)
             assert (short.finish, short.stats.steps) == ("time", 1)
             assert short.tokens.tolist() == whole.tokens.tolist()[: len(short.tokens)]
-            assert llm.generate(PROMPTS[0], max_tokens=40, max_time=1e9).finish == "length"
-            together = llm.generate(PROMPTS, max_tokens=40)
+            assert llm.generate(PROMPTS[0], max_tokens=100, max_time=1e9).finish == "length"
+            together = llm.generate(PROMPTS, max_tokens=100)
             assert {(done.finish, done.stats.steps) for done in together} == {("time", 1)}
-            with llm.stream(PROMPTS[0], max_tokens=40) as stream:
+            with llm.stream(PROMPTS[0], max_tokens=100) as stream:
                 assert whole.text.startswith("".join(stream))
             assert (stream.generation.finish, stream.generation.stats.steps) == ("time", 1)
 

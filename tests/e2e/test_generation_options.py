@@ -6,7 +6,6 @@ import pytest
 import draftwood as dw
 from draftwood.drafters.none import NoDraft
 from draftwood.errors import GenerationFailed, InvalidOption, InvalidTokens
-from draftwood.language_model.options import Settings
 from draftwood.testing import random_trees, save_tiny_model
 
 torch = pytest.importorskip("torch")
@@ -194,7 +193,7 @@ def test_a_sampling_object_says_it_all(llm):
         for each in ({"sampling": law}, options)
     ]
     assert texts[0] == texts[1]
-    assert llm.sampling(Settings.of({"sampling": law})).top_k == 9
+    assert llm.sampling({"sampling": law}).top_k == 9
 
 
 def test_stop_token_ids_end_the_text(llm):
