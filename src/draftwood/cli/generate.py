@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from draftwood.cli.options import (
+    Device,
+    DraftCost,
+    DrafterSpec,
+    Dtype,
+    HistoryFile,
+    ModelName,
+    Revision,
+    TrustRemoteCode,
+    cost_value,
+    with_history,
+)
 from draftwood.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -16,13 +28,7 @@ if TYPE_CHECKING:
 
 
 def generate(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A model folder, a .gguf file, a name on the Hugging Face Hub, or demo: the "
-            "bundled model."
-        ),
-    ],
+    model: ModelName,
     prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
     prompt_file: Annotated[
         Path | None, typer.Option(help="A file that holds the prompt; - reads standard input.")
@@ -31,21 +37,10 @@ def generate(
         int | None,
         typer.Option(help="Generate at most N tokens. [256, or as the model's config says]"),
     ] = None,
-    drafter: Annotated[
-        str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
-    ] = "recall",
-    cost: Annotated[
-        str,
-        typer.Option(
-            help="What a drafted token costs: auto (measured), none (drafts are not cut), or a "
-            "part of a plain step, such as 0.01."
-        ),
-    ] = "auto",
+    drafter: DrafterSpec = "recall",
+    cost: DraftCost = "auto",
     nodes: Annotated[int | None, typer.Option(help="Draft at most N tokens a step.")] = None,
-    history: Annotated[
-        Path | None,
-        typer.Option(help="Begin with this history, a file of `draftwood index build`."),
-    ] = None,
+    history: HistoryFile = None,
     prediction_file: Annotated[
         list[Path] | None,
         typer.Option(help="A likely answer, to draft from; repeatable."),
@@ -81,16 +76,10 @@ def generate(
         bool | None,
         typer.Option("--chat/--no-chat", help="Use the chat template. [where there is one]"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [cuda if any]")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16, float16, auto. [float32 on cpu]")
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="A branch, tag or commit of a model on the Hub.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text as it comes.")] = False,
     html: Annotated[
         Path | None,
@@ -187,21 +176,6 @@ def _figures(done: Generation, drafter: str) -> dict[str, Any]:
             )
         ]
     return figures
-
-
-def with_history(drafter: str, history: Path) -> str:
-    """The spec with a history file; a comma in a path cannot stand in a spec."""
-    if "," in str(history):
-        raise InvalidOption(f"--history {history} has a comma in it; rename the file")
-    return f"{drafter}{',' if ':' in drafter else ':'}history={history}"
-
-
-def cost_value(cost: str) -> Any:
-    """As `load` takes it; it says itself what is wrong."""
-    try:
-        return float(cost)
-    except ValueError:
-        return cost
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from draftwood.errors import InvalidOption
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -24,3 +27,49 @@ Query = Annotated[
     str | None,
     typer.Option(help="SQL that gives the calls of a SQLite or DuckDB file, a row each."),
 ]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        help="A model folder, a .gguf file, a name on the Hugging Face Hub, or demo: the "
+        "bundled model."
+    ),
+]
+DrafterSpec = Annotated[
+    str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
+]
+DraftCost = Annotated[
+    str,
+    typer.Option(
+        help="What a drafted token costs: auto (measured), none (drafts are not cut), or a "
+        "part of a plain step, such as 0.01."
+    ),
+]
+HistoryFile = Annotated[
+    Path | None,
+    typer.Option(help="Begin with this history, a file of `draftwood index build`."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [cuda if any]")]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16, float16, auto. [float32 on cpu]")
+]
+Revision = Annotated[
+    str | None, typer.Option(help="A branch, tag or commit of a model on the Hub.")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+]
+
+
+def with_history(drafter: str, history: Path) -> str:
+    """The spec with a history file; a comma in a path cannot stand in a spec."""
+    if "," in str(history):
+        raise InvalidOption(f"--history {history} has a comma in it; rename the file")
+    return f"{drafter}{',' if ':' in drafter else ':'}history={history}"
+
+
+def cost_value(cost: str) -> Any:
+    """As `load` takes it; it says itself what is wrong."""
+    try:
+        return float(cost)
+    except ValueError:
+        return cost

@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
+from draftwood.cli.options import (
+    Device,
+    DraftCost,
+    DrafterSpec,
+    Dtype,
+    HistoryFile,
+    ModelName,
+    Revision,
+    TrustRemoteCode,
+    cost_value,
+    with_history,
+)
 from draftwood.errors import MissingExtra
 
 
 def serve(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A model folder, a .gguf file, a name on the Hugging Face Hub, or demo: the "
-            "bundled model."
-        ),
-    ],
+    model: ModelName,
     host: Annotated[
         str, typer.Option(help="The address to listen on; others than loopback need --api-keys.")
     ] = "127.0.0.1",
@@ -26,20 +32,9 @@ def serve(
         Path | None,
         typer.Option(help="A file with a line NAME KEY for each caller; each is a namespace."),
     ] = None,
-    drafter: Annotated[
-        str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
-    ] = "recall",
-    cost: Annotated[
-        str,
-        typer.Option(
-            help="What a drafted token costs: auto (measured), none (drafts are not cut), or a "
-            "part of a plain step, such as 0.01."
-        ),
-    ] = "auto",
-    history: Annotated[
-        Path | None,
-        typer.Option(help="Begin with this history, a file of `draftwood index build`."),
-    ] = None,
+    drafter: DrafterSpec = "recall",
+    cost: DraftCost = "auto",
+    history: HistoryFile = None,
     max_batch: Annotated[int, typer.Option(help="Texts that share the model's passes.")] = 8,
     max_waiting: Annotated[
         int, typer.Option(help="Texts that may wait; more are refused with 429.")
@@ -50,16 +45,10 @@ def serve(
     grace: Annotated[
         int, typer.Option(help="Seconds that running texts get when the server is stopped.")
     ] = 30,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [cuda if any]")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16, float16, auto. [float32 on cpu]")
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="A branch, tag or commit of a model on the Hub.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Serve a model to OpenAI's clients, with a page that shows where each token came from."""
     try:
@@ -70,7 +59,6 @@ def serve(
         raise MissingExtra(
             f"the server needs {error.name}; pip install 'draftwood[server]'"
         ) from None
-    from draftwood.cli.generate import cost_value, with_history
     from draftwood.cli.terminal import complain, messages
     from draftwood.load import load
     from draftwood.server.limits import MOST_CHOICES, ServerLimits
