@@ -126,23 +126,38 @@ def test_a_file_of_keys_that_is_wrong_is_refused(tmp_path, text, wrong):
 
 def test_only_loopback_is_bound_without_keys():
     for host in ("127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"):
-        check_address(host, None)
+        check_address(host, 0, None)
     for host in ("0.0.0.0", "::", "192.168.0.1", "example.org", ""):
         with pytest.raises(InvalidOption, match="--api-keys"):
-            check_address(host, None)
-        check_address(host, Path("keys"))
+            check_address(host, 0, None)
+        check_address(host, 0, Path("keys"))
 
 
-def test_the_command_says_so_in_one_line():
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        (("--host", "0.0.0.0"), "--api-keys"),
+        (("--port", "99999"), "port is 99999"),
+        (("--api-keys", "no/such/file"), "cannot read the keys"),
+    ],
+)
+def test_the_command_says_so_in_one_line_before_it_loads_a_model(options, wrong):
     done = subprocess.run(
-        [sys.executable, "-m", "draftwood", "serve", "--model", "demo", "--host", "0.0.0.0"],
+        [sys.executable, "-m", "draftwood", "serve", "--model", "demo", *options],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "--api-keys" in done.stderr
+    assert wrong in done.stderr
+    assert "serving" not in done.stderr
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(InvalidOption, match=f"port is {port}; give one from 1 to 65535"):
+        check_address("127.0.0.1", port, None)
 
 
 def test_a_page_elsewhere_cannot_ask_in_its_readers_name(server):

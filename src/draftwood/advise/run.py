@@ -101,7 +101,10 @@ def sample(records: Iterable[Record], tokens: int) -> list[Record]:
         if total >= tokens:
             break
     if not found:
-        raise TraceError("the log holds no answered request; see what is left out, if anything")
+        raise TraceError(
+            "the log holds no answered request in a format that is known "
+            "(docs/log-formats.md); give another log, or --format"
+        )
     return found
 
 

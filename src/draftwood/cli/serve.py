@@ -61,6 +61,7 @@ def serve(
         ) from None
     from draftwood.cli.terminal import complain, messages
     from draftwood.load import load
+    from draftwood.server.keys import ApiKeys
     from draftwood.server.limits import MOST_CHOICES, ServerLimits
 
     limits = ServerLimits(
@@ -72,7 +73,9 @@ def serve(
         grace_seconds=grace,
         max_choices=min(MOST_CHOICES, max_batch + max_waiting),
     )
-    check_address(host, api_keys)  # what is wrong is said before a model is loaded
+    check_address(host, port, api_keys)  # what is wrong is said before a model is loaded
+    if api_keys is not None:
+        ApiKeys(api_keys)
     spec = drafter if history is None else with_history(drafter, history)
     with load(
         model,

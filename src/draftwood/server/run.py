@@ -34,12 +34,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_address(host: str, keys: Path | None) -> None:
-    """Refuse to be reached from elsewhere without keys.
+def check_address(host: str, port: int, keys: Path | None) -> None:
+    """Refuse a port that is none, and to be reached from elsewhere without keys.
 
     Raises:
-        InvalidOption: for an address that is not this machine's own, where there are no keys.
+        InvalidOption: for a port outside 0 to 65535, or an address that is not this machine's own,
+            where there are no keys.
     """
+    if not 0 <= port <= 65535:  # getaddrinfo would take its last 16 bits
+        raise InvalidOption(f"port is {port}; give one from 1 to 65535, or 0 for a free one")
     if keys is None and not is_loopback(host):
         raise InvalidOption(
             f"host is {host!r}, which other machines reach, and there are no keys; give "
@@ -81,7 +84,7 @@ def run_server(
     Raises:
         InvalidOption: for an address that needs keys or cannot be used, or unusable keys.
     """
-    check_address(host, keys)
+    check_address(host, port, keys)
     limits = limits or ServerLimits()
     known = None if keys is None else ApiKeys(keys)
     listening = listening_socket(host, port)
