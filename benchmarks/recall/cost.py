@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.recall.sides import PEER_INSTALLED, PeerSide, RecallSide, Request, Side, SuffixSide
-from draftwood.draft import TokenIds
+from draftwood.draft import Budget, TokenIds
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
 from draftwood.logs.call import Record
@@ -193,7 +193,7 @@ def file_open_ms(tokens: int, folder: Path | None = None) -> float:
 
 def _open_and_draft(path: Path, context: TokenIds) -> None:
     with closing(RecallStream(Recall.open(path, write=False), context)) as stream:
-        stream.propose(NODES)
+        stream.propose(Budget(NODES))
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

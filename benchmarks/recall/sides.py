@@ -101,7 +101,7 @@ class RecallSide:
         """Two native calls."""
         streams = [request.stream for request in requests]
         observe_all(streams, tokens, threads=THREADS)
-        propose_all(streams, nodes, threads=THREADS)
+        propose_all(streams, [Budget(nodes)] * len(streams), threads=THREADS)
 
 
 class StreamRequest(Generic[AnyStream]):

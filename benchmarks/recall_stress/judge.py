@@ -6,11 +6,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
-from draftwood.draft import ROOT, TokenIds
+from draftwood.draft import ROOT, Budget, Draft, TokenIds
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
 from draftwood.sources import SHARED
@@ -121,14 +120,14 @@ class Judge:
         number, context = self.question(newest)
         before = self._written() if self._written else 0
         with closing(RecallStream(self.recall, context, namespace=namespace_of(number))) as stream:
-            guess = stream.propose(NODES)
+            guess = stream.propose(Budget(NODES))
         after = self._written() if self._written else 0
         self.judge(number, context, guess, before, after)
 
-    def judge(self, number: int, context: TokenIds, guess: Any, before: int, after: int) -> None:
+    def judge(self, number: int, context: TokenIds, guess: Draft, before: int, after: int) -> None:
         """Count the false nodes of a draft that was drawn while `written` went from-to."""
         tokens, parents = guess.tokens.tolist(), guess.parents.tolist()
-        sources = guess.sources.tolist()
+        sources = guess.source.tolist()
         self.counts["drafts"] += 1
         self.counts["nodes"] += len(tokens)
         self.counts["shared"] += sources.count(SHARED)
@@ -153,7 +152,7 @@ class Judge:
                 ):
                     self._fault("undead", number, context, guess)
 
-    def _fault(self, kind: str, number: int, context: TokenIds, guess: Any) -> None:
+    def _fault(self, kind: str, number: int, context: TokenIds, guess: Draft) -> None:
         self.counts[kind] += 1
         if len(self.examples) < 3:
             told = list(zip(guess.tokens.tolist(), guess.parents.tolist(), strict=True))

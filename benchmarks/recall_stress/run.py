@@ -49,6 +49,7 @@ from benchmarks.recall_stress.judge import (
     texts,
     write,
 )
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream, propose_all
 
@@ -132,11 +133,10 @@ def threads(path: Path, seconds: float, readers: int, slots: int) -> dict[str, A
                 for number, context in asked
             ]
             before = recall.written
-            drafts = propose_all(streams, NODES, threads=2)
+            drafts = propose_all(streams, [Budget(NODES)] * len(streams), threads=2)
             after = recall.written
-            for at, (number, context) in enumerate(asked):
-                part = slice(drafts.offsets[at], drafts.offsets[at + 1])
-                judge.judge(number, context, _Part(drafts, part), before, after)
+            for (number, context), draft in zip(asked, drafts, strict=True):
+                judge.judge(number, context, draft, before, after)
         told.append(("read", judge.counts, judge.examples))
 
     running = [threading.Thread(target=writer)]
@@ -148,14 +148,6 @@ def threads(path: Path, seconds: float, readers: int, slots: int) -> dict[str, A
     for thread in running:
         thread.join()
     return _summary(told, each, slots)
-
-
-class _Part:
-    """One draft of a batch."""
-
-    def __init__(self, drafts: Any, part: slice) -> None:
-        self.tokens, self.parents = drafts.tokens[part], drafts.parents[part]
-        self.sources = drafts.sources[part]
 
 
 # --- Death ------------------------------------------------------------------------------------
@@ -226,7 +218,7 @@ def _holds(recall: Recall, number: int) -> bool:
     """Whether a draft behind the beginning of a sequence goes on as the sequence does."""
     text = texts(number, 1)[0]
     with closing(RecallStream(recall, text[:6], namespace=namespace_of(number))) as stream:
-        return int(text[6]) in stream.propose(4).tokens.tolist()
+        return int(text[6]) in stream.propose(Budget(4)).tokens.tolist()
 
 
 TRIALS = {"processes": processes, "threads": threads, "kill": kill}

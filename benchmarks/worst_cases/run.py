@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from benchmarks.common.command import parser, publish, read, require
-from draftwood.draft import TokenIds
+from draftwood.draft import Budget, TokenIds
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
 from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
@@ -83,14 +83,14 @@ def recall_costs(name: str, text: TokenIds) -> tuple[float, float]:
             for at in range(0, len(text), 3):
                 stream.observe(text[at : at + 3])
             append = thread_time_ns() - begun
-            return append / len(text) / 1000, drafts(text, lambda _: stream.propose(NODES))
+            return append / len(text) / 1000, drafts(text, lambda _: stream.propose(Budget(NODES)))
     begun = thread_time_ns()
     recall.add(text)
     append = thread_time_ns() - begun
 
     def draft(context: TokenIds) -> None:
         with closing(RecallStream(recall, context)) as asked:
-            asked.propose(NODES)
+            asked.propose(Budget(NODES))
 
     return append / len(text) / 1000, drafts(text, draft)
 

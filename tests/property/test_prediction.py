@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallPolicy, RecallStream
 from draftwood.index.token_texts import token_texts
@@ -49,7 +50,7 @@ def requests(draw):
 def same(native, slow):
     assert native.tokens.tolist() == [node.token for node in slow]
     assert native.parents.tolist() == [node.parent for node in slow]
-    assert native.sources.tolist() == [node.source for node in slow]
+    assert native.source.tolist() == [node.source for node in slow]
     expected = np.array([node.confidence for node in slow], np.float32) / np.float32(65536)
     assert native.confidence.tolist() == expected.tolist()
 
@@ -74,14 +75,14 @@ def test_drafts_are_those_of_the_slow_twin(served, mode, nodes, reach, removed, 
         twin = twins.SlowRecallStream(slow, prompt, texts=known, **options)
         at = 0
         for size in sizes:
-            same(mine.propose(nodes, reach), twin.propose(nodes, reach))
+            same(mine.propose(Budget(nodes, depth=reach)), twin.propose(Budget(nodes, depth=reach)))
             mine.observe(answer[at : at + size])
             twin.observe(answer[at : at + size])
             at += size
         if removed:  # what a removed request learns is not kept
             native.remove_namespace(name)
             slow.remove_namespace(name)
-            same(mine.propose(nodes, reach), twin.propose(nodes, reach))
+            same(mine.propose(Budget(nodes, depth=reach)), twin.propose(Budget(nodes, depth=reach)))
             mine.observe(answer[:3])
             twin.observe(answer[:3])
         mine.close()
@@ -95,9 +96,9 @@ def test_a_prediction_leaves_nothing_in_shared_history(request, nodes):
     known, plain = Recall(1024, seed=SEED), Recall(1024, seed=SEED)
     for recall, likely in ((known, predictions), (plain, [])):
         stream = RecallStream(recall, prompt, predictions=likely)
-        stream.propose(nodes)
+        stream.propose(Budget(nodes))
         stream.observe(answer)
         stream.close()
     assert known.written == plain.written
-    drafted = RecallStream(known, answer[:4]).propose(nodes).tokens.tolist()
+    drafted = RecallStream(known, answer[:4]).propose(Budget(nodes)).tokens.tolist()
     assert set(drafted) <= set(answer)

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall, namespace_key
 from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
 from draftwood.testing.twins import recall as reference
@@ -30,7 +31,7 @@ POLICY = st.builds(
 def same(native, slow):
     assert native.tokens.tolist() == [node.token for node in slow]
     assert native.parents.tolist() == [node.parent for node in slow]
-    assert native.sources.tolist() == [node.source for node in slow]
+    assert native.source.tolist() == [node.source for node in slow]
     expected = np.array([node.confidence for node in slow], np.float32) / np.float32(65536)
     assert native.confidence.tolist() == expected.tolist()
 
@@ -45,12 +46,13 @@ def same(native, slow):
 )
 def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor):
     native, slow = Recall(256, seed=SEED), reference.SlowRecall(256, SEED)
+    budget = Budget(nodes, depth=reach, floor=floor)
     for name, prompt, likely, steps in requests:
         options = {"namespace": name, "policy": policy, "predictions": likely}
         mine = RecallStream(native, prompt, **options)
         twin = reference.SlowRecallStream(slow, prompt, **options)
         for tokens in steps:
-            same(mine.propose(nodes, reach, floor=floor), twin.propose(nodes, reach, floor=floor))
+            same(mine.propose(budget), twin.propose(budget))
             mine.observe(tokens)
             twin.observe(tokens)
         mine.close()
@@ -76,8 +78,8 @@ def test_a_quota_leaves_out_what_the_slow_twin_leaves_out(texts, quota, context)
     for namespace in ("", "a", "b"):
         with closing(RecallStream(native, context, namespace=namespace)) as mine:
             same(
-                mine.propose(32),
-                reference.SlowRecallStream(slow, context, namespace=namespace).propose(32),
+                mine.propose(Budget(32)),
+                reference.SlowRecallStream(slow, context, namespace=namespace).propose(Budget(32)),
             )
 
 
@@ -98,9 +100,9 @@ def test_what_is_removed_is_never_drafted_again(requests, gone, name, context):
     for namespace in ("", "a", "b"):
         with closing(RecallStream(native, context, namespace=namespace)) as mine:
             twin = reference.SlowRecallStream(slow, context, namespace=namespace)
-            same(mine.propose(32), twin.propose(32))
+            same(mine.propose(Budget(32)), twin.propose(Budget(32)))
             if namespace == name:
-                assert set(mine.propose(32).sources.tolist()) <= {0}
+                assert set(mine.propose(Budget(32)).source.tolist()) <= {0}
 
 
 @settings(max_examples=40)
@@ -123,7 +125,7 @@ def test_a_removed_request_goes_on_by_itself_as_its_twin_does(
     mine = RecallStream(native, prompt, namespace=name, policy=policy)
     twin = reference.SlowRecallStream(slow, prompt, namespace=name, policy=policy)
     for at, tokens in enumerate(steps):
-        same(mine.propose(16), twin.propose(16))
+        same(mine.propose(Budget(16)), twin.propose(Budget(16)))
         mine.observe(tokens)
         twin.observe(tokens)
         if at == len(steps) // 2:
@@ -139,7 +141,8 @@ def test_a_removed_request_goes_on_by_itself_as_its_twin_does(
         slow.add(output, context=context, namespace=namespace)
     assert native.written == len(slow.cells)
     with closing(RecallStream(native, prompt, namespace=name)) as mine:
-        same(mine.propose(32), reference.SlowRecallStream(slow, prompt, namespace=name).propose(32))
+        twin = reference.SlowRecallStream(slow, prompt, namespace=name)
+        same(mine.propose(Budget(32)), twin.propose(Budget(32)))
 
 
 @settings(max_examples=40)
@@ -154,14 +157,14 @@ def test_no_namespace_drafts_what_only_another_said(requests, name, context):
         closing(RecallStream(mixed, context, namespace=name)) as one,
         closing(RecallStream(alone, context, namespace=name)) as other,
     ):
-        assert one.propose(32).tokens.tolist() == other.propose(32).tokens.tolist()
+        assert one.propose(Budget(32)).tokens.tolist() == other.propose(Budget(32)).tokens.tolist()
 
 
 @given(
     steps=st.lists(st.lists(st.lists(WORD, max_size=5), min_size=3, max_size=3), max_size=12),
     prompts=st.lists(TEXT, min_size=3, max_size=3),
     budgets=st.lists(
-        st.tuples(st.integers(0, 12), st.integers(0, 6), st.sampled_from([0.0, 0.1])),
+        st.builds(Budget, st.integers(0, 12), st.integers(0, 6), st.sampled_from([0.0, 0.1])),
         min_size=3,
         max_size=3,
     ),
@@ -174,14 +177,12 @@ def test_a_batch_drafts_and_learns_as_if_one_after_the_other(steps, prompts, bud
     together = [RecallStream(batch, prompt, policy=policy) for prompt in prompts]
     apart = [RecallStream(single, prompt, policy=policy) for prompt in prompts]
     for step in steps:
-        nodes, reach, floor = zip(*budgets, strict=True)
-        drafts = propose_all(together, nodes, reach=reach, floor=floor, threads=threads)
-        for i, stream in enumerate(apart):
-            part = slice(drafts.offsets[i], drafts.offsets[i + 1])
-            guess = stream.propose(nodes[i], reach[i], floor=floor[i])
-            assert drafts.tokens[part].tolist() == guess.tokens.tolist()
-            assert drafts.parents[part].tolist() == guess.parents.tolist()
-            assert drafts.confidence[part].tolist() == guess.confidence.tolist()
+        drafts = propose_all(together, budgets, threads=threads)
+        for draft, stream, budget in zip(drafts, apart, budgets, strict=True):
+            guess = stream.propose(budget)
+            assert draft.tokens.tolist() == guess.tokens.tolist()
+            assert draft.parents.tolist() == guess.parents.tolist()
+            assert draft.confidence.tolist() == guess.confidence.tolist()
         observe_all(together, [np.array(tokens, np.int32) for tokens in step], threads=threads)
         for stream, tokens in zip(apart, step, strict=True):
             stream.observe(tokens)

@@ -77,6 +77,6 @@ def test_the_index_itself_refuses_them_too() -> None:
     stream = RecallStream(recall, PROMPT)
     for streams in ([stream, stream], [stream, None], [stream, RecallStream(other, PROMPT)]):
         with pytest.raises(InvalidOption):
-            index.propose_all(streams, 8)  # type: ignore[arg-type]
+            index.propose_all(streams, [BUDGET] * 2)  # type: ignore[arg-type]
         with pytest.raises(InvalidOption):
             index.observe_all(streams, [PROMPT[:1]] * 2)  # type: ignore[arg-type]

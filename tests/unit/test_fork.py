@@ -86,7 +86,7 @@ def test_a_child_reads_the_parents_recall_file_and_does_not_write_it(tmp_path: P
         assert not recall.writable
         before = recall.written
         with closing(RecallStream(recall, [1, 2])) as stream:
-            assert stream.propose(3).tokens.tolist() == [3, 4, 5]
+            assert stream.propose(Budget(3)).tokens.tolist() == [3, 4, 5]
             stream.observe(np.arange(600, dtype=np.int32))
         recall.flush()
         assert recall.written == before

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from draftwood import _native
+from draftwood.draft import Budget
 from draftwood.index.history_writer import HistoryWriter
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
@@ -20,6 +21,7 @@ from draftwood.index.suffix_tree import SuffixPolicy, SuffixTree
 
 EXIT = """
 import threading, numpy as np
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
 from draftwood.index.suffix_tree import SuffixTree
@@ -31,7 +33,7 @@ def work(seed):
         tree.finish(tree.begin(ids[:300]))
         stream = RecallStream(recall, ids[:100])
         for _ in range(20):
-            stream.propose(32)
+            stream.propose(Budget(32))
 for seed in range(4):
     threading.Thread(target=work, args=(seed,), daemon=True).start()
 import time
@@ -127,7 +129,7 @@ def test_ctrl_c_ends_a_long_removal_which_can_be_repeated() -> None:
     interrupted(lambda: recall.remove_namespace(""), signal.ITIMER_REAL)
     recall.remove_namespace("")
     with closing(RecallStream(recall, IDS[:2])) as stream:
-        assert len(stream.propose(4)) == 0
+        assert len(stream.propose(Budget(4))) == 0
 
 
 def test_ctrl_c_ends_a_long_removal_from_a_suffix_tree() -> None:

@@ -128,15 +128,16 @@ def in_a_process(code: str, *arguments: object) -> subprocess.CompletedProcess[s
 
 CUT = """
 import os, sys
+from draftwood.draft import Budget
 from draftwood.errors import HistoryTruncated
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream, propose_all
 path, size, write = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 recall = Recall.open(path, write=write)
 streams = [RecallStream(recall, [1, 2, 3]) for _ in range(20)]
-tokens = streams[0].propose(8).tokens.tolist()
+tokens = streams[0].propose(Budget(8)).tokens.tolist()
 os.truncate(path, size)
-calls = [lambda: streams[1].propose(8), lambda: propose_all(streams, 8)]
+calls = [lambda: streams[1].propose(Budget(8)), lambda: propose_all(streams, [Budget(8)] * 20)]
 if write:
     calls += [streams[2].close, lambda: recall.add([1]), lambda: recall.remove(1), recall.flush]
 for call in calls:
@@ -170,6 +171,7 @@ def test_a_file_that_is_cut_between_two_looks_at_it_ends_no_process(
 RACE = """
 import os, sys, time
 import numpy as np
+from draftwood.draft import Budget
 from draftwood.errors import HistoryError
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
@@ -191,7 +193,7 @@ while time.monotonic() < end:
             recall.add(ids[at : at + 100])
             stream = RecallStream(recall, ids[:4])
             for _ in range(4):
-                drafts += len(stream.propose(8)) > 0
+                drafts += len(stream.propose(Budget(8))) > 0
                 stream.observe(ids[4:8])
             stream.close()
     except (HistoryError, FileNotFoundError):
@@ -268,7 +270,7 @@ def test_a_header_that_is_changed_under_a_reader_does_no_harm(tmp_path: Path) ->
         file.seek(16)
         file.write(b"\xff" * 12)
     with closing(RecallStream(recall, [1, 2])) as stream:
-        assert stream.propose(2).tokens.tolist() == [3, 4]
+        assert stream.propose(Budget(2)).tokens.tolist() == [3, 4]
     recall.add(np.arange(9000))
     assert recall.capacity == 4096
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from draftwood import errors
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
 
@@ -177,7 +178,7 @@ def test_a_file_of_version_1_is_written_on_by_its_own_rules(tmp_path):
     with closing(Recall.open(path, fingerprint=golden.FINGERPRINT, seed=5)) as recall:
         recall.add([3, 1, 4, 77], namespace="tenant")
         with closing(RecallStream(recall, [3, 1, 4], namespace="tenant")) as stream:
-            assert set(stream.propose(4, 1).tokens.tolist()) >= {1, 77}
+            assert set(stream.propose(Budget(4, depth=1)).tokens.tolist()) >= {1, 77}
     assert path.read_bytes()[:72] == before[:72]
 
 
@@ -209,7 +210,7 @@ def use(path, *, write=False):
     recall = Recall.open(path, write=write)
     for namespace, context in golden.QUESTIONS[:4]:
         with closing(RecallStream(recall, context, namespace=namespace)) as stream:
-            guess = stream.propose(32)
+            guess = stream.propose(Budget(32))
             assert len(guess) <= 32
             assert (guess.tokens >= 0).all()
             stream.observe(context)

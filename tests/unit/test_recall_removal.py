@@ -7,6 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallPolicy, RecallStream
 
@@ -63,7 +64,8 @@ def test_what_was_learned_about_single_tokens_goes_with_them(tmp_path):
             words = [first + 3 * n for n in (0, 1, 2, 0, 1, 2, 0, 1, 2, 0)]
             stream = RecallStream(recall, words[:1], policy=EAGER)
             for word in words:
-                stream.propose(1, 1)  # a single candidate: tokens have no order that would tell
+                # a single candidate: tokens have no order that would tell
+                stream.propose(Budget(1, depth=1))
                 stream.observe([word])
             stream.close()
             recall.flush()
@@ -86,7 +88,7 @@ def test_a_running_request_that_is_removed_shares_nothing_more(whole):
     stream.close()
     assert recall.written == written  # nor was what it had said before written again, as context
     with closing(RecallStream(recall, SECRET[:9], namespace="a")) as reader:
-        assert len(reader.propose(8)) == 0
+        assert len(reader.propose(Budget(8))) == 0
 
 
 def test_a_request_that_had_shared_nothing_yet_stops_with_its_namespace():
@@ -107,7 +109,7 @@ def test_other_requests_share_on():
             recall.remove(gone.sequence)
             other.observe([5, 6, 7, 8])
     with closing(RecallStream(recall, [3, 4], namespace="b")) as reader:
-        assert reader.propose(4).tokens.tolist() == [5, 6, 7, 8]
+        assert reader.propose(Budget(4)).tokens.tolist() == [5, 6, 7, 8]
 
 
 def test_a_request_that_begins_after_its_namespace_was_removed_shares():
@@ -116,7 +118,7 @@ def test_a_request_that_begins_after_its_namespace_was_removed_shares():
     with closing(RecallStream(recall, namespace="a", policy=EAGER)) as stream:
         stream.observe([1, 2, 3, 4])
     with closing(RecallStream(recall, [1, 2], namespace="a")) as reader:
-        assert reader.propose(4).tokens.tolist() == [3, 4]
+        assert reader.propose(Budget(4)).tokens.tolist() == [3, 4]
 
 
 def test_what_stood_before_a_removed_text_is_found_as_before():
@@ -128,7 +130,7 @@ def test_what_stood_before_a_removed_text_is_found_as_before():
     for number in numbers:
         recall.remove(number)
     with closing(RecallStream(recall, [1, 2, 3])) as reader:
-        assert set(reader.propose(8, 1).tokens.tolist()) == {50, 70}
+        assert set(reader.propose(Budget(8, depth=1)).tokens.tolist()) == {50, 70}
 
 
 def test_a_number_that_is_not_held_removes_nothing():

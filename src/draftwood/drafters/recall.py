@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 from draftwood.draft import Budget, Draft, TokenIds
@@ -64,14 +63,11 @@ class RecallDrafter:
         seed: int | None = None,
         quota: int | None = None,
     ) -> None:
-        if not 0 <= nodes < 2**16:
-            raise InvalidOption(f"nodes is {nodes}; use 0 to 65535, such as 32")
         if not 1 <= threads <= 1024:
             raise InvalidOption(f"threads is {threads}; use 1 to 1024, such as 2")
         self.threads = threads
         limit = FLOORS.get(mode, 0.0) if floor is None else floor
-        self.policy = RecallPolicy(mode, limit, share)
-        self.nodes = nodes
+        self.policy = RecallPolicy(mode, limit, share, nodes)
         self.prompts = prompts
         self._owns = recall is None
         self._recall = recall
@@ -85,6 +81,11 @@ class RecallDrafter:
         self._lock = fork_lock()
         if self._path is None or os.path.exists(self._path):
             self._opened()  # what is there is opened now, so that errors come at once
+
+    @property
+    def nodes(self) -> int:
+        """The largest draft."""
+        return self.policy.nodes
 
     @property
     def recall(self) -> Recall:
@@ -137,7 +138,7 @@ class RecallDrafter:
 
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
-    ) -> RecallDraftStream:
+    ) -> RecallStream:
         """A stream that stands after `prompt`.
 
         prediction: likely answers; they are part of the request's own text, before its prompt, and
@@ -145,7 +146,7 @@ class RecallDrafter:
         """
         if self.prompts:
             self.recall.add(prompt, namespace=namespace)
-        stream = RecallStream(
+        return RecallStream(
             self.recall,
             prompt,
             namespace=namespace,
@@ -153,7 +154,6 @@ class RecallDrafter:
             predictions=prediction,
             texts=self._texts,
         )
-        return RecallDraftStream(stream, self.nodes)
 
     def with_nodes(self, nodes: int) -> RecallDrafter:
         """A drafter on the same history, with drafts of up to so many nodes, less likely ones too.
@@ -180,93 +180,32 @@ class RecallDrafter:
             self._recall.close()
 
     def propose_all(
-        self, streams: Sequence[RecallDraftStream], budgets: Sequence[Budget]
+        self, streams: Sequence[RecallStream], budgets: Sequence[Budget]
     ) -> list[Draft]:
         """What `propose` gives for each of this drafter's streams: one native call, many threads.
 
         The drafts' arrays are parts of common ones. A closed stream has an empty draft.
         """
-        nodes = [min(budget.nodes, self.nodes) for budget in budgets]
-        drafts = propose_all(
-            self._streams(streams),
-            nodes,
-            reach=[min(budget.reach, most) for budget, most in zip(budgets, nodes, strict=True)],
-            floor=[budget.floor for budget in budgets],
-            threads=self.threads,
-        )
-        ends = drafts.offsets.tolist()
-        empty = Draft.empty()
-        return [
-            Draft.trusted(
-                drafts.tokens[first:last],
-                drafts.parents[first:last],
-                drafts.confidence[first:last],
-                drafts.sources[first:last],
-            )
-            if last > first
-            else empty
-            for first, last in pairwise(ends)
-        ]
+        self._require_own(streams)
+        return propose_all(streams, budgets, threads=self.threads)
 
-    def observe_all(
-        self, streams: Sequence[RecallDraftStream], feedback: Sequence[Feedback]
-    ) -> None:
+    def observe_all(self, streams: Sequence[RecallStream], feedback: Sequence[Feedback]) -> None:
         """What `observe` does for each of this drafter's streams, which must be different ones.
 
         A closed stream stays as it is.
         """
-        observe_all(
-            self._streams(streams),
-            [each.tokens for each in feedback],
-            threads=self.threads,
-        )
+        self._require_own(streams)
+        observe_all(streams, [each.tokens for each in feedback], threads=self.threads)
 
-    def _streams(self, streams: Sequence[RecallDraftStream]) -> list[RecallStream]:
-        found = []
+    def _require_own(self, streams: Sequence[RecallStream]) -> None:
         for each in streams:
-            if not isinstance(each, RecallDraftStream) or each.stream.recall is not self.recall:
+            if not isinstance(each, RecallStream) or each.recall is not self.recall:
                 raise InvalidOption(
                     f"a batch call got {each!r}, which is no stream of this drafter's history; "
                     "pass what its open() gave"
                 )
-            found.append(each.stream)
-        return found
 
     @property
     def nbytes(self) -> int:
         """Bytes of shared history, fixed at creation."""
         return self.recall.nbytes
-
-
-class RecallDraftStream:
-    """One request's stream. Used by one thread at a time."""
-
-    def __init__(self, stream: RecallStream, nodes: int) -> None:
-        self.stream = stream
-        self._nodes = nodes
-
-    def propose(self, budget: Budget) -> Draft:
-        """The nodes most likely to be accepted, best first; the stream itself does not move."""
-        nodes = min(budget.nodes, self._nodes)
-        guess = self.stream.propose(nodes, min(budget.reach, nodes), floor=budget.floor)
-        if not len(guess):
-            return Draft.empty()
-        return Draft.trusted(guess.tokens, guess.parents, guess.confidence, guess.sources)
-
-    def observe(self, feedback: Feedback | TokenIds) -> None:
-        """Move past what was generated, and learn from how the draft went.
-
-        The tokens alone are enough: the stream knows what it drafted.
-        """
-        self.stream.observe(feedback.tokens if isinstance(feedback, Feedback) else feedback)
-
-    def close(self) -> None:
-        """Share what is left of the output."""
-        self.stream.close()
-
-    def abandon(self) -> None:
-        """End without sharing what is left of the output."""
-        self.stream.abandon()
-
-    def __len__(self) -> int:
-        return len(self.stream)

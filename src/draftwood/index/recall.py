@@ -7,7 +7,6 @@
 
 from draftwood.index.recall_ring import Recall, fingerprint_of, namespace_key
 from draftwood.index.recall_stream import (
-    Drafts,
     RecallPolicy,
     RecallStream,
     observe_all,
@@ -15,7 +14,6 @@ from draftwood.index.recall_stream import (
 )
 
 __all__ = [
-    "Drafts",
     "Recall",
     "RecallPolicy",
     "RecallStream",

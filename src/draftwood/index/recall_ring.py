@@ -3,7 +3,7 @@
 recall = Recall(max_tokens=1_000_000)                    # or Recall.open("history.recall")
 recall.add(response_ids)                                 # the oldest tokens go as new ones come
 with closing(RecallStream(recall, prompt_ids)) as stream:
-    guess = stream.propose(nodes=32)
+    draft = stream.propose(Budget(nodes=32))
     stream.observe(next_ids)
 
 `testing/twins/recall.py` says the same in slow Python.

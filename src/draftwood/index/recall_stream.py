@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from draftwood import _native
-from draftwood.draft import NO_TOKENS, TokenIds, as_tokens
+from draftwood.draft import NO_TOKENS, Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.index.recall_ring import Recall, namespace_key
 from draftwood.index.token_texts import TokenTexts
+from draftwood.protocols import Feedback
 
 Mode = Literal["tree", "chain"]
-RecallGuess = _native.RecallDraft
-"""A native draft: `tokens`, `parents`, `confidence`, `probability`, `sources` ([n]), `score`.
-
-sources: `OWN`, `SHARED` and `PREDICTED` of draftwood.sources.
-"""
+MOST_NODES = 2**16 - 1
+"""The largest draft that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,8 @@ class RecallPolicy:
     mode: "tree" takes the most probable nodes wherever they are, "chain" the most probable
     continuation only. floor: no node that is less likely to be accepted than this, in [0, 1]; best
     at what a drafted token costs, in steps. share: generated tokens after which they are added to
-    shared history, without waiting for the end of the request.
+    shared history, without waiting for the end of the request. nodes: the largest draft, whatever
+    a budget allows.
 
     Raises:
         InvalidOption: a value outside its range.
@@ -39,6 +39,7 @@ class RecallPolicy:
     mode: Mode = "tree"
     floor: float = 0.0
     share: int = 256
+    nodes: int = MOST_NODES
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -47,6 +48,8 @@ class RecallPolicy:
             raise InvalidOption(f"floor is {self.floor}; use a probability from 0 to 1")
         if not 1 <= self.share < 2**31:
             raise InvalidOption(f"share is {self.share}; use 1 or more tokens, such as 256")
+        if not 0 <= self.nodes <= MOST_NODES:
+            raise InvalidOption(f"nodes is {self.nodes}; use 0 to {MOST_NODES}, such as 32")
 
 
 class RecallStream:
@@ -61,7 +64,7 @@ class RecallStream:
         InvalidTokens: a prompt or a prediction of anything but token ids.
     """
 
-    __slots__ = ("native", "recall")
+    __slots__ = ("_nodes", "native", "recall")
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class RecallStream:
     ) -> None:
         chosen = policy or RecallPolicy()
         self.recall = recall
+        self._nodes = chosen.nodes
         self.native = _native.RecallRequest(
             recall.native,
             as_tokens(prompt),
@@ -86,18 +90,22 @@ class RecallStream:
             texts=texts,
         )
 
-    def propose(
-        self, nodes: int = 32, reach: int | None = None, *, floor: float = 0.0
-    ) -> RecallGuess:
-        """At most `nodes` nodes, no path longer than `reach`; the stream does not move.
+    def propose(self, budget: Budget) -> Draft:
+        """The nodes most likely to be accepted, best first; the stream itself does not move."""
+        nodes = min(budget.nodes, self._nodes)
+        guess = self.native.propose(nodes, min(budget.reach, nodes), budget.floor)
+        if not len(guess):
+            return Draft.empty()
+        return Draft.trusted(guess.tokens, guess.parents, guess.confidence, guess.sources)
 
-        floor: no node less likely to be accepted than this, nor than the policy's floor.
+    def observe(self, feedback: Feedback | ArrayLike) -> None:
+        """Move past what was generated, and learn from it how good the last draft was.
+
+        The tokens alone are enough: the stream knows what it drafted.
         """
-        return self.native.propose(nodes, nodes if reach is None else reach, floor)
-
-    def observe(self, tokens: ArrayLike) -> None:
-        """Move past tokens, and learn from them how good the last draft was."""
-        self.native.observe(as_tokens(tokens))
+        self.native.observe(
+            feedback.tokens if isinstance(feedback, Feedback) else as_tokens(feedback)
+        )
 
     def close(self) -> None:
         """Share what is left and give the memory back; a second call does nothing."""
@@ -120,54 +128,44 @@ class RecallStream:
         """Bytes held: the request's own ring, its last draft and what that was judged by."""
         return self.native.nbytes
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Drafts:
-    """Drafts of n streams, end to end; draft i is [offsets[i] : offsets[i + 1]] of each array.
-
-    tokens, parents: int32. confidence: float32. sources: uint8. offsets: int64 [n + 1].
-    """
-
-    tokens: TokenIds
-    parents: NDArray[np.int32]
-    confidence: NDArray[np.float32]
-    sources: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
+    @property
+    def nodes(self) -> int:
+        """The largest draft, whatever a budget allows."""
+        return self._nodes
 
 
 def propose_all(
-    streams: Sequence[RecallStream],
-    nodes: int | ArrayLike = 32,
-    *,
-    reach: int | ArrayLike | None = None,
-    floor: float | ArrayLike = 0.0,
-    threads: int = 1,
-) -> Drafts:
-    """Drafts of many different streams in one native call, on up to `threads` threads.
+    streams: Sequence[RecallStream], budgets: Sequence[Budget], *, threads: int = 1
+) -> list[Draft]:
+    """What `propose` gives for each of many different streams: one native call.
 
-    nodes, reach, floor: as in `RecallStream.propose`; one for all, or one a stream. A closed stream
-    has an empty draft.
+    threads: that the call may use. The drafts' arrays are parts of common ones. A closed stream has
+    an empty draft.
 
     Raises:
         InvalidOption: what is no stream, a stream that stands there twice, streams of several
             histories.
     """
-    n = len(streams)
-    return Drafts(
-        *_native.propose_all(
-            _natives(streams),
-            _each(nodes, n, np.uint32),
-            _each(nodes if reach is None else reach, n, np.uint32),
-            _each(floor, n, np.float32),
-            threads,
-        )
+    natives = _natives(streams)
+    nodes = [min(budget.nodes, each.nodes) for budget, each in zip(budgets, streams, strict=True)]
+    reach = [min(budget.reach, most) for budget, most in zip(budgets, nodes, strict=True)]
+    floors = [budget.floor for budget in budgets]
+    tokens, parents, confidence, sources, offsets = _native.propose_all(
+        natives,
+        np.array(nodes, np.uint32),
+        np.array(reach, np.uint32),
+        np.array(floors, np.float32),
+        threads,
     )
-
-
-def _each(value: ArrayLike, count: int, kind: type[np.generic]) -> NDArray[Any]:
-    """`count` values: those given, or one repeated."""
-    array = np.asarray(value, dtype=kind)
-    return np.full(count, array) if array.ndim == 0 else np.ascontiguousarray(array)
+    empty = Draft.empty()
+    return [
+        Draft.trusted(
+            tokens[first:last], parents[first:last], confidence[first:last], sources[first:last]
+        )
+        if last > first
+        else empty
+        for first, last in pairwise(offsets.tolist())
+    ]
 
 
 def observe_all(

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from draftwood.budget.spender import FixedBudget, Spender
 from draftwood.budget.spending import Spending
 from draftwood.draft import Budget, Draft, TokenIds, as_tokens
-from draftwood.drafters.recall import RecallDrafter, RecallDraftStream
+from draftwood.drafters.recall import RecallDrafter
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.guarded import GuardedStream, GuardedStreams
+from draftwood.index.recall_stream import RecallStream
 from draftwood.protocols import Drafter, Feedback
 from draftwood.sessions.arrived import Arrived
 from draftwood.sessions.draft_batch import DraftBatch
@@ -146,7 +147,7 @@ class Sessions:
         with self._lock:
             twice = self._open.take(key)
             stream = None if guard is None or not self._native else guard.stream
-            request = stream.stream.native if isinstance(stream, RecallDraftStream) else None
+            request = stream.native if isinstance(stream, RecallStream) else None
             self._open.add(key, ids, guard, request)
             self._fresh = True
         if twice is not None:

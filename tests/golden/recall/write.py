@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from draftwood.draft import Budget
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallPolicy, RecallStream
 
@@ -43,7 +44,7 @@ def fill(recall: Recall) -> None:
         policy = RecallPolicy(share=7)
         with closing(RecallStream(recall, POEM, namespace=namespace, policy=policy)) as stream:
             for at in range(0, 12, 3):
-                stream.propose(8)
+                stream.propose(Budget(8))
                 stream.observe(POEM[at : at + 3])
     recall.remove(removed)
 
@@ -53,7 +54,7 @@ def drafts(recall: Recall) -> list[dict[str, Any]]:
     told = []
     for namespace, context in QUESTIONS:
         with closing(RecallStream(recall, context, namespace=namespace)) as stream:
-            guess = stream.propose(8)
+            guess = stream.propose(Budget(8))
         told.append(
             {
                 "namespace": namespace,
@@ -61,7 +62,7 @@ def drafts(recall: Recall) -> list[dict[str, Any]]:
                 "tokens": guess.tokens.tolist(),
                 "parents": guess.parents.tolist(),
                 "confidence": [round(x * 65536) for x in guess.confidence.tolist()],
-                "sources": guess.sources.tolist(),
+                "sources": guess.source.tolist(),
             }
         )
     return told

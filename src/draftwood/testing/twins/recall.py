@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from draftwood.draft import ROOT
+from draftwood.draft import ROOT, Budget
 from draftwood.index.recall import namespace_key
 from draftwood.index.recall_stream import RecallPolicy
 from draftwood.sources import OWN, PREDICTED, SHARED
@@ -234,18 +234,18 @@ class SlowRecallStream:
         self.nodes: list[Node] = []
         self.first: list[Trial] = []
 
-    def propose(
-        self, nodes: int = 32, reach: int | None = None, *, floor: float = 0.0
-    ) -> list[Drafted]:
+    def propose(self, budget: Budget) -> list[Drafted]:
         """The nodes most likely to be accepted, best first."""
-        recalled = self._recalled(nodes, reach, floor)
+        nodes = min(budget.nodes, self.policy.nodes)
+        reach = min(budget.reach, nodes)
+        recalled = self._recalled(nodes, reach, budget.floor)
         if self.follower is None:
             return recalled
         return self.follower.merge(
             recalled,
             most=nodes,
-            reach=min(nodes, nodes if reach is None else reach),
-            least=self._least(floor),
+            reach=reach,
+            least=self._least(budget.floor),
             chain=self.policy.mode == "chain",
         )
 
@@ -253,9 +253,8 @@ class SlowRecallStream:
         chosen = max(np.float32(self.policy.floor), np.float32(floor))
         return int(min(max(float(chosen), 0.0), 1.0) * 4294967295.0)
 
-    def _recalled(self, nodes: int, reach: int | None, floor: float) -> list[Drafted]:
+    def _recalled(self, nodes: int, reach: int, floor: float) -> list[Drafted]:
         """What Recall's matches say, predictions among them."""
-        reach = min(nodes, nodes if reach is None else reach)
         self.nodes, self.first = [], []
         if not reach:
             return []
