@@ -13,6 +13,7 @@ import uvicorn
 
 from draftwood.language_model import LanguageModel
 from draftwood.server.app import create_app
+from draftwood.server.connection import uvicorn_config
 from draftwood.server.engine import Engine
 from draftwood.server.guard import LOOPBACK
 from draftwood.server.keys import ApiKeys
@@ -40,12 +41,11 @@ class Served:
 def served(
     llm: LanguageModel, *, limits: ServerLimits | None = None, keys: Path | None = None
 ) -> Iterator[Served]:
-    engine = Engine(llm, limits or ServerLimits(), ServerMetrics(llm.name))
+    limits = limits or ServerLimits(grace_seconds=0)
+    engine = Engine(llm, limits, ServerMetrics(llm.name))
     listening = listening_socket("127.0.0.1", 0)
     app = create_app(engine, keys=None if keys is None else ApiKeys(keys), hosts=LOOPBACK)
-    config = uvicorn.Config(
-        app, log_level="warning", http="h11", ws="none", lifespan="off", timeout_graceful_shutdown=5
-    )
+    config = uvicorn_config(app, limits)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -22,6 +22,7 @@ from draftwood.server.run import check_address  # noqa: E402
 
 ALICE, BOB = "alice-key-0123456789", "bob-key-0123456789abc"
 TEXT = "SELECT title FROM films WHERE year ="
+LIMITS = ServerLimits(max_body=20_000, body_seconds=1, header_seconds=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(llm, keys):
-    with served(llm, keys=keys, limits=ServerLimits(max_body=20_000, body_seconds=1)) as server:
+    with served(llm, keys=keys, limits=LIMITS) as server:
         yield server
 
 
@@ -232,13 +233,48 @@ def test_a_body_that_is_too_large_or_too_slow_is_refused(guarded):
         yield from (large[at : at + 5000] for at in range(0, len(large), 5000))
 
     assert httpx.post(post, content=pieces(), headers=headers).status_code == 413
-    host, port = guarded.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as slow:
+    with socket.create_connection(address(guarded), timeout=30) as slow:
         slow.sendall(
             b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
             b"Content-Type: application/json\r\n\r\n{"
         )
         assert b" 408 " in slow.recv(4096)
+
+
+def address(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def test_headers_that_do_not_come_are_not_waited_for(guarded):
+    begun = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+    slow = [socket.create_connection(address(guarded), timeout=30) for _ in range(20)]
+    try:
+        silent, *begins = slow
+        for each in begins:
+            each.sendall(begun)
+        for each in begins:
+            said = each.recv(4096)
+            assert said.startswith(b"HTTP/1.1 408 ")
+            assert b"the headers took more than 1 s" in said
+        assert silent.recv(4096) == b""  # nothing was asked, so nothing is answered
+    finally:
+        for each in slow:
+            each.close()
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+
+
+def test_the_second_request_of_a_connection_is_not_waited_for_either(guarded):
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(address(guarded), timeout=30) as kept:
+        for _ in range(2):
+            kept.sendall(whole)
+            answer = b""
+            while not answer.endswith(b"}"):  # head and body may come one after the other
+                answer += kept.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        kept.sendall(whole[:-4])
+        assert kept.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
 def test_its_own_description_finds_no_server_error(server):

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import typer
 
 from draftwood.advise import run as advising
 from draftwood.advise.candidates import Candidate
 from draftwood.advise.interval import gain_of, units
 from draftwood.advise.pricing import PricedBy
-from draftwood.advise.run import advise, sample
+from draftwood.advise.run import advise
 from draftwood.advise.serving import Server, measured_server
 from draftwood.advise.settings import settings_of
 from draftwood.advise.words import as_json, candidate_table, verdict_text
@@ -22,8 +25,11 @@ from draftwood.budget.cost import CurveCost, LinearCost
 from draftwood.budget.curve import CostCurve
 from draftwood.budget.roofline import MACHINES, SHAPES, RooflineCost
 from draftwood.cli import app as command_line
-from draftwood.errors import InvalidOption, TraceError
-from draftwood.logs.call import Record
+from draftwood.drafters.catalog import make_priced_drafter
+from draftwood.errors import InvalidOption
+from draftwood.logs import log as log_module
+from draftwood.logs.call import LoggedCall, Record
+from draftwood.logs.sample import SessionSample
 
 KEYS = [
     *("verdict", "low", "high", "setting", "engine", "format", "requests", "unread", "cost"),
@@ -143,10 +149,105 @@ def test_namespaces_and_predictions_of_records_reach_the_drafter():
     assert apart["speedup"] < together["speedup"]
 
 
-def test_the_sample_is_the_first_stretch_of_the_log():
-    assert len(sample(iter(traffic()), 100)) == 5
-    with pytest.raises(TraceError, match="no answered request"):
-        sample([], 100)
+def calls_of(sessions, turns=4, length=40, *, together=3):
+    """Calls of sessions that begin one after the other, `together` of them at a time."""
+    order = sorted(
+        ((each // together, turn, each) for each in range(sessions) for turn in range(turns)),
+    )
+    return [
+        LoggedCall("p", f"{each:06}" + "x" * (4 * length - 6), f"s{each}") for _, _, each in order
+    ]
+
+
+def test_a_sample_has_whole_sessions_from_all_parts_of_a_log():
+    calls = calls_of(600)
+    sample = SessionSample(16_000)
+    for each in calls:
+        sample.add(each)
+    kept = sample.calls()
+    assert sample.full
+    assert sample.seen == len(calls)
+    assert 0.8 * 16_000 <= sum(len(each.response) // 4 for each in kept) <= 16_000
+    sessions = Counter(each.session for each in kept)
+    assert set(sessions.values()) == {4}
+    starts = [int(name[1:]) for name in sessions]
+    assert min(starts) < 150 < 450 < max(starts)
+    assert sample.stretches >= 8
+    neighbors = sum(each + 1 in set(starts) for each in starts)
+    assert neighbors >= len(starts) / 2  # what neighbors share is in the sample
+    assert [calls.index(each) for each in kept] == sorted(calls.index(each) for each in kept)
+
+
+def test_every_part_of_a_log_has_the_same_chance():
+    counts = Counter()
+    for rounds in range(12):  # logs of other lengths choose other parts
+        sample = SessionSample(6_000)
+        calls = calls_of(240 + 24 * rounds)
+        for each in calls:
+            sample.add(each)
+        for each in sample.calls():
+            counts[4 * int(each.session[1:]) // (240 + 24 * rounds)] += 1
+    assert min(counts.values()) > sum(counts.values()) / 10
+    assert set(counts) == {0, 1, 2, 3}
+
+
+def test_a_log_that_fits_is_kept_whole_and_of_one_long_session_the_first_calls():
+    whole, long = SessionSample(10_000), SessionSample(1_000)
+    calls = calls_of(10)
+    for each in calls:
+        whole.add(each)
+    assert whole.calls() == calls
+    assert not whole.full
+    for each in calls_of(1, turns=100):
+        long.add(each)
+    assert len(long.calls()) == 25
+
+
+def test_a_sample_forgets_neither_answers_without_text_nor_ids():
+    sample = SessionSample(100)
+    tool = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
+    for answer in ("", np.empty(0, np.int32), tool, np.arange(3, dtype=np.int32)):
+        sample.add(LoggedCall("p", answer))
+    assert [each.response is tool for each in sample.calls()] == [True, False]
+
+
+def interrupted_after(calls, monkeypatch):
+    """Ctrl-C comes while a log's entries are read."""
+    entries = log_module.Log._entries
+
+    def stopping(self, path):
+        for number, entry in enumerate(entries(self, path)):
+            if number == calls:
+                raise KeyboardInterrupt
+            yield entry
+
+    monkeypatch.setattr(log_module.Log, "_entries", stopping)
+
+
+def test_ctrl_c_while_a_log_is_read_gives_the_advice_of_what_was_read(draftwood, log, monkeypatch):
+    interrupted_after(30, monkeypatch)
+    code, out, err = draftwood("advise", log, "--cost", 0.01, "--json", "--quick")
+    assert code == 130
+    assert json.loads(out)["requests"] == 30
+    assert "interrupted while reading" in err
+    interrupted_after(0, monkeypatch)
+    assert draftwood("advise", log, "--cost", 0.01)[0] != 0
+
+
+def test_text_without_a_tokenizer_is_refused_at_the_first_call(draftwood, tmp_path, monkeypatch):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"prompt": "a", "response": "b"}\n' * 9_000)
+    read = []
+    entries = log_module.Log._entries
+    monkeypatch.setattr(
+        log_module.Log,
+        "_entries",
+        lambda self, path: (read.append(each) or each for each in entries(self, path)),
+    )
+    code, _, err = draftwood("advise", path)
+    assert code == 2
+    assert "pass --tokenizer" in err
+    assert len(read) < 9_000
 
 
 def test_ctrl_c_leaves_what_was_finished(monkeypatch):
@@ -172,6 +273,17 @@ def test_the_best_for_each_engine_is_one_that_it_can_run():
     assert '"method": "suffix"' in texts["vllm-suffix"]
     assert "draftwood.vllm.Proposer" in texts["vllm"]
     json.loads(re.search(r"--additional-config '(.*)'", texts["vllm"])[1])
+
+
+def test_the_setting_for_the_server_is_one_that_it_takes():
+    advice = advise(traffic(), CHEAP, more=False)
+    (text,) = (each.text for each in settings_of(advice) if each.title == "Draftwood's server")
+    words = shlex.split(text)
+    assert words[:2] == ["draftwood", "serve"]
+    command = typer.main.get_command(command_line.app).commands["serve"]
+    given = command.make_context("serve", words[2:]).params
+    assert given["drafter"].partition(":")[0] == advice.best.candidate.spec.partition(":")[0]
+    make_priced_drafter(given["drafter"], cost=given["cost"])
 
 
 def test_the_command_prints_one_object_with_just_these_keys(draftwood, log):

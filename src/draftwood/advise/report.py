@@ -24,12 +24,13 @@ _EXAMPLE_TOKENS = 400
 _STYLE = Path(__file__).with_name("report.css")
 
 
-def report_page(advice: Advice, log: Log, words: TraceTokenizer | None) -> str:
+def report_page(advice: Advice, log: Log, words: TraceTokenizer | None, *, chosen: str = "") -> str:
     """The page: verdict, curves, splits, examples with tokens by source, settings to paste.
 
-    words: to show examples as text; None: as token ids.
+    words: to show examples as text; None: as token ids. chosen: how the requests were chosen from
+    the log, as `chosen_text` says it.
     """
-    sections = (*_about(advice, log), *_tried(advice), *_cost(advice), *_splits(advice))
+    sections = (*_about(advice, log, chosen), *_tried(advice), *_cost(advice), *_splits(advice))
     body = "".join((*sections, *_settings(advice), *_examples(advice, words)))
     style = _STYLE.read_text(encoding="utf-8")
     return (
@@ -40,15 +41,16 @@ def report_page(advice: Advice, log: Log, words: TraceTokenizer | None) -> str:
     )
 
 
-def _about(advice: Advice, log: Log) -> Iterator[str]:
+def _about(advice: Advice, log: Log, chosen: str) -> Iterator[str]:
     yield f"<h1>{escape(verdict_text(advice))}</h1>"
     tokens = sum(len(each.response) for each in advice.records)
     flight = f"; {log.in_flight.mean:.1f} were in flight on average" if log.in_flight.mean else ""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     yield (
         f'<p class="about">{escape(log.name)}: {len(advice.records):,} requests of the format '
-        f"{escape(str(log.format))}, {tokens:,} output tokens{flight}. {log.unread.total:,} "
-        "entries could not be read. History was empty at first and grew with every answer. "
+        f"{escape(str(log.format))}{escape(chosen)}; {tokens:,} output tokens{flight}. "
+        f"{log.unread.total:,} entries could not be read. History was empty at first and grew "
+        "with every answer. "
         f"{now}.</p>"
     )
 

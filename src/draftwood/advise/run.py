@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from draftwood.advise.pricing import PricedBy
 from draftwood.advise.splits import splits_of
 from draftwood.draft import TokenIds
 from draftwood.drafters.catalog import make_priced_drafter
-from draftwood.errors import TraceError
 from draftwood.logs.call import Record
 from draftwood.replay.cost import spender_for
 from draftwood.replay.figures import Figures
@@ -83,29 +82,6 @@ class Advice:
     def best_for(self, engine: str) -> Tried | None:
         """The best candidate that an engine can run; None where it can run none."""
         return next((each for each in self.tried if engine in each.candidate.engines), None)
-
-
-def sample(records: Iterable[Record], tokens: int) -> list[Record]:
-    """The first requests with so many output tokens in all: one stretch, as history grows by it.
-
-    Raises:
-        TraceError: no request has an answer.
-    """
-    found: list[Record] = []
-    total = 0
-    for record in records:
-        if not len(record.response):
-            continue
-        found.append(record)
-        total += len(record.response)
-        if total >= tokens:
-            break
-    if not found:
-        raise TraceError(
-            "the log holds no answered request in a format that is known "
-            "(docs/log-formats.md); give another log, or --format"
-        )
-    return found
 
 
 def advise(

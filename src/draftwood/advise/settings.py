@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Setting:
 def settings_of(advice: Advice) -> Iterator[Setting]:
     """A setting for each engine for which something gains, the best first."""
     found = []
-    for engine, (title, text) in _ENGINES.items():
+    for engine, title, text in _ENGINES:
         best = advice.best_for(engine)
         if best is not None and best.gain.low > 1.0:
             spec = best.candidate.spec
@@ -31,11 +32,22 @@ def settings_of(advice: Advice) -> Iterator[Setting]:
 
 
 def _ours(spec: str) -> str:
-    name, _, options = spec.partition(":")
-    kept = ",".join(each for each in options.split(",") if each and not each.startswith("cost="))
-    drafter = f"{name}:{kept}" if kept else name
-    cost = "auto" if "cost=auto" in spec else "none"
+    drafter, cost = _parted(spec)
     return f'llm = draftwood.load("MODEL", {json.dumps(drafter)}, cost="{cost}")'
+
+
+def _served(spec: str) -> str:
+    drafter, cost = _parted(spec)
+    return f"draftwood serve --model MODEL --drafter {shlex.quote(drafter)} --cost {cost}"
+
+
+def _parted(spec: str) -> tuple[str, str]:
+    """The spec without its cost, and the cost."""
+    name, _, options = spec.partition(":")
+    given = [each for each in options.split(",") if each]
+    kept = ",".join(each for each in given if not each.startswith("cost="))
+    cost = next((each[5:] for each in given if each.startswith("cost=")), "none")
+    return f"{name}:{kept}" if kept else name, cost
 
 
 def _vllm(spec: str) -> str:
@@ -65,19 +77,23 @@ def _vllm_ngram(_spec: str) -> str:
 def _sglang(_spec: str) -> str:
     return (
         "python -m sglang.launch_server --model-path MODEL --speculative-algorithm NGRAM "
-        "--speculative-num-draft-tokens 5"
+        "--speculative-num-draft-tokens 6 --speculative-ngram-max-bfs-breadth 1"
     )
 
 
 def _llama_cpp(_spec: str) -> str:
-    return "llama-server -m MODEL.gguf --spec-type ngram-simple --draft-max 5"
+    return (
+        "llama-server -m MODEL.gguf --spec-type ngram-simple --spec-ngram-simple-size-n 3 "
+        "--spec-ngram-simple-size-m 5"
+    )
 
 
-_ENGINES = {
-    "draftwood": ("Draftwood's own loop: trees", _ours),
-    "vllm": ("vLLM with Draftwood: chains", _vllm),
-    "vllm-suffix": ("vLLM alone, its suffix method", _vllm_suffix),
-    "vllm-ngram": ("vLLM alone, its n-gram method", _vllm_ngram),
-    "sglang": ("SGLang alone; its n-grams are nearest to the lookup that was tried", _sglang),
-    "llama.cpp": ("llama.cpp alone; its n-grams are nearest to the lookup tried", _llama_cpp),
-}
+_ENGINES = (
+    ("draftwood", "Draftwood's own loop: trees", _ours),
+    ("draftwood", "Draftwood's server", _served),
+    ("vllm", "vLLM with Draftwood: chains", _vllm),
+    ("vllm-suffix", "vLLM alone, its suffix method", _vllm_suffix),
+    ("vllm-ngram", "vLLM alone, its n-gram method", _vllm_ngram),
+    ("sglang", "SGLang alone; its n-grams are nearest to the lookup that was tried", _sglang),
+    ("llama.cpp", "llama.cpp alone; its n-grams are nearest to the lookup tried", _llama_cpp),
+)

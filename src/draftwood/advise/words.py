@@ -9,6 +9,7 @@ from rich.table import Table
 
 from draftwood.advise.run import Advice
 from draftwood.advise.settings import settings_of
+from draftwood.logs.sample import Sample
 
 _LEADING = 0.15
 """A part of a split is named in the verdict where so much of the gain comes from it."""
@@ -59,6 +60,13 @@ def _leading(advice: Advice) -> dict[str, Any] | None:
 
 def _times(value: float) -> str:
     return f"{value:.2f}x" if value < 1.95 else f"{value:.1f}x"
+
+
+def chosen_text(sample: Sample) -> str:
+    """How the requests of a sample were chosen, to stand behind their number."""
+    if sample.stretches > 1:
+        return f", whole sessions from {sample.stretches} places of the {sample.of:,} in the log"
+    return f", the first of {sample.of:,}" if sample.of > len(sample.records) else ""
 
 
 def candidate_table(advice: Advice) -> Table:

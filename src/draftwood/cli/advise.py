@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from draftwood.cli.completion import complete_spec
 from draftwood.cli.options import INTERRUPTED, LogFormat, Query, Tokenizer
 from draftwood.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from draftwood.advise.pricing import PricedBy
-    from draftwood.logs.call import Record
-    from draftwood.logs.log import Log
 
 ASSUMED = "h100:8b"
 """The cost where none is given."""
@@ -50,14 +47,18 @@ def advise(
         int | None, typer.Option(help="Requests that share a pass. [what the log tells, or 1]")
     ] = None,
     drafter: Annotated[
-        list[str] | None, typer.Option(help="A drafter spec to try as well; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A drafter spec to try as well; repeatable.", autocompletion=complete_spec
+        ),
     ] = None,
     split_by: Annotated[
         list[str] | None,
         typer.Option(help="A field of the log to split by as well; repeatable."),
     ] = None,
     limit_tokens: Annotated[
-        int, typer.Option(help="Serve the log's first N output tokens.")
+        int,
+        typer.Option(help="Serve whole sessions with N output tokens in all, from all of the log."),
     ] = 100_000,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out history, sharing and predictions.")
@@ -74,7 +75,7 @@ def advise(
 ) -> None:
     """Say what drafting would gain on recorded requests, and what to set.
 
-    Ctrl-C ends the trying, and what was finished by then is the advice.
+    Ctrl-C ends the reading, or the trying: the advice is of what was done by then.
     """
     for name, value in (("batch", batch), ("limit-tokens", limit_tokens)):
         if value is not None and value < 1:
@@ -93,10 +94,10 @@ def advise(
         _check(each.spec)
     priced = priced_by(cost, cost_curve, preset, model)
     from draftwood.advise.run import advise as advice_for
-    from draftwood.advise.run import sample
     from draftwood.advise.words import as_json as json_of
     from draftwood.advise.words import (
         candidate_table,
+        chosen_text,
         settings_text,
         split_table,
         verdict_text,
@@ -109,19 +110,27 @@ def advise(
     console = messages()
     with progress_bar(console) as bar:
         task = bar.add_task("reading", total=1.0)
-        records = sample(_watched(log, lambda part: bar.update(task, completed=part)), limit_tokens)
+        sample = log.sample(limit_tokens, progress=lambda part: bar.update(task, completed=part))
+        records = sample.records
+        if sample.interrupted:
+            part = f" at {sample.read:.0%} of the log" if sample.read else ""
+            complain(console, f"interrupted while reading{part}; this is of the calls until there")
         for line in log.unread.lines():
             complain(console, line)
         size = batch or max(1, round(log.in_flight.mean))
-        advice = advice_for(
-            records,
-            priced,
-            batch=size,
-            candidates=candidates,
-            fields=split_by or (),
-            more=not quick,
-            progress=lambda what, part: bar.update(task, description=what[:40], completed=part),
-        )
+        try:
+            advice = advice_for(
+                records,
+                priced,
+                batch=size,
+                candidates=candidates,
+                fields=split_by or (),
+                more=not quick,
+                progress=lambda what, part: bar.update(task, description=what[:40], completed=part),
+            )
+        except KeyboardInterrupt:
+            complain(console, f"interrupted: {len(records):,} requests are read, nothing is tried")
+            raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print(json.dumps(json_of(advice, form=log.format, unread=log.unread.total)))
     else:
@@ -132,8 +141,8 @@ def advise(
         tokens = sum(len(each.response) for each in records)
         flight = f"{log.in_flight.mean:.1f} in flight on average, " if log.in_flight.mean else ""
         paper.print(
-            f"{len(records):,} requests ({named}), {tokens:,} output tokens, {flight}"
-            f"{log.unread.total:,} entries unread.",
+            f"{len(records):,} requests ({named}){chosen_text(sample)}; {tokens:,} "
+            f"output tokens, {flight}{log.unread.total:,} entries unread.",
             highlight=False,
         )
         paper.print(candidate_table(advice))
@@ -144,7 +153,8 @@ def advise(
     if html is not None:
         from draftwood.advise.report import report_page
 
-        html.write_text(report_page(advice, log, words), encoding="utf-8")
+        page = report_page(advice, log, words, chosen=chosen_text(sample))
+        html.write_text(page, encoding="utf-8")
         complain(console, f"{html}: written")
     if plot is not None:
         from draftwood.advise.plot import plot_advice
@@ -152,6 +162,7 @@ def advise(
         plot_advice(advice, plot)
     if advice.interrupted:
         complain(console, f"interrupted after {len(advice.tried)} of {len(candidates)} settings")
+    if advice.interrupted or sample.interrupted:
         raise typer.Exit(INTERRUPTED)
     if log.unread.total:
         raise typer.Exit(2)
@@ -196,9 +207,3 @@ def _check(spec: str) -> None:
     from draftwood.drafters.catalog import make_priced_drafter
 
     make_priced_drafter(spec)
-
-
-def _watched(log: Log, told: Callable[[float], None]) -> Iterator[Record]:
-    for record in log:
-        told(log.fraction_read)
-        yield record

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from draftwood.cli.advise import advise
+from draftwood.cli.completion import join_words
 from draftwood.cli.demo import demo
 from draftwood.cli.drafters import drafters
 from draftwood.cli.generate import generate
@@ -65,6 +66,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a character shows another
+    join_words(os.environ)
     try:
         try:
             app()

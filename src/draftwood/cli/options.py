@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from draftwood.cli.completion import complete_spec
 from draftwood.errors import InvalidOption
 
 INTERRUPTED = 130
@@ -35,7 +36,11 @@ ModelName = Annotated[
     ),
 ]
 DrafterSpec = Annotated[
-    str, typer.Option(help="A drafter spec, such as recall:nodes=16, lookup or none.")
+    str,
+    typer.Option(
+        help="A drafter spec, such as recall:nodes=16, lookup or none.",
+        autocompletion=complete_spec,
+    ),
 ]
 DraftCost = Annotated[
     str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from draftwood.cli.completion import complete_spec
 from draftwood.cli.options import INTERRUPTED, LogFormat, Query, Tokenizer
 from draftwood.errors import InvalidOption, MissingExtra, TraceError
 
@@ -24,7 +25,10 @@ def replay(
     ],
     drafter: Annotated[
         list[str] | None,
-        typer.Option(help="A drafter spec, such as suffix:mode=tree; repeatable. [recall]"),
+        typer.Option(
+            help="A drafter spec, such as suffix:mode=tree; repeatable. [recall]",
+            autocompletion=complete_spec,
+        ),
     ] = None,
     tokenizer: Tokenizer = None,
     limit_tokens: Annotated[

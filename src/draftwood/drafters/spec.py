@@ -95,6 +95,20 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def values_of(factory: Callable[..., Any], option: str) -> list[str]:
+    """Values that an option may have, as a spec writes them: all of a few, else its default."""
+    kinds = _alternatives(options_of(factory)[option])
+    found = [str(each) for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)]
+    if bool in kinds:
+        found += ["true", "false"]
+    default = inspect.signature(factory).parameters[option].default
+    if default is None:
+        found.append("none")
+    elif default is not inspect.Parameter.empty and not isinstance(default, bool):
+        found.append(str(default))
+    return list(dict.fromkeys(found))
+
+
 def _alternatives(annotation: Any) -> list[Any]:
     """The plain types, None and literal values that `annotation` allows; [] if it needs more."""
     if get_origin(annotation) in (Union, UnionType):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,9 +21,11 @@ from draftwood.logs.formats.catalog import format_named, recognized
 from draftwood.logs.formats.openai import BATCH
 from draftwood.logs.order import InFlight, in_order
 from draftwood.logs.parts import PartStore
+from draftwood.logs.sample import Sample, SessionSample
 from draftwood.logs.sessions import SessionJoiner
 from draftwood.logs.tables import table_kind, table_rows
 from draftwood.logs.tokenizer import TraceTokenizer
+from draftwood.logs.turns import Turns
 from draftwood.logs.unread import Unread
 from draftwood.protocols import TargetInfo
 
@@ -32,8 +34,6 @@ _NAMES = ("prompt", "response")
 _BATCH = 128
 """Calls that are tokenized at once: enough to share among cores, little to hold in memory."""
 _MOST_KEYS = 256
-_KEPT_TOKENS = 1 << 26
-"""Tokens of sessions that are kept for prompts which say only what they add."""
 
 
 class Log:
@@ -74,6 +74,7 @@ class Log:
         self._sizes = {path: _size(path) for path in self.paths}
         self._done = 0
         self._stored: Stored | None = None
+        self._stopped = False
 
     @property
     def name(self) -> str:
@@ -109,19 +110,68 @@ class Log:
             TraceError: a file cannot be read, or holds text and there is no tokenizer.
             MissingExtra: a package for one of the files is not installed.
         """
+        yield from self._records(self._joined())
+
+    def sample(self, tokens: int, *, progress: Callable[[float], None] | None = None) -> Sample:
+        """The records of whole sessions with about so many output tokens, from all of the log.
+
+        All calls are read, and only those of the sample are tokenized. progress: told the part of
+        the log that is read. Ctrl-C ends the reading, and the sample is of what was read by then;
+        before the first call it is raised.
+
+        Raises:
+            TraceError, MissingExtra: as iterating does, and where no request has an answer.
+        """
+        chosen, calls, interrupted = SessionSample(tokens), self._joined(), False
+        while True:
+            try:
+                for call in calls:
+                    if self._tokenizer is None:
+                        self._texts(call)  # says so before all of a long log is read
+                    chosen.add(call)
+                    if progress is not None:
+                        progress(self.fraction_read)
+                break
+            except KeyboardInterrupt:
+                interrupted = self._stopped = True  # no more entries; those that wait still come
+        if interrupted and not chosen.stretches:
+            raise KeyboardInterrupt
+        records: list[Record] = []
+        read = self.fraction_read
+        try:
+            records += (each for each in self._records(chosen.calls()) if len(each.response))
+        except KeyboardInterrupt:
+            if not records:
+                raise
+            interrupted = True
+        if not records:
+            raise TraceError(
+                "the log holds no answered request in a format that is known "
+                "(docs/log-formats.md); give another log, or --format"
+            )
+        stretches = chosen.stretches if chosen.full else 1
+        return Sample(records, chosen.seen, stretches, interrupted, read)
+
+    def _joined(self) -> Iterator[LoggedCall]:
+        """All calls in order, with their sessions; counts are of this reading."""
         self.unread, self.formats = Unread(), Counter()
-        self.in_flight, self.requests, self._done = InFlight(), 0, 0
-        joiner, turns = SessionJoiner(), _Turns()
-        calls = (
-            call for each in in_order(self._calls()) if (call := joiner.joined(each)) is not None
-        )
-        while batch := list(islice(calls, _BATCH)):
+        self.in_flight, self._done = InFlight(), 0
+        self._stopped, joiner = False, SessionJoiner()
+        for each in in_order(self._calls()):
+            call = joiner.joined(each)
+            if call is not None:
+                self.in_flight.add(call.start, call.end)
+                yield call
+
+    def _records(self, calls: Iterable[LoggedCall]) -> Iterator[Record]:
+        """The calls as token ids, numbered; what has no prompt is left out."""
+        self.requests, turns, rest = 0, Turns(), iter(calls)
+        while batch := list(islice(rest, _BATCH)):
             for call, prompt, response in self._tokenized(batch):
                 prompt = turns.whole(call, prompt, response)
                 if not len(prompt):
                     self.unread.add(call.place, "the prompt has 0 tokens; record at least one")
                     continue
-                self.in_flight.add(call.start, call.end)
                 yield Record(
                     *(prompt, response, call.session, self.requests),
                     *(call.start, call.end, call.fields),
@@ -134,6 +184,8 @@ class Log:
         try:
             for path in self.paths:
                 for number, entry in self._entries(path):
+                    if self._stopped:
+                        return
                     place = f"{path}:{number}"
                     if isinstance(entry, Exception):
                         self.unread.add(place, str(entry))
@@ -231,28 +283,6 @@ class Log:
 
 class _NoTokenizer(TraceError):
     """Raised for the whole log, and not counted for an entry."""
-
-
-class _Turns:
-    """The tokens of sessions so far, for prompts that say only what they add."""
-
-    def __init__(self) -> None:
-        self._sessions: OrderedDict[str, list[TokenIds]] = OrderedDict()
-        self._tokens = 0
-
-    def whole(self, call: LoggedCall, prompt: TokenIds, response: TokenIds) -> TokenIds:
-        """The whole prompt of a call."""
-        if call.session is None:
-            return prompt
-        turns = self._sessions.setdefault(call.session, [])
-        self._sessions.move_to_end(call.session)
-        whole = np.concatenate((*turns, prompt)) if call.delta else prompt
-        turns += (prompt, response)
-        self._tokens += len(prompt) + len(response)
-        while self._tokens > _KEPT_TOKENS and len(self._sessions) > 1:
-            _, old = self._sessions.popitem(last=False)
-            self._tokens -= sum(map(len, old))
-        return whole
 
 
 def _checked(name: str, value: T) -> T:

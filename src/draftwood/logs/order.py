@@ -18,23 +18,39 @@ _WINDOW = 4096
 def in_order(calls: Iterable[LoggedCall], *, window: int = _WINDOW) -> Iterator[LoggedCall]:
     """The calls by their start; those without one keep their place behind the call before them.
 
-    Up to `window` calls are held. A log whose first ones run backwards in time (exports often
-    begin with the newest) is sorted as a whole, in a temporary file.
+    Up to `window` calls are held; Ctrl-C in the reading is raised when these have been given. A log
+    whose first ones run backwards in time (exports often begin with the newest) is sorted as a
+    whole, in a temporary file.
     """
     rest = iter(calls)
-    first = list(islice(rest, window))
+    first: list[LoggedCall] = []
+    try:
+        first += islice(rest, window)
+    except KeyboardInterrupt:
+        rest = _interrupted()
     if _backwards(first) and len(first) == window:
         yield from _sorted_on_disk(first, rest)
         return
     waiting: list[tuple[float, int, LoggedCall]] = []
-    latest = float("-inf")
-    for number, call in enumerate(_chained(first, rest)):
-        latest = call.start if call.start is not None else latest
-        heapq.heappush(waiting, (latest, number, call))
-        if len(waiting) >= window:
-            yield heapq.heappop(waiting)[2]
+    latest, interrupted = float("-inf"), False
+    try:
+        for number, call in enumerate(_chained(first, rest)):
+            latest = call.start if call.start is not None else latest
+            heapq.heappush(waiting, (latest, number, call))
+            if len(waiting) >= window:
+                yield heapq.heappop(waiting)[2]
+    except KeyboardInterrupt:
+        interrupted = True
     while waiting:
         yield heapq.heappop(waiting)[2]
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _interrupted() -> Iterator[LoggedCall]:
+    """What is left where Ctrl-C came: nothing, and then Ctrl-C."""
+    yield from ()
+    raise KeyboardInterrupt
 
 
 def _chained(first: list[LoggedCall], rest: Iterator[LoggedCall]) -> Iterator[LoggedCall]:

@@ -18,9 +18,9 @@ class ServerLimits:
     max_batch: texts that share passes. max_waiting: texts that wait beside them; more are refused
     with 429. max_body: bytes of a request. max_prompt_tokens: of one prompt, and of all predictions
     of a request together. max_tokens: generated tokens of one text. max_choices: texts that one
-    request may ask for, over all its prompts. body_seconds: in which a request's body has to have
-    come. grammar_seconds: in which a response format has to be compiled. grace_seconds: what
-    running texts get when the server is stopped.
+    request may ask for, over all its prompts. header_seconds, body_seconds: in which a request's
+    headers and its body have to have come. grammar_seconds: in which a response format has to be
+    compiled. grace_seconds: what running texts get when the server is stopped.
 
     Raises:
         InvalidOption: for a limit below 1 (grace_seconds: below 0).
@@ -32,6 +32,7 @@ class ServerLimits:
     max_prompt_tokens: int = 131_072
     max_tokens: int = 8192
     max_choices: int = MOST_CHOICES
+    header_seconds: int = 20
     body_seconds: int = 30
     grammar_seconds: int = 20
     grace_seconds: int = 30

@@ -15,6 +15,7 @@ import uvicorn
 from draftwood.errors import InvalidOption
 from draftwood.language_model import LanguageModel
 from draftwood.server.app import create_app
+from draftwood.server.connection import uvicorn_config
 from draftwood.server.engine import Engine
 from draftwood.server.guard import LOOPBACK
 from draftwood.server.keys import ApiKeys
@@ -103,19 +104,7 @@ def run_server(
     try:
         hosts = (LOOPBACK | {host.strip("[]").lower()}) if is_loopback(host) else None
         app = create_app(engine, keys=known, hosts=hosts)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            limit_concurrency=4 * (limits.max_batch + limits.max_waiting) + 64,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=limits.grace_seconds + 10,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
+        config = uvicorn_config(app, limits)
         if ready is not None:
             name, bound = listening.getsockname()[:2]
             ready(f"http://{f'[{name}]' if ':' in name else name}:{bound}")
