@@ -9,7 +9,7 @@ print(llm.stats)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from draftwood.budget.measured import MeasuredCost
 from draftwood.draft import Budget
@@ -19,7 +19,9 @@ from draftwood.language_model.generation import Generation
 from draftwood.language_model.option_checks import CostOption, cost_of
 from draftwood.language_model.options import Options
 from draftwood.protocols import Drafter, Target
+from draftwood.signatures import shows
 from draftwood.targets.transformers.load import read_model
+from draftwood.targets.transformers.load_options import LoadOptions, shown_options
 
 __all__ = ["Generation", "LanguageModel", "Options", "load"]
 
@@ -30,21 +32,14 @@ _QUICK: Final = 0.02
 """Seconds of a plain step up to which passes over several sequences are timed beforehand, too."""
 
 
+@shows(shown_options())
 def load(
     model: str | Path | Any,
     drafter: str | Drafter = "recall",
     *,
     cost: CostOption = "auto",
-    tokenizer: Any = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    attention: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    device_map: Any = None,
-    quantization_config: Any = None,
-    packed: bool | None = None,
     budget: Budget | None = None,
+    **options: Unpack[LoadOptions],
 ) -> LanguageModel:
     """A causal language model, with a drafter.
 
@@ -54,14 +49,17 @@ def load(
     cost: what a drafted token costs, where the spec does not say (`recall:cost=none`): "auto":
     measured, for up to a second here and then while it generates; a part of a plain step, such as
     0.01; None or "none": drafts are not cut to what pays. The text is the same with all of them.
-    tokenizer: used in place of the model's own. device: "cpu", "cuda" or "cuda:1"; None: CUDA where
-    there is one. dtype: "float32", "bfloat16", "float16" or "auto" (as stored); None: "auto" on
-    CUDA, float32 on a CPU. attention: "sdpa" or "eager"; None: the model's choice. revision,
-    trust_remote_code, device_map, quantization_config: passed on to transformers. packed:
-    whether linear weights on a CPU are laid out anew, in place, where passes over few rows are
-    faster with that; their values stay. None: only those of a model that is loaded by name and has
-    no native pass, which takes weights as they are. budget: the most a draft may hold; None: 64
-    nodes.
+    budget: the most a draft may hold; None: 64 nodes.
+
+    tokenizer: an object, or where to find one; None: the one beside the weights. device: "cpu",
+    "cuda" or "cuda:1"; None: CUDA where there is one. dtype: "float32", "bfloat16", "float16" or
+    "auto" (as stored); None: "auto" on CUDA, float32 on a CPU. attention: "sdpa" or "eager"; None:
+    the model's choice. revision: branch, tag or commit of a Hub id. trust_remote_code: whether
+    Python code that comes with the model may run; nobody is asked. device_map, quantization_config:
+    as `from_pretrained` of transformers takes them. packed: whether linear weights on a CPU are
+    stored again, in place, in the order in which passes over few rows read them faster; their
+    values stay. None: only where a model that is loaded by name has no native pass, which reads
+    weights as they are.
 
     Raises:
         InvalidSpec, InvalidOption: for an unknown drafter, or an option outside its range.
@@ -72,18 +70,7 @@ def load(
     """
     drafters = Drafters(drafter, cost=cost_of("cost", cost), budget=budget)
     try:
-        network, tokenizer = read_model(
-            model,
-            tokenizer=tokenizer,
-            device=device,
-            dtype=dtype,
-            attention=attention,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            device_map=device_map,
-            quantization_config=quantization_config,
-            packed=packed,
-        )
+        network, tokenizer = read_model(model, **options)
         from draftwood.targets.transformers.target import TransformersTarget
 
         target = TransformersTarget(network)

@@ -12,6 +12,7 @@ from draftwood.drafters.catalog import make_drafter
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.errors import InvalidOption, InvalidSpec, MissingExtra, ModelNotFound
 from draftwood.load import _sweep, load
+from draftwood.targets.transformers.load_options import DEFAULTS, LoadOptions
 from draftwood.testing import ToyTarget, hash_model
 
 
@@ -111,6 +112,24 @@ def test_options_for_transformers_are_passed_on(monkeypatch):
     with pytest.raises(ModelNotFound, match="seen"):
         load("some/model", **wanted)
     assert given == {"model": "some/model", **wanted}
+
+
+def test_an_option_that_is_none_is_named_with_the_nearest_that_is():
+    pytest.importorskip("transformers")
+    with pytest.raises(InvalidOption, match=r"named 'devise'; did you mean 'device'"):
+        load("some/model", devise="cpu")
+
+
+def test_the_signature_of_load_shows_what_may_be_said_of_a_model():
+    shown = str(inspect.signature(load))
+    assert "device: str | None = None" in shown
+    assert "trust_remote_code: bool = False" in shown
+    assert (
+        LoadOptions.__optional_keys__
+        == DEFAULTS.keys()
+        <= inspect.signature(load).parameters.keys()
+    )
+    assert all(f"{name}:" in load.__doc__ or f"{name}," in load.__doc__ for name in DEFAULTS)
 
 
 def tell_time(monkeypatch, clock):

@@ -155,7 +155,9 @@ def test_options_are_visible_with_types_and_defaults(method, options, more):
     assert names == get_type_hints(options).keys() | more
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in names)
     assert parameters["max_tokens"].default == 256
-    assert parameters["temperature"].annotation == float | None
+    assert parameters["temperature"].annotation == "float | None"
+    shown = str(inspect.signature(getattr(dw.LanguageModel, method)))
+    assert "stop: str | Sequence[str] = ()" in shown
 
 
 def test_options_and_settings_name_the_same_things():

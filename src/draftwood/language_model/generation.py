@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,10 @@ class Generation:
     def _repr_html_(self) -> str:
         """The same in a frame, for notebooks."""
         return notebook_frame(self.html())
+
+
+Generated: TypeAlias = Generation | list[Generation] | list[list[Generation]]
+"""One text; a list for several prompts or several texts a prompt; lists in a list for both."""
 
 
 class Run:

@@ -12,7 +12,7 @@ from draftwood.draft import Budget, TokenIds, as_tokens
 from draftwood.fork import fork_lock
 from draftwood.language_model.calls import GenerationCall
 from draftwood.language_model.drafting import Drafters, Drafting
-from draftwood.language_model.generation import Generation, Run, raise_failure
+from draftwood.language_model.generation import Generated, Generation, Run, raise_failure
 from draftwood.language_model.option_checks import Cost
 from draftwood.language_model.options import BatchOptions, Options, Settings, takes
 from draftwood.language_model.progress import progress_bar
@@ -93,7 +93,7 @@ class LanguageModel:
 
     @property
     def budget(self) -> Budget | Spender | None:
-        """The largest draft, or the spender that cuts drafts, of calls that name no drafter."""
+        """Of calls that name no drafter: the largest draft, or the spender that cuts drafts."""
         return self.drafters.choose().budget
 
     @overload
@@ -117,7 +117,7 @@ class LanguageModel:
     ) -> list[list[Generation]]: ...
 
     @takes(BatchOptions)
-    def generate(self, prompt: Any, **options: Any) -> Any:
+    def generate(self, prompt: Prompt | Prompts, **options: Any) -> Generated:
         """Generate to the end.
 
         One prompt gives a `Generation`, a list of prompts a list in the same order; with `n`, each
@@ -136,7 +136,7 @@ class LanguageModel:
             GenerationFailed: where one of several texts fails while it is generated; it holds the
                 finished ones. `errors="return"` goes on with the others instead.
         """
-        return self._generate(prompt, Settings.of(options))
+        return self._generate(prompt, Settings.of(options), None)
 
     @overload
     async def agenerate(
@@ -159,7 +159,7 @@ class LanguageModel:
     ) -> list[list[Generation]]: ...
 
     @takes(BatchOptions)
-    async def agenerate(self, prompt: Any, **options: Any) -> Any:
+    async def agenerate(self, prompt: Prompt | Prompts, **options: Any) -> Generated:
         """`generate` for asyncio, in a thread.
 
         When the waiting task is canceled, it waits for the current step, and generation ends there.
@@ -257,7 +257,7 @@ class LanguageModel:
         cost = self.drafters.default_cost
         return f"LanguageModel({self.name}, drafter={self.drafters.name}, cost={cost!r})"
 
-    def _generate(self, prompt: Any, settings: Settings, canceled: Event | None = None) -> Any:
+    def _generate(self, prompt: Any, settings: Settings, canceled: Event | None) -> Generated:
         """`generate` with checked options; once `canceled` is set it ends with what there is."""
         several, count = is_several(prompt), settings.n or 1
         done = self._texts(list(prompt) if several else [prompt], count, settings, canceled)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar, get_type_hints
+from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from draftwood.language_model.option_checks import CHECKS, Cost, CostOption
 from draftwood.protocols import Drafter
 from draftwood.sampling.law import Sampling
 from draftwood.sampling.processors import LogitsProcessor
+from draftwood.signatures import shows
 from draftwood.step import Step
 
 TokenSequence: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
@@ -178,35 +178,11 @@ class Settings:
 
 
 def takes(options: type[Options]) -> Callable[[F], F]:
-    """Decorator: show the options, with types and defaults, in the signature of a method.
-
-    The method itself says `**options: Unpack[Options]`, which type checkers read; this is for
-    `help` and for editors that ask `inspect.signature`.
-    """
-    types = get_type_hints(Settings)
-
-    def show(method: F) -> F:
-        known = _names(options is BatchOptions)
-        shown = [
-            parameter
-            for parameter in inspect.signature(method).parameters.values()
-            if parameter.kind is not parameter.VAR_KEYWORD and parameter.name not in known
-        ]
-        shown += [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=each.default,
-                annotation=types[each.name],
-            )
-            for each in fields(Settings)
-            if each.name in known
-        ]
-        signature = inspect.signature(method).replace(parameters=shown)
-        method.__signature__ = signature  # type: ignore[attr-defined]
-        return method
-
-    return show
+    """Decorator: show the options in the signature of a method that takes `**options`."""
+    known = _names(options is BatchOptions)
+    return shows(
+        (each.name, str(each.type), each.default) for each in fields(Settings) if each.name in known
+    )
 
 
 def _names(several: bool) -> frozenset[str]:

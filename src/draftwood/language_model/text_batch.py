@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, Unpack
 
 from draftwood.batch import BatchDecoder
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.language_model.drafting import Drafting
 from draftwood.language_model.generation import Generation, Logprobs, Run
-from draftwood.language_model.options import Settings
+from draftwood.language_model.options import Options, Settings, takes
+from draftwood.language_model.prompts import Prompt
 from draftwood.protocols import Target
 from draftwood.step import Step
 
@@ -66,7 +67,8 @@ class TextBatch:
         self._runs: dict[int, Run] = {}
         self._lock = fork_lock()
 
-    def submit(self, prompt: Any, **options: Any) -> int:
+    @takes(Options)
+    def submit(self, prompt: Prompt, **options: Unpack[Options]) -> int:
         """Queue a text; returns its number: 0, 1, 2, ..
 
         prompt, options: as for `llm.stream`. `cost` and `nodes` are those of the batch.
@@ -76,7 +78,8 @@ class TextBatch:
         """
         return self.join(self.prepare(prompt, **options))
 
-    def prepare(self, prompt: Any, **options: Any) -> Run:
+    @takes(Options)
+    def prepare(self, prompt: Prompt, **options: Unpack[Options]) -> Run:
         """The slow half of `submit`: tokens and checks. For one `join`; from any thread."""
         settings = Settings.of(options, several=False)
         for name in _SHARED:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Unpack
 
 from draftwood.bundled import bundled
 from draftwood.errors import (
@@ -21,33 +21,31 @@ from draftwood.errors import (
     TokenizerMissing,
     UnsupportedModel,
 )
+from draftwood.signatures import shows
 from draftwood.targets.transformers.files import check_files, check_gguf
+from draftwood.targets.transformers.load_options import LoadOptions, complete, shown_options
+
+_BY_NAME: Final = (
+    "device",
+    "dtype",
+    "attention",
+    "revision",
+    "device_map",
+    "quantization_config",
+)
+"""Options for models that are loaded by name, and not for model objects."""
 
 
+@shows(shown_options())
 def read_model(
-    model: Any,
-    *,
-    tokenizer: Any = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    attention: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    device_map: Any = None,
-    quantization_config: Any = None,
-    tokenizer_needed: bool = True,
-    packed: bool | None = None,
+    model: Any, *, tokenizer_needed: bool = True, **options: Unpack[LoadOptions]
 ) -> tuple[Any, Any]:
     """A causal language model in evaluation mode, and its tokenizer.
 
     model: a folder, a Hub id (`owner/name`), a `.gguf` file on disk or of a Hub repository
     (`owner/name/file.gguf`), the name of a bundled model (`demo`), or a model object, which is
-    returned as it is. tokenizer: an object, or where to find one; None: the one beside the weights.
-    tokenizer_needed: where it is not, None stands for a tokenizer that is not there.
-
-    device, dtype, attention, packed: as in `draftwood.load`. revision: branch, tag or commit of
-    a Hub id. trust_remote_code: whether Python code that comes with the model may run; nobody is
-    asked. device_map, quantization_config: as `from_pretrained` takes them.
+    returned as it is. tokenizer_needed: where it is not, None stands for a tokenizer that is not
+    there. options: as in `draftwood.load`.
 
     Raises:
         MissingExtra: where torch, transformers or what the model needs beside them is missing.
@@ -58,17 +56,20 @@ def read_model(
         InvalidOption: for a device or dtype that is not there, or options that exclude each other.
     """
     torch, transformers = _backend()
-    options = {
-        "device": device,
-        "dtype": dtype,
-        "attention": attention,
-        "revision": revision,
-        "device_map": device_map,
-        "quantization_config": quantization_config,
+    chosen = complete(options)
+    tokenizer, packed, dtype = chosen["tokenizer"], chosen["packed"], chosen["dtype"]
+    device, device_map = chosen["device"], chosen["device_map"]
+    code = {"trust_remote_code": chosen["trust_remote_code"]}
+    passed_on = {
+        key: value
+        for key, value in (
+            ("attn_implementation", chosen["attention"]),
+            ("quantization_config", chosen["quantization_config"]),
+        )
+        if value is not None
     }
-    code = {"trust_remote_code": trust_remote_code}
     if isinstance(model, torch.nn.Module):
-        given = [name for name, value in options.items() if value is not None]
+        given = [name for name in _BY_NAME if chosen[name] is not None]
         if given:
             raise InvalidOption(
                 f"{given[0]} is for a model that is loaded by name, and {type(model).__name__} is "
@@ -92,6 +93,7 @@ def read_model(
     place = _device(torch, device)
     number = _dtype(torch, dtype, place)
     source = _source_of(model)
+    revision = chosen["revision"]
     where = source.options | code | ({} if revision is None else {"revision": revision})
     with _explained(source):
         if source.gguf is not None:
@@ -103,7 +105,7 @@ def read_model(
             words = _tokenizer(transformers, source.name, where, needed=tokenizer_needed)
         else:
             words = _tokenizer(transformers, tokenizer, code, needed=tokenizer_needed)
-        quantized = quantization_config or getattr(config, "quantization_config", None)
+        quantized = chosen["quantization_config"] or getattr(config, "quantization_config", None)
         if quantized is not None and source.gguf is None:
             device_map = {"": str(place)} if device_map is None else device_map
             number = "auto" if dtype is None else number
@@ -114,9 +116,8 @@ def read_model(
             dtype=number,
             output_loading_info=True,
             **where,
-            **({} if attention is None else {"attn_implementation": attention}),
             **({} if device_map is None else {"device_map": device_map}),
-            **({} if quantization_config is None else {"quantization_config": quantization_config}),
+            **passed_on,
         )
     _require_all_weights(source.shown, report)
     if source.gguf is not None and all(p.is_floating_point() for p in network.parameters()):
