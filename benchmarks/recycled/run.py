@@ -19,43 +19,35 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common.answers import (
-    drafter_for,
-    figures,
-    load_model,
-    print_row,
-    prompts_of,
-    publish,
-    read,
-    rule,
-    run,
-)
+from benchmarks.common import answers
 from benchmarks.common.command import require
 from benchmarks.common.provenance import shortened
 
 
 def main() -> None:
-    options = read(__doc__)
-    model = load_model(options)
+    options = answers.read(__doc__)
+    model = answers.load_model(options)
     rows: list[dict[str, Any]] = []
     for temperature in options.temperatures:
-        prompts = prompts_of(model, options, temperature)
+        prompts = answers.prompts_of(model, options, temperature)
         tokens = set()
         for spec in options.drafters:
-            drafter = drafter_for(model, spec)
-            steps = run(model, drafter, prompts, options.max_tokens, rule(temperature))
+            drafter = answers.drafter_for(model, spec)
+            steps = answers.run(
+                model, drafter, prompts, options.max_tokens, answers.rule(temperature)
+            )
             row = {
                 "drafter": shortened(spec),
                 "temperature": temperature,
                 "nbytes": memory(drafter),
             }
-            rows.append(row | figures(steps))
+            rows.append(row | answers.figures(steps))
             tokens.add(rows[-1]["tokens"])
-            print_row(rows[-1], spec)
+            answers.print_row(rows[-1], spec)
         if options.target is None:  # in float32; elsewhere a near-tie may fall otherwise
             require(len(tokens) == 1, f"equally many tokens, whatever drafts; T {temperature}")
     require(all(row["tokens_per_step"] >= 1.0 for row in rows), "a step gives a token or more")
-    publish(rows, options)
+    answers.publish(rows, options)
 
 
 def memory(drafter: Any) -> int:

@@ -17,17 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common.answers import (
-    drafter_for,
-    figures,
-    load_model,
-    print_row,
-    prompts_of,
-    publish,
-    read,
-    rule,
-    run,
-)
+from benchmarks.common import answers
 from benchmarks.common.command import require
 from benchmarks.common.provenance import shortened
 from draftwood.drafters.seeded import NoiseLookahead
@@ -39,31 +29,31 @@ from draftwood.verify.match import SampleAndMatch
 
 
 def main() -> None:
-    options = read(__doc__)
-    model = load_model(options)
+    options = answers.read(__doc__)
+    model = answers.load_model(options)
     rows: list[dict[str, Any]] = []
     for temperature in options.temperatures:
         if not temperature:
             continue
-        prompts = prompts_of(model, options, temperature)
+        prompts = answers.prompts_of(model, options, temperature)
         for spec in options.drafters:
             texts = {}
-            lookahead = NoiseLookahead(drafter_for(model, spec))
+            lookahead = NoiseLookahead(answers.drafter_for(model, spec))
             for way, drafter, verifier in (
-                ("sample and match", drafter_for(model, spec), matching(temperature)),
-                ("seeded", drafter_for(model, spec), rule(temperature)),
-                ("seeded, lookahead", by_seed(lookahead), rule(temperature)),
+                ("sample and match", answers.drafter_for(model, spec), matching(temperature)),
+                ("seeded", answers.drafter_for(model, spec), answers.rule(temperature)),
+                ("seeded, lookahead", by_seed(lookahead), answers.rule(temperature)),
             ):
-                steps = run(model, drafter, prompts, options.max_tokens, verifier)
+                steps = answers.run(model, drafter, prompts, options.max_tokens, verifier)
                 texts[way] = [token for step in steps for token in step.tokens.tolist()]
                 row = {"drafter": shortened(spec), "way": way, "temperature": temperature}
-                rows.append(row | figures(steps))
-                print_row(rows[-1], f"{spec}, {way}")
+                rows.append(row | answers.figures(steps))
+                answers.print_row(rows[-1], f"{spec}, {way}")
             rows[-1]["equal_text"] = texts["seeded"] == texts["seeded, lookahead"]
     equal = [row["equal_text"] for row in rows if "equal_text" in row]
     if options.target is None:
         require(bool(equal) and all(equal), "one seed gives one text, with lookahead or without")
-    publish(rows, options)
+    answers.publish(rows, options)
 
 
 def matching(temperature: float) -> Callable[[int], Verifier]:

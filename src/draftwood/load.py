@@ -62,11 +62,14 @@ def load(
     weights as they are.
 
     Raises:
-        InvalidSpec, InvalidOption: for an unknown drafter, or an option outside its range.
+        InvalidSpec: for a spec that names no drafter, or options that it does not have.
+        InvalidOption: for an option that there is not, or a value outside its range.
         MissingExtra: where torch, transformers or gguf is not installed.
         ModelNotFound: for a path that holds no model, or a name that cannot be reached.
         UnsupportedModel: for a model whose drafts could not be verified exactly.
-        PairMismatch, TokenizerMismatch: for a drafter or a history of another tokenizer.
+        BrokenModel: for weights or a tokenizer that are cut, missing or of other shapes.
+        PairMismatch: for a small model of another tokenizer.
+        TokenizerMismatch: for a history of another tokenizer.
     """
     drafters = Drafters(drafter, cost=cost_of("cost", cost), budget=budget)
     try:

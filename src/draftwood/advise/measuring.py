@@ -34,7 +34,7 @@ def measured_model(
 
     Raises:
         InvalidOption: sizes below 1, or no point at 0 drafted tokens.
-        ModelNotFound and others: as `load` says.
+        DraftwoodError: what `load` raises for a model that cannot be loaded.
     """
     check_sizes(batches, drafted, context, repeats)
     with load(model, "none", cost="none", device=device, dtype=dtype) as llm:

@@ -274,8 +274,8 @@ def decode_batch(
 
     Raises:
         InvalidOption: for a batch below one sequence.
-        InvalidTokens, ContextTooLong: for an invalid or too long prompt, when the request joins;
-        running sequences end with it.
+        InvalidTokens: for an invalid prompt, when its request joins; running sequences end with it.
+        ContextTooLong: the same for a prompt that leaves no room in the target's context.
     """
     if max_batch < 1:
         raise InvalidOption(f"max_batch is {max_batch}; use 1 or more")

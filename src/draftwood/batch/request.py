@@ -55,7 +55,8 @@ class RunningRequest:
         """Take a seat and a stream.
 
         Raises:
-            InvalidTokens, ContextTooLong: for a prompt that is none or too long.
+            InvalidTokens: for a prompt that is empty or holds no token ids.
+            ContextTooLong: for one that leaves no room in the target's context.
         """
         request = self._request
         prompt = as_tokens(request.prompt)

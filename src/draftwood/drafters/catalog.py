@@ -108,7 +108,7 @@ def small_model(path: str, *, device: str | None = None, dtype: str | None = Non
     """The small model in a folder, or of a Hub id; device and dtype as for `draftwood.load`.
 
     Raises:
-        MissingExtra, ModelNotFound, InvalidOption: as `draftwood.load`.
+        DraftwoodError: what `draftwood.load` raises for a model that cannot be loaded.
         UnsupportedModel: for a model whose cache cannot forget a token.
     """
     try:

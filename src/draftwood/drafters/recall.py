@@ -44,7 +44,8 @@ class RecallDrafter:
 
     Raises:
         InvalidOption: a value outside its range.
-        HistoryError, OSError: a file that cannot be used.
+        HistoryError: a file that is no history, is damaged, or is written by another process.
+        OSError: a file that cannot be read or written.
     """
 
     def __init__(

@@ -57,7 +57,8 @@ class SuffixDrafter:
 
     Raises:
         InvalidOption: a value outside its range.
-        HistoryError, OSError: a history file that cannot be used.
+        HistoryError: a file that is no history, or a damaged one.
+        OSError: a file that cannot be read.
     """
 
     def __init__(

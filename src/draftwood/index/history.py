@@ -103,8 +103,12 @@ class History:
         checked all the same, and a damaged token may be drafted.
 
         Raises:
-            NotAHistory, HistoryTruncated, HistoryTooNew, HistoryCorrupt, HistoryMalformed,
-            TokenizerMismatch: all of them HistoryError.
+            NotAHistory: a file of another kind.
+            HistoryTooNew: a file of a later version of Draftwood.
+            HistoryTruncated: a file that ends too early.
+            HistoryCorrupt: a checksum that is wrong.
+            HistoryMalformed: a file whose parts contradict one another.
+            TokenizerMismatch: a file of another tokenizer than `fingerprint`.
             InvalidOption: a path that no file can have.
             OSError: a file that cannot be read.
         """

@@ -123,7 +123,8 @@ def merge(
 
     Raises:
         TokenizerMismatch: files of different tokenizers.
-        HistoryError, OSError: as `History.open` and `HistoryWriter`.
+        HistoryError: a file that `History.open` refuses.
+        OSError: a file that cannot be read or written.
     """
     if not paths:
         raise InvalidOption("0 files to merge; name at least 1")

@@ -95,8 +95,12 @@ class Recall:
         this writer adds; it is not kept.
 
         Raises:
-            NotAHistory, HistoryTooNew, HistoryTruncated, HistoryMalformed, TokenizerMismatch,
-            HistoryBusy (another process writes it): all of them HistoryError.
+            NotAHistory: a file of another kind.
+            HistoryTooNew: a file of a later version of Draftwood.
+            HistoryTruncated: a file that ends too early.
+            HistoryMalformed: a file whose parts contradict one another.
+            TokenizerMismatch: a file of another tokenizer than `fingerprint`.
+            HistoryBusy: a file that another process writes.
             InvalidOption: a path that no file can have.
             OSError: a file that cannot be opened or locked, or a disk without room for it.
         """
@@ -119,8 +123,8 @@ class Recall:
         Raises:
             InvalidTokens: for anything but token ids; nothing is added then.
             InvalidOption: where the file is open for reading only.
-            HistoryTruncated, HistoryReplaced: somebody cut the file, removed it or put another in
-                its place while it was open.
+            HistoryTruncated: the file was cut while it was open.
+            HistoryReplaced: it was removed, or another was put in its place, while it was open.
         """
         self._check_writable()
         ids, before = as_tokens(tokens), as_tokens(context)

@@ -54,7 +54,8 @@ class Drafters:
     Thread-safe.
 
     Raises:
-        InvalidSpec, InvalidOption: for a spec that names no drafter, or a value out of range.
+        InvalidSpec: for a spec that names no drafter, or options that it does not have.
+        InvalidOption: for a value out of range.
         HistoryError: for a file of a drafter's that cannot be used.
     """
 
@@ -96,7 +97,8 @@ class Drafters:
         """Check that the drafters, those made later as well, suit a target.
 
         Raises:
-            PairMismatch, TokenizerMismatch: for a drafter that cannot work for it.
+            PairMismatch: for a small model of another tokenizer.
+            TokenizerMismatch: for a history of another tokenizer.
         """
         self._target_info = target_info
         for kept in (self._own, *self._named.values()):

@@ -74,7 +74,8 @@ class TextBatch:
         prompt, options: as for `llm.stream`. `cost` and `nodes` are those of the batch.
 
         Raises:
-            InvalidTokens, InvalidOption, ContextTooLong: as `llm.generate` does; nothing is queued.
+            DraftwoodError: what `llm.generate` raises before anything is generated; nothing is
+                queued then.
         """
         return self.join(self.prepare(prompt, **options))
 

@@ -316,7 +316,8 @@ def logs_of(
     """A log for each file; files that hold halves of calls (Batch input and output) make one.
 
     Raises:
-        TraceError, InvalidOption: as `Log` says.
+        TraceError: a log that cannot be read.
+        InvalidOption: options that `Log` refuses.
     """
     files = expanded(paths)
     joined = [path for path in files if (format or _first_format(path)) == BATCH.name]

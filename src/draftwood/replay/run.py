@@ -91,9 +91,11 @@ def replay_trace(
     (`PairsWithTarget`) are paired with it first.
 
     Raises:
-        PairMismatch, TokenizerMismatch: a drafter, or its history, of another tokenizer.
+        PairMismatch: a small model of another tokenizer.
+        TokenizerMismatch: a history of another tokenizer.
         TraceError: the file cannot be read, or none of its lines can be used.
-        InvalidOption, MissingExtra: as `replay` and `Log` say.
+        InvalidOption: options that `replay` or `Log` refuses.
+        MissingExtra: a log whose format needs a package that is not installed.
     """
     target_info = log.target_info
     if target_info is not None:

@@ -40,7 +40,8 @@ async def chat_work(engine: Engine, request: ChatRequest, caller: Caller) -> Wor
     """What a chat request comes to.
 
     Raises:
-        Refusal, DraftwoodError: for what cannot be done.
+        Refusal: for a request that the server does not take.
+        DraftwoodError: for one that the model cannot answer.
     """
     template: dict[str, Any] = {"chat_template_kwargs": request.chat_template_kwargs}
     for name in request.chat_template_kwargs or ():
@@ -79,7 +80,8 @@ async def completion_work(engine: Engine, request: CompletionRequest, caller: Ca
     """What a completion request comes to.
 
     Raises:
-        Refusal, DraftwoodError: for what cannot be done.
+        Refusal: for a request that the server does not take.
+        DraftwoodError: for one that the model cannot answer.
     """
     if request.best_of not in (None, request.n or 1):
         raise Refusal(400, f"best_of is {request.best_of}; leave it out", param="best_of")

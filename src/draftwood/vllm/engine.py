@@ -23,7 +23,8 @@ def sessions_of(vllm_config: Any) -> EngineSessions:
     When the process exits, they are closed.
 
     Raises:
-        DraftwoodError, OSError: for options or a history that cannot be used.
+        DraftwoodError: for options, or a history, that cannot be used.
+        OSError: for a file that cannot be read or written.
     """
     options, model = engine_options(vllm_config), vllm_config.model_config
     tokenizer = _Tokenizer(model)

@@ -60,7 +60,8 @@ class EngineSessions:
     once for each kind.
 
     Raises:
-        DraftwoodError, OSError: for options or a history that cannot be used.
+        DraftwoodError: for options, or a history, that cannot be used.
+        OSError: for a file that cannot be read or written.
     """
 
     def __init__(self, shape: EngineShape, options: EngineOptions) -> None:

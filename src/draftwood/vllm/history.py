@@ -26,8 +26,10 @@ def engine_drafter(
     engine writes, so that an engine that starts again goes on with what it knew.
 
     Raises:
-        InvalidSpec, InvalidOption: for options that name no drafter.
-        HistoryError, OSError: for a folder or file that cannot be used.
+        InvalidSpec: for options that name no drafter.
+        InvalidOption: for a value out of range.
+        HistoryError: for a file that is no history, or is written by another process.
+        OSError: for a folder or file that cannot be read or written.
     """
     parsed = parse(options.drafter)
     if parsed.name != "recall":

@@ -32,7 +32,8 @@ class Proposer:
     nothing and proposes nothing.
 
     Raises:
-        DraftwoodError, OSError: for options or a history that cannot be used.
+        DraftwoodError: for options, or a history, that cannot be used.
+        OSError: for a file that cannot be read or written.
     """
 
     def __init__(self, vllm_config: Any) -> None:

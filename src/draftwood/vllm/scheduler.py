@@ -22,7 +22,8 @@ class Scheduler(BaseScheduler):  # type: ignore[misc]  # vLLM has no types here
     """vLLM's scheduler with drafts of its own in place of those that the runner took.
 
     Raises:
-        DraftwoodError, OSError: for options or a history that cannot be used.
+        DraftwoodError: for options, or a history, that cannot be used.
+        OSError: for a file that cannot be read or written.
     """
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:

@@ -47,8 +47,9 @@ class NativeLayers:
     """The layers and the head of one model. Shared by any number of caches.
 
     Raises:
-        TypeError, ValueError: for layers that the native code does not know: other devices and
-            dtypes, weights that are not stored output by output, other activations.
+        ValueError: for layers that the native code does not know: weights on another device, of
+            another dtype or not stored output by output, other activations.
+        TypeError: for a module whose parts are of other types.
     """
 
     def __init__(self, layers: Sequence[LeanLayer], norm: RmsNorm, head: Any) -> None:
