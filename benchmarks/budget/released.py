@@ -167,7 +167,7 @@ def _drawn(guess: _native.SuffixDraft, response: Sequence[int], at: int) -> Draw
 
 
 def _accepted(tokens: list[int], parents: list[int], response: Sequence[int], at: int) -> int:
-    """How many tokens of a draft, parents before children, stand in the response behind `at`."""
+    """How many tokens of a draft, parents before children, stand in the response after `at`."""
     node, end = -1, len(response)
     first = at
     for number, (token, parent) in enumerate(zip(tokens, parents, strict=True)):

@@ -154,7 +154,7 @@ def _several(workloads: dict[str, Workload]) -> Iterator[Workload]:
 def sources(workloads: dict[str, Workload], tokens: int) -> dict[str, Any]:
     """Shared tree only, the request's own only, and both; history online from empty.
 
-    `by_match`: for both, [p, steps, accepted tokens, drafted tokens] behind matches of p tokens.
+    `by_match`: for both, [p, steps, accepted tokens, drafted tokens] after matches of p tokens.
     """
     found: dict[str, Any] = {}
     for workload in workloads.values():

@@ -57,7 +57,7 @@ class Side(Protocol):
         """A whole output, as if a request had generated it."""
 
     def open(self, prompt: TokenIds) -> Request:
-        """A request behind `prompt`."""
+        """A request that stands after `prompt`."""
 
     def step(self, requests: Sequence[Any], tokens: Sequence[TokenIds], nodes: int) -> None:
         """A decode step of different requests: each one's new tokens, then a draft each."""

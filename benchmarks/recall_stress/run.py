@@ -215,7 +215,7 @@ def _write_until_killed(path: Path, slots: int, first: int, shared: mmap.mmap) -
 
 
 def _holds(recall: Recall, number: int) -> bool:
-    """Whether a draft behind the beginning of a sequence goes on as the sequence does."""
+    """Whether a draft after the beginning of a sequence goes on as the sequence does."""
     text = texts(number, 1)[0]
     with closing(RecallStream(recall, text[:6], namespace=namespace_of(number))) as stream:
         return int(text[6]) in stream.propose(Budget(4)).tokens.tolist()

@@ -9,7 +9,7 @@ before ten thousand others, and a request's own output (`output`, appended three
 while all of it is shared, so that a call's own cost is in it).
 
 Figures are microseconds of one thread's time: a token appended, and the median draft of 16 nodes
-behind 64 tokens of the text. Their `times` are those of `random`.
+after 64 tokens of the text. Their `times` are those of `random`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def tree_costs(name: str, text: TokenIds) -> tuple[float, float]:
 
 
 def drafts(text: TokenIds, draft: Callable[[TokenIds], object]) -> float:
-    """The median of drafts behind places all over a text."""
+    """The median of drafts after places all over a text."""
     costs = []
     for end in np.linspace(CONTEXT, len(text) - 1, DRAFTS).astype(int):
         context = text[end - CONTEXT : end]

@@ -104,7 +104,7 @@ class FreeItems {
     if (chunk >= chunks_.size()) chunks_.resize(chunk + std::size_t{1});
     ++chunks_[chunk].used;
   }
-  /// An item is free again; `next` becomes the one that stands behind it in its chunk's list.
+  /// An item is free again; `next` becomes the one that stands after it in its chunk's list.
   void give(std::uint32_t chunk, std::uint32_t item, std::uint32_t& next) {
     --chunks_[chunk].used;
     put(chunk, item, next);

@@ -163,12 +163,12 @@ class Children {
   /// Empties a list that has one.
   void drop_only() { size_ = 0; }
 
-  /// Adds a child of count 1 behind all others. `only`: the count of the one that was alone before.
+  /// Adds a child of count 1 after all others. `only`: the count of the one that was alone before.
   void add(Token token, Ref ref, std::uint32_t only, ChildPool& pool);
   /// Puts another child in the place of the one that begins with `token`.
   void replace(Token token, Ref ref);
   /// Adds one to the count of the child that has `count`, and moves it to its place: before all of
-  /// its new count if it was before all of its old one, behind them otherwise.
+  /// its new count if it was before all of its old one, after them otherwise.
   void raise(Token token, std::uint32_t count, ChildPool& pool);
   /// Takes one from the count of the child that has `count`, and moves it before all of the new one.
   void lower(Token token, std::uint32_t count, ChildPool& pool);

@@ -43,7 +43,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 128);
 
-/// One entry of the table behind the header.
+/// One entry of the table after the header.
 struct Section {
   std::array<char, 4> kind;
   std::uint32_t flags;

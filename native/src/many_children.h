@@ -35,7 +35,7 @@ class ManyChildren {
     const Entry& entry = entries_.at(token);
     return Child{token, entry.ref, entry.count};
   }
-  /// The one behind, or kEnd.
+  /// The next one, or kEnd.
   [[nodiscard]] Token after(Token token) const { return entries_.at(token).next; }
 
   /// Adds a child whose count is not above any other's.

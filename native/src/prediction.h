@@ -5,7 +5,7 @@
 //                  followed as far as "def", left at "old", taken up here ------+   "x" comes next
 //
 // While the text follows a prediction, one token is expected. Where it leaves, the place is kept,
-// and several are: those behind places near by that match what came since, the token after the one
+// and several are: those after places near by that match what came since, the token after the one
 // that was replaced, and the one that was left. What was replaced by what is kept as a pair, and
 // where the old words come again the new ones are expected beside them. Recall's own matches find
 // what was moved far away; a draft of theirs that came true is followed from there. Where texts of
@@ -64,7 +64,7 @@ class Follower {
   /// Words that were replaced.
   struct Pair {
     std::vector<Token> old, fresh;
-    Token after;              ///< the prediction's, behind the old words
+    Token after;              ///< the prediction's token after the old words
     std::uint32_t state = 0;  ///< untried, right, wrong
   };
   struct Place {

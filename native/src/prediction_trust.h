@@ -18,7 +18,7 @@ enum Kind : std::uint32_t {
   kRenamed = 15,  ///< new words for old: untried, right, wrong; then where what follows is the same
   kInside = 21,   ///< within new words
   kKept = 22,     ///< the old words all the same
-  kNear = 23,     ///< behind a place that matches: 1, 2, more tokens; the best place, and others
+  kNear = 23,     ///< after a place that matches: 1, 2, more tokens; the best place, and others
   kSeam = 29,     ///< the same text as the prediction's so far, in other tokens
   kSpaced = 30,   ///< a prediction's first token with a space before it, or without its own
   kKinds = 31,

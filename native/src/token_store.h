@@ -18,7 +18,7 @@ namespace draftwood {
 using Position = std::uint32_t;
 
 inline constexpr std::uint32_t kNone = 0xFFFFFFFFU;
-inline constexpr Token kEnd = -1;  ///< stands behind the last token of a sequence
+inline constexpr Token kEnd = -1;  ///< stands after the last token of a sequence
 
 class TokenStore {
  public:
@@ -63,7 +63,7 @@ class TokenStore {
     return (text.pages[index >> kPageBits] << kPageBits) | (index & (kPage - 1));
   }
 
-  /// The position of the next token, or kNone behind the last.
+  /// The position of the next token, or kNone after the last.
   [[nodiscard]] Position after(Position at) const {
     if ((at & (kPage - 1)) == kPage - 1) {
       const std::uint32_t page = pages_[at >> kPageBits].next;
@@ -72,7 +72,7 @@ class TokenStore {
     return tokens_[at + 1] == kEnd ? kNone : at + 1;
   }
 
-  /// `steps` tokens later in the same sequence; kNone just behind its last token.
+  /// `steps` tokens later in the same sequence; kNone just after its last token.
   [[nodiscard]] Position forward(Position at, std::uint32_t steps) const {
     std::uint32_t offset = (at & (kPage - 1)) + steps;
     std::uint32_t page = at >> kPageBits;

@@ -78,7 +78,7 @@ class Recall {
   /// A name for a sequence that is to be added. Throws std::logic_error where it is read-only.
   Sequence begin();
 
-  /// Adds tokens to a sequence, behind up to 16 tokens of `context` that are known to stand before
+  /// Adds tokens to a sequence, after up to 8 tokens of `context` that are known to stand before
   /// them and are themselves not drafted. Returns where the tokens lie: how many slots had been
   /// written before them, and after. Throws std::invalid_argument for a negative token (nothing is
   /// added then), std::logic_error where it is read-only.
@@ -104,13 +104,13 @@ class Recall {
   void flush(Pause pause = nullptr);
 
   [[nodiscard]] std::size_t capacity()
-      const noexcept;  ///< slots; a sequence takes 18 beside its tokens
+      const noexcept;  ///< slots; a sequence takes up to 10 beside its tokens
   [[nodiscard]] std::uint64_t written() const noexcept;  ///< slots ever written
   /// Slots in blocks of a namespace, blanks included. Looks at every block.
   [[nodiscard]] std::size_t held(NamespaceKey name) const noexcept;
   [[nodiscard]] std::size_t nbytes()
       const noexcept;  ///< but for models and quotas: fixed at creation
-  /// The most tokens that are written as one part; adding a text by slices of it, each behind the one
+  /// The most tokens that are written as one part; adding a text by slices of it, each after the one
   /// before, is the same as adding it at once.
   [[nodiscard]] std::size_t part() const noexcept;
   [[nodiscard]] bool writable() const noexcept;

@@ -18,7 +18,7 @@ from draftwood.demo.words import COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and what its answer takes.
+    """A question, its SQL, and what a right answer to each stage needs.
 
     `alternate` is a second way to write the SQL with the same rows ("" where the kind has none);
     `uses` holds the (table, column) pairs to extract; `ordered` says whether row order matters.

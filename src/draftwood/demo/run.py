@@ -71,10 +71,10 @@ class Side:
 
 
 def load_demo(*, threads: int = 1) -> LanguageModel:
-    """The bundled model, without a drafter, on so many CPU threads.
+    """The bundled target model, without a drafter. threads: CPU threads of PyTorch.
 
-    One thread is the default: a model this small gains little from more, and a machine that does
-    other things besides takes the gain back.
+    One thread is the default: a model this small gains little from more, and loses that
+    wherever the machine has other work.
 
     Raises:
         MissingExtra: torch or transformers is not installed.

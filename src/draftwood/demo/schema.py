@@ -31,7 +31,7 @@ class Column:
 
     @property
     def words(self) -> str:
-        """The column as a question says it."""
+        """The column's name as questions write it: "birth year"."""
         return self.name.replace("_", " ")
 
 
@@ -158,7 +158,7 @@ class Database:
         return [row[at] for row in self.rows[table]]
 
     def connect(self) -> sqlite3.Connection:
-        """An in-memory SQLite database with these rows, closed to writing."""
+        """An in-memory SQLite database with these rows, read-only."""
         connection = sqlite3.connect(":memory:", check_same_thread=False)
         for table in self.schema.tables:
             body = ", ".join(f"{c.name} {c.type.upper()}" for c in table.columns)
@@ -171,7 +171,7 @@ class Database:
 
 
 def make_database(rng: Random, schema: Schema, *, rows: int = 10) -> Database:
-    """Fill a schema. Some parents stay without children, so that questions about them bite."""
+    """Fill a schema. Some parents get no children, so that questions about such rows have answers."""
     filled: dict[str, list[tuple[Value, ...]]] = {}
     for table in schema.tables:
         columns: list[list[Value]] = []

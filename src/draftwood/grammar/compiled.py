@@ -39,7 +39,7 @@ class Grammars:
         self._lock = fork_lock()
 
     def json(self, prompt_tokens: int) -> GrammarRule:
-        """Any JSON object. prompt_tokens: of the text, whose answer begins behind them."""
+        """Any JSON object. prompt_tokens: of the text, whose answer begins after them."""
         return self.json_schema({"type": "object"}, prompt_tokens)
 
     def json_schema(self, schema: Any, prompt_tokens: int) -> GrammarRule:

@@ -26,7 +26,7 @@ def unpacked(file: IO[bytes], path: Path) -> IO[bytes]:
             raise MissingExtra(
                 f"{path} needs the zstandard package; install draftwood[replay]"
             ) from None
-        # the package's reader gives no lines, and by itself stops behind the first frame
+        # the package's reader gives no lines, and by itself stops after the first frame
         reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         return io.BufferedReader(reader)
     return file

@@ -31,7 +31,7 @@ _LISTS = (
 def entries(stored: Stored) -> Iterator[Located]:
     """The entries of a log of text; what can be told from its first bytes decides how it is read.
 
-    Errors are yielded in the place of entries, so that the entries behind them are read as well.
+    Errors are yielded in the place of entries, so that the entries after them are read as well.
     """
     number = 0
     try:

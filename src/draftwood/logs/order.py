@@ -16,7 +16,7 @@ _WINDOW = 4096
 
 
 def in_order(calls: Iterable[LoggedCall], *, window: int = _WINDOW) -> Iterator[LoggedCall]:
-    """The calls by their start; those without one keep their place behind the call before them.
+    """The calls by their start; those without one keep their place after the call before them.
 
     Up to `window` calls are held; Ctrl-C in the reading is raised when these have been given. A log
     whose first ones run backwards in time (exports often begin with the newest) is sorted as a

@@ -52,7 +52,7 @@ class _Listener:
 
 
 class Engine:
-    """Continuous batching behind an asyncio door.
+    """Continuous batching for asyncio: one thread owns the model.
 
         engine = Engine(llm, limits, metrics)
         async with engine.texts([WantedText(ids, {"max_tokens": 8})]) as news:

@@ -55,7 +55,7 @@ class _FunctionStream:
 
 
 def random_trees(vocab_size: int, *, seed: int = 0, chains: bool = False) -> DraftFrom:
-    """Drafts without sense: random shape (often empty), random tokens, double children too."""
+    """Random drafts: any shape (often empty), any tokens, also equal siblings."""
     random = np.random.default_rng(seed)
 
     def propose(context: TokenIds, budget: Budget) -> Draft:
@@ -70,7 +70,7 @@ def random_trees(vocab_size: int, *, seed: int = 0, chains: bool = False) -> Dra
 def oracle(
     text: Sequence[int], *, vocab_size: int, decoys: int = 0, errors: float = 0.0, seed: int = 0
 ) -> DraftFrom:
-    """Drafts of what will come, told in advance.
+    """Drafts from a text that is known beforehand.
 
     text: the prompt and all that follows. decoys: wrong siblings at every level, before or after
     the right token, some of them with children. errors: the share of levels whose right token is

@@ -47,7 +47,7 @@ def drafts(
 
 
 def merge_doubles(draft: Draft) -> Draft:
-    """The same paths, each of them once."""
+    """The draft with equal siblings merged: the same paths, each of them once."""
     place = {ROOT: ROOT}
     children: dict[tuple[int, int], int] = {}
     ids: list[int] = []

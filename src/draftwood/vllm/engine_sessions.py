@@ -30,7 +30,7 @@ _UNKNOWN = 0.0
 
 
 class TokenText(Protocol):
-    """Tokens of a request from its beginning; what stands behind its end is not looked at."""
+    """Tokens of a request from its beginning; what stands after its end is not looked at."""
 
     def __getitem__(self, part: slice, /) -> Any:
         """Some of them, as a list or an array."""

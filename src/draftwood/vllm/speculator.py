@@ -82,7 +82,7 @@ def speculator_class(base: type) -> type:
             dummy_run: bool = False,
             **__: Any,
         ) -> Any:
-            """int64 [requests, num_speculative_tokens] on the device; -1 behind each draft."""
+            """int64 [requests, num_speculative_tokens] on the device; -1 after each draft."""
             import torch
 
             count = input_batch.num_reqs

@@ -18,7 +18,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized: every direction of a matrix learns alike.
+    """Momentum with orthogonalized updates: all directions of a matrix learn at one rate.
 
     The update is scaled to the size that AdamW's would have (0.2 a coordinate), so that learning
     rates carry over.
@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(stack: Tensor, steps: int = 5) -> Tensor:
-    """The nearest orthogonal matrix to each of a stack [s, rows, columns], roughly."""
+    """About the nearest orthogonal matrix to each matrix of a stack [s, rows, columns]."""
     turned = stack.shape[-2] > stack.shape[-1]
     x = stack.mT if turned else stack
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

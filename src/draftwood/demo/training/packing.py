@@ -31,7 +31,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """Packs padded to one length, and the places whose predictions count."""
+    """Packs padded to one length, and which predictions count in the loss."""
 
     tokens: NDArray[np.int64]  # [b, n]
     positions: NDArray[np.int64]  # [b, n]

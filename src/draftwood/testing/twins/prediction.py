@@ -5,10 +5,10 @@
                  followed as far as "def", left at "old", taken up here ------+   "x" comes next
 
 While the text follows a prediction one token is expected. When it leaves, the place is kept, and
-several tokens are: those behind places near by that match what came since, the token after the one
-that was replaced, and the one that was left. What was replaced by what is kept as a pair, and where
-the old words come again the new ones are expected beside them. How likely each kind of expectation
-is was learned from outcomes, beside what Recall says of the same token.
+several tokens are expected: those after places near by that match what came since, the token after
+the one that was replaced, and the one that was left. What was replaced by what is kept as a pair,
+and where the old words come again the new ones are expected beside them. How likely each kind of
+expectation is was learned from outcomes, beside what Recall says of the same token.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ UNTRIED, RIGHT, WRONG = range(3)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`at`: what is expected next. run: tokens followed so far. pair, offset: in new words."""
+    """A place in a prediction.
+
+    at: the slot of the token that is expected next. run: tokens followed so far. pair, offset:
+    where the text repeats the new words of a replacement, which one, and how far.
+    """
 
     at: int
     run: int
@@ -64,7 +68,7 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class Pair:
-    """Words that were replaced. after: the prediction's token behind them."""
+    """Words of a prediction, and those that the text has instead. after: the token after `old`."""
 
     old: list[int]
     new: list[int]
@@ -74,7 +78,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A token that may come, why, and where the text stands then."""
+    """A token that may come next. kind: why. then: where the text stands after it."""
 
     token: int
     kind: int
@@ -83,7 +87,7 @@ class Expected:
 
 @dataclass(slots=True)
 class Trust:
-    """How likely each kind of expectation was right: one for a namespace."""
+    """How often each kind of expectation was right, as learned in one namespace."""
 
     cells: dict[tuple[int, int, int], Cell] = field(default_factory=dict)
 
@@ -112,7 +116,11 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A node of a draft. confidence: 16 bits; path: 32; at: its place in a prediction, or -1."""
+    """A node of a draft.
+
+    confidence: a probability in units of 2**-16. path: the product down its path, in units of
+    2**-32. at: its place in a prediction, or -1.
+    """
 
     token: int
     parent: int

@@ -380,7 +380,7 @@ class SlowRecallStream:
         return (PREDICTED, first.position) if first.position < len(self.lead) else (OWN, -1)
 
     def _follow(self, places: list[Place], token: int) -> list[Place]:
-        """The places of a node, one behind those of its parent that continue with its token."""
+        """The places of a node: one after those of its parent that continue with its token."""
         below = []
         for place in places:
             cells = self.lead + self.text if place.source == OWN else self.recall.cells

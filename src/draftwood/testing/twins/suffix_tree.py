@@ -43,7 +43,7 @@ class Guess:
 class Candidate:
     """A token that may be drafted next, below the draft's node `parent`.
 
-    ends: no token, but the place behind `string`, where it is decided what may follow.
+    ends: not a token but the end of `string`; taken, it gives its continuations as candidates.
     """
 
     probability: np.float32
@@ -174,12 +174,12 @@ class SuffixTree:
                     _push(waiting, child)
                 continue
             drawn.append(best)
-            behind = replace(best, parent=len(drawn) - 1)
-            _push(waiting, self._onward(behind, len(best.string) - len(string) < reach))
+            after = replace(best, parent=len(drawn) - 1)
+            _push(waiting, self._onward(after, len(best.string) - len(string) < reach))
         return drawn
 
     def _onward(self, last: Candidate, further: bool) -> Candidate:
-        """What waits behind `last`: the one token that always follows, else the place itself.
+        """What waits after `last`: the one token that always follows, else the place itself.
 
         further: whether anything may be drafted there at all.
         """
