@@ -232,7 +232,7 @@ class BatchDrafter(Protocol):
 
 @runtime_checkable
 class Composed(Protocol):
-    """What a `Drafter` made of other drafters tells as well: which ones."""
+    """Optional for `Drafter`: one that is made of other drafters says which."""
 
     @property
     def parts(self) -> Sequence[Drafter]:
@@ -313,7 +313,7 @@ class BatchTarget(Protocol):
 
     @property
     def batches(self) -> bool:
-        """Whether this target can."""
+        """Whether this target takes several sequences in one pass."""
 
     def open_batch(self, size: int) -> Batch[Any]:
         """A batch for at most `size` sequences at a time."""

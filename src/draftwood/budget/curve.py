@@ -90,9 +90,9 @@ def estimated_curve(
 ) -> CostCurve:
     """A curve of an engine that is seen from outside, by requests whose prompts differ in length.
 
-    batch_of: for a batch size, what sends as many requests at once and gives the seconds until all
-    are answered, from the tokens that their prompts have more than what the engine has computed
-    before, and the tokens of their answers. A plain pass is the time of 16 more output tokens,
+    batch_of: gives, for a batch size, a function that sends so many requests at once and returns
+    the seconds until all are answered. Its arguments: tokens of each prompt that the engine has not
+    computed before, and tokens of each answer. A plain pass is the time of 16 more output tokens,
     divided by 16; what a longer prompt adds to an answer of one token is the time of drafted ones.
     The spread is that of the repeats beside a plain pass: a smaller difference means nothing.
     """

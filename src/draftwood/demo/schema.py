@@ -171,7 +171,7 @@ class Database:
 
 
 def make_database(rng: Random, schema: Schema, *, rows: int = 10) -> Database:
-    """Fill a schema. Some parents get no children, so that questions about such rows have answers."""
+    """Fill a schema. Some parents get no children, so that questions about those have answers."""
     filled: dict[str, list[tuple[Value, ...]]] = {}
     for table in schema.tables:
         columns: list[list[Value]] = []

@@ -121,7 +121,7 @@ class LookaheadStream:
         return _reordered(draft, self._choices[1])
 
     def observe(self, feedback: Feedback) -> None:
-        """Learn how well the noise told what came; the inner stream hears of all its candidates."""
+        """Learn how well the noise predicted the text; tell the inner stream of all candidates."""
         if self._candidates.proposal is not None:
             told = feedback
         else:

@@ -51,7 +51,7 @@ class HistoryInfo:
 
     @classmethod
     def of(cls, info: _native.HistoryInfo) -> HistoryInfo:
-        """The same as the native code says it."""
+        """From the native code's record."""
         return cls(
             (info.major, info.minor),
             info.file_bytes,

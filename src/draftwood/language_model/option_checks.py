@@ -37,7 +37,7 @@ def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> 
 
 
 def number(name: str, value: Any, *, finite: bool = True) -> float:
-    """A number that is one; bool, text and NaN are none.
+    """A number; bool, text and NaN are refused.
 
     Raises:
         InvalidOption: for anything else.

@@ -36,8 +36,8 @@ class Options(TypedDict, total=False):
     temperature: 0 is greedy; left out, it is 0 unless the model's generation config says
     `do_sample`. top_k, top_p, min_p, repetition_penalty: as `Sampling` defines them; where one is
     left out, the model's generation config decides. sampling: a `Sampling`
-    in place of these five. seed: of the text at temperature > 0, the same with every drafter and
-    with none; in [0, 2**64); left out, a new one is chosen.
+    in place of these five. seed: in [0, 2**64); at temperature > 0 one seed gives one text, with
+    every drafter and with none; left out, a new one is chosen.
     stop: a string, or several; the text ends before the first that occurs. stop_token_ids: token
     ids that end it too.
     logprobs: k; report the log-probability of each token and the k likeliest tokens at its
@@ -84,11 +84,11 @@ class Options(TypedDict, total=False):
 class BatchOptions(Options, total=False):
     """`Options`, and those that only calls for several texts have.
 
-    n, which stands beside these: texts a prompt, number i (from 0) drawn with `seed` + i; the
-    result for each prompt is then a list, for n = 1, too. max_batch: how many texts go through the
-    model at once; 8. errors: "raise", or "return" to go on without a text that fails, with a
-    `Generation` that has an `error` in its place. progress: whether to show a progress bar on
-    stderr.
+    n (a parameter of the methods themselves): texts for each prompt; text i (from 0) is drawn with
+    `seed` + i, and the result for each prompt is a list, for n = 1, too. max_batch: how many texts
+    go through the model at once; 8. errors: "raise", or "return" to go on without a text that
+    fails, with a `Generation` that has an `error` in its place. progress: whether to show a
+    progress bar on stderr.
     """
 
     max_batch: int

@@ -100,14 +100,14 @@ NO_ORIGINS: Final = Origins((), Decoding(lambda ids: ""))
 
 
 class OriginTeller:
-    """Tells of tokens as they come; one for each text."""
+    """Works out the origins of tokens as they are generated; one object for each text."""
 
     def __init__(self, decoding: Decoding) -> None:
         self._decoding = decoding
         self._text = Detokenizer(decoding)
 
     def tell(self, rows: Sequence[Row], *, last: bool = False) -> list[TokenOrigin]:
-        """Of the next tokens. last: they are the last ones, so that no text is held back."""
+        """The origins of the next tokens. last: no more follow, so that no text is held back."""
         told = [self._one(row) for row in rows]
         if last:
             rest = self._text.finish()

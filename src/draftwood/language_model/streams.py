@@ -67,7 +67,7 @@ class GenerationStream:
 
 
 class AsyncGenerationStream:
-    """The same for asyncio: each step runs in a thread, one after the other.
+    """The pieces of one text for asyncio; each step runs in a thread, one after the other.
 
     A task that is canceled while it waits for a piece waits for the current step, and the text ends
     there. Leave early with `aclose` or an `async with` block.
@@ -91,7 +91,7 @@ class AsyncGenerationStream:
 
     @property
     def generation(self) -> Generation:
-        """As `GenerationStream.generation`."""
+        """What was generated so far; complete after the last piece."""
         return self._stream.generation
 
     async def aclose(self) -> None:

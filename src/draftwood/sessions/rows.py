@@ -70,7 +70,7 @@ class ListRows:
 
 
 class MatrixRows:
-    """The same for rows of a matrix."""
+    """Rows of one matrix (`TokenRows`)."""
 
     __slots__ = ("_ends", "_starts", "_tokens")
 

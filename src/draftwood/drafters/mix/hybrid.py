@@ -126,7 +126,7 @@ class HybridStream:
         return self.choose(draft, self.other.propose(budget) if doubtful else None)
 
     def choose(self, draft: Draft, instead: Draft | None) -> Draft:
-        """Which of both drafters' drafts it is. instead: the other's, if it was asked."""
+        """The first's draft or the other's. instead: the other's, where it was asked for."""
         self._from_other = instead is not None and len(instead) > 0
         return instead if instead is not None and self._from_other else draft
 
@@ -138,7 +138,7 @@ class HybridStream:
         self.learn(feedback)
 
     def part(self, feedback: Feedback) -> tuple[Feedback, Feedback]:
-        """What the first and the other are told."""
+        """The feedback for the first and for the other."""
         whole = feedback.verified or feedback
         moved_on = Feedback(Draft.empty(), _NO_VERDICT, feedback.tokens, feedback.rows, whole)
         return (moved_on, feedback) if self._from_other else (feedback, moved_on)

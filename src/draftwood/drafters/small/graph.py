@@ -237,7 +237,7 @@ class TokenGraph:
     def own_path(self, tokens: Sequence[int]) -> list[int]:
         """As `follow`, as far as each node is on the path that it was passed under.
 
-        Behind an edge to a merged node the model's keys and values belong to another path, and the
+        After an edge to a merged node the model's keys and values belong to another path, and the
         walk ends there.
         """
         path = self.follow(tokens)

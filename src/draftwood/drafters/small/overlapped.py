@@ -63,7 +63,7 @@ class Overlapped:
 class OverlappedStream:
     """One sequence of an `Overlapped`, and the thread that drafts for it.
 
-    kept, dropped: drafted tokens that survived a verdict uncommitted, and that it made worthless.
+    kept, dropped: tokens drafted ahead that a verdict left usable, and that it made worthless.
 
     A child of fork() does not have the thread, which may have been in the middle of a pass: there
     the stream proposes nothing any more. Streams that are opened in the child are not concerned.
