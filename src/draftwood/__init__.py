@@ -53,6 +53,7 @@ from draftwood.errors import (
     TokenizerMissing,
     TraceError,
     UnknownSequence,
+    UnsupportedEngine,
     UnsupportedModel,
     UnusableLogits,
 )
@@ -156,6 +157,7 @@ __all__ = [
     "TraceError",
     "TransformersTarget",
     "UnknownSequence",
+    "UnsupportedEngine",
     "UnsupportedModel",
     "UnusableLogits",
     "Verdict",

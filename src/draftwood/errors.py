@@ -38,6 +38,10 @@ class UnsupportedModel(DraftwoodError):
     """A model whose attention or cache cannot be verified exactly."""
 
 
+class UnsupportedEngine(DraftwoodError):
+    """An engine of a version that does not do what Draftwood needs of it."""
+
+
 class UnusableLogits(DraftwoodError, ArithmeticError):
     """Logits from which no token can be chosen: not a number, or every token forbidden."""
 

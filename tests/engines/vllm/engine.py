@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.byte_model import END, make_model
+
 INSTALLED = find_spec("vllm") is not None
 if INSTALLED:  # before the first import of vLLM
     os.environ.update(
@@ -26,8 +28,9 @@ needs_vllm = pytest.mark.skipif(
 if os.environ.get("DRAFTWOOD_VLLM") == "1" and not INSTALLED:
     raise RuntimeError("DRAFTWOOD_VLLM=1, and vLLM is not installed")
 
+__all__ = ["END", "make_model"]
+
 NODES, LIMIT = 12, 256
-END = 256
 PROPOSER = {"model": "draftwood.vllm.Proposer", "num_speculative_tokens": NODES}
 NGRAM = {"method": "ngram", "num_speculative_tokens": NODES, "prompt_lookup_max": 4}
 
@@ -50,38 +53,6 @@ METHODS = {
     },
 }
 OURS = ("proposer", "content", "scheduler")
-
-
-def make_model(folder: Path) -> Path:
-    """A random Llama of two layers over bytes, with its tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {letter: at for at, letter in enumerate(alphabet)} | {"</s>": END, "<s>": END + 1}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token="</s>", bos_token="<s>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=END + 2,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=END + 1,
-        eos_token_id=END,
-        initializer_range=0.4,
-    )
-    AutoModelForCausalLM.from_config(config).float().save_pretrained(folder)
-    return folder
-
 
 _kept: list[object] = []
 """An engine that is dropped tears down the process groups of all."""

@@ -215,15 +215,20 @@ class _Forced(LogitsProcessor):  # type: ignore[misc]
 def _generated(model: Any, prompt: TokenIds, tokens: Sequence[int]) -> NDArray[np.float32]:
     """float32 [n + 1, V]: logits after `prompt` and each of n tokens, as `generate` has them."""
     ids = torch.from_numpy(prompt.astype(np.int64)[None]).to(model.device)
-    steps = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        logits_processor=LogitsProcessorList([_Forced(tokens)]),
-        max_new_tokens=len(tokens) + 1,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    ).logits
+    steps = (
+        type(model)
+        .generate(  # a folder's custom_generate/ stands on the object
+            model,
+            ids,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=LogitsProcessorList([_Forced(tokens)]),
+            max_new_tokens=len(tokens) + 1,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        .logits
+    )
     rows: NDArray[np.float32] = torch.cat(steps).to("cpu", torch.float32).numpy()
     return rows
 

@@ -57,6 +57,12 @@ class TransformersRows:
         numbers: NDArray[np.float32] = logits.to("cpu", torch.float32).numpy()
         return numbers
 
+    def tensor(self, row: int) -> torch.Tensor:
+        """float32 [V]: a copy of the logits after `row`, on the model's device."""
+        if not 0 <= row <= self._nodes:
+            raise IndexError(f"row {row} of a draft of {self._nodes} nodes")
+        return self._scored.logits[self._first + row].to(torch.float32, copy=True)
+
     def top(self, k: int) -> Top:
         """The k likeliest tokens of every row, in one call on the device."""
         return top_of(self._scored.logits[self._first : self._first + self._nodes + 1], k)
