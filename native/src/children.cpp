@@ -167,14 +167,12 @@ void Children::raise(Token token, std::uint32_t count, ChildPool& pool) {
     return;
   }
   Child* const list = few();
-  const std::uint32_t index = index_of(token);
-  std::uint32_t place = index;
-  while (place > 0 && list[place - 1].count == count) --place;
-  if (place == index) {
-    while (place > 0 && list[place - 1].count == count + 1) --place;
-  }
-  std::rotate(list + place, list + index, list + index + 1);
-  list[place].count = count + 1;
+  std::uint32_t place = index_of(token);
+  Child child = list[place];
+  ++child.count;
+  const std::uint32_t joins = place > 0 && list[place - 1].count == count ? count : count + 1;
+  for (; place > 0 && list[place - 1].count == joins; --place) list[place] = list[place - 1];
+  list[place] = child;
 }
 
 void Children::lower(Token token, std::uint32_t count, ChildPool& pool) {

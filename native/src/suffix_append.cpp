@@ -95,7 +95,7 @@ void SuffixTree::Impl::append(Slot& slot, Token token) {
 RecordId SuffixTree::Impl::step(Slot& slot, RecordId id, std::uint32_t level, Token token,
                                 Position now) {
   if (id != kRootRecord && records[id].count == 1) {
-    become_leaf(id, slot);
+    become_leaf(id, slot, slot.text.size - 1);
     return kNone;
   }
   const Ref child = find(id, token);
@@ -190,10 +190,10 @@ void SuffixTree::Impl::end_meets(Position label, std::uint32_t level, RecordId i
   other.active[level - 1] = id;
 }
 
-/// The suffix that ends in `id` is its only occurrence left, and grows.
-void SuffixTree::Impl::become_leaf(RecordId id, const Slot& slot) {
+/// The suffix that ends in `id`, before token `end`, is its only occurrence left, and grows.
+void SuffixTree::Impl::become_leaf(RecordId id, const Slot& slot, std::uint32_t end) {
   const Record& record = records[id];
-  const Position label = TokenStore::at(slot.text, slot.text.size - 1 - record.length);
+  const Position label = TokenStore::at(slot.text, end - record.length);
   replace_child(record.parent, store[label], leaf_at(label));
   free_record(id);
 }

@@ -26,8 +26,8 @@
 
 #include "arena.h"
 #include "children.h"
-#include "fork.h"
 #include "draftwood/suffix_tree.h"
+#include "fork.h"
 #include "token_store.h"
 
 namespace draftwood {
@@ -124,7 +124,10 @@ struct SuffixTree::Impl {
                      Slot& slot);
   RecordId into_record(RecordId id, RecordId child, Token token, Position now, Slot& slot);
   void end_meets(Position label, std::uint32_t level, RecordId id);
-  void become_leaf(RecordId id, const Slot& slot);
+  void become_leaf(RecordId id, const Slot& slot, std::uint32_t end);
+
+  // suffix_enter.cpp
+  void enter(Slot& slot, std::span<const Token> tokens);  ///< as append(), all of them at once
 
   // suffix_compact.cpp
   bool compact(std::size_t work);
@@ -135,8 +138,8 @@ struct SuffixTree::Impl {
   void restore_records(std::uint32_t chunk);
   /// Where a record is that a link or an active end may still name by its place before it moved.
   [[nodiscard]] RecordId now_at(RecordId id) const {
-    const bool may = compaction != Compaction::kIdle && id != kNone &&
-                     free_records[id >> kRecordBits].closed;
+    const bool may =
+        compaction != Compaction::kIdle && id != kNone && free_records[id >> kRecordBits].closed;
     return may && records[id].length == kMoved ? records[id].link : id;
   }
 

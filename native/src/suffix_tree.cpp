@@ -10,6 +10,12 @@
 #include "suffix_impl.h"
 
 namespace draftwood {
+namespace {
+
+constexpr std::size_t kMany = 8;           // tokens that are cheaper suffix by suffix
+constexpr std::size_t kSlice = 1U << 14U;  // of these at a time, since they are copied
+
+}  // namespace
 
 void require_ids(std::span<const Token> tokens) {
   const auto negative = std::find_if(tokens.begin(), tokens.end(), [](Token t) { return t < 0; });
@@ -71,9 +77,16 @@ void SuffixTree::extend(Sequence sequence, std::span<const Token> tokens) {
   Impl::Slot& slot = impl_->slot_of(sequence);
   const Impl::Charge charge(*impl_, slot);
   if (!slot.open) impl_->reopen(slot);
-  for (const Token token : tokens) {
-    if (impl_->store.full()) throw std::length_error("the tree holds 2^31 tokens; remove some");
-    impl_->append(slot, token);
+  while (!tokens.empty()) {
+    const auto part = tokens.first(std::min(tokens.size(), kSlice));
+    if (part.size() >= kMany && impl_->store.takes(part.size())) {
+      impl_->enter(slot, part);
+      tokens = tokens.subspan(part.size());
+    } else {
+      if (impl_->store.full()) throw std::length_error("the tree holds 2^31 tokens; remove some");
+      impl_->append(slot, tokens.front());
+      tokens = tokens.subspan(1);
+    }
   }
 }
 

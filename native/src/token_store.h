@@ -117,6 +117,10 @@ class TokenStore {
   [[nodiscard]] bool full() {
     return tokens_.size() >= (1U << 31U) - kPage && free_.roomy() == kNone;
   }
+  /// Whether so many tokens of one sequence surely find room.
+  [[nodiscard]] bool takes(std::size_t tokens) const {
+    return tokens_.size() + tokens < (1U << 31U) - 2 * kPage;
+  }
 
   [[nodiscard]] std::size_t nbytes() const {
     return tokens_.nbytes() + pages_.nbytes() + free_.nbytes();

@@ -65,6 +65,22 @@ _CONFIGS = ("tests/unit/test_generation_config.py",)
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
+        "a suffix that is entered at once takes one token too many as known",
+        "native/src/suffix_enter.cpp",
+        "known_ = at > 0 ? at - 1 : 0;",
+        "known_ = at;",
+        ("tests/unit/test_suffix_tree.py",),
+        native=True,
+    ),
+    Fault(
+        "the boundary that moves with an end keeps its link",
+        "native/src/suffix_enter.cpp",
+        "if (made_ && at < tree_.depth) {",
+        "if (made_ && at < tree_.depth && !ends_here) {",
+        ("tests/unit/test_suffix_tree.py", "tests/property/test_suffix_tree.py"),
+        native=True,
+    ),
+    Fault(
         "the cache forgets one row where several kept nodes have moved",
         "src/draftwood/targets/transformers/cache.py",
         "layer.keep(length + moved, index)",

@@ -290,6 +290,42 @@ def test_equal_sequences_leave_in_any_order():
     assert tree.tokens == tree.nodes == 0
 
 
+def many_shapes(length: int) -> list[np.ndarray]:
+    """Texts with repeats of every kind: long, short, nested, none."""
+    random = np.random.default_rng(5)
+    return [
+        np.full(length, 3),
+        np.resize([1, 2, 3], length),
+        np.resize(random.integers(0, 9, 40), length),
+        random.integers(0, 2, length),
+        random.integers(0, 5, length),
+        random.integers(0, 1000, length),
+        np.where(random.random(length) < 0.1, random.integers(0, 50, length), 0),
+    ]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 9, 30])
+def test_many_tokens_at_once_are_as_good_as_one_at_a_time(depth):
+    at_once, one_by_one = SuffixTree(depth), SuffixTree(depth)
+    pairs = [(at_once.begin(), one_by_one.begin()) for _ in range(2)]
+    said: list[int] = []
+    for turn, text in enumerate(many_shapes(150)):
+        whole, parts = pairs[turn % 2]
+        at_once.extend(whole, text)
+        for token in text:
+            one_by_one.extend(parts, [token])
+        said += text.tolist()
+        assert at_once.check() == ""
+        assert at_once.native.nodes == one_by_one.native.nodes
+        for end in range(0, len(said), 7):
+            context = said[max(0, end - depth) : end]
+            ours = at_once.speculate(context, WHOLE, nodes=24)
+            theirs = one_by_one.speculate(context, WHOLE, nodes=24)
+            assert tokens(ours) == tokens(theirs)
+            np.testing.assert_array_equal(ours.probability, theirs.probability)
+            assert (ours.witness, ours.score) == (theirs.witness, theirs.score)
+
+
 # --- Arrays at the border ---------------------------------------------------------------------
 
 

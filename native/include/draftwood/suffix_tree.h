@@ -2,7 +2,8 @@
 //
 // Holds every suffix of every sequence, cut at `depth` tokens, and for each string how many suffixes
 // begin with it. Appending one token costs O(length of the longest suffix seen before), at most
-// O(depth); drafting matches all suffixes of a context in one pass along suffix links.
+// O(depth); of many at once each costs no more than the strings on its way at which others part.
+// Drafting matches all suffixes of a context in one pass along suffix links.
 //
 // Threads: any number of threads may call the const members while one calls the others; the tree
 // locks itself, and writers among themselves take turns.
