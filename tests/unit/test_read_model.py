@@ -14,6 +14,7 @@ from draftwood.errors import (
     TokenizerMissing,
     UnsupportedModel,
 )
+from draftwood.load import load
 from draftwood.targets.transformers.load import read_model
 from draftwood.testing import save_tiny_model
 
@@ -264,6 +265,20 @@ def test_a_tokenizer_file_without_a_vocabulary_is_refused(folder, content):
         read_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ({"type": "WordLevel", "vocab": {}, "unk_token": "?"}, "vocabulary is empty|Missing"),
+        ({"type": "WordLevel", "vocab": {"b": 0}, "unk_token": "?"}, "Missing .UNK. token"),
+        ({"type": "WordLevel", "vocab": {"a": 2**31 + 5}, "unk_token": "a"}, "a token id of 2147"),
+    ],
+)
+def test_a_tokenizer_that_cannot_encode_is_refused(folder, model, reason):
+    change(folder / "tokenizer.json", model=model, added_tokens=[], post_processor=None)
+    with pytest.raises(TokenizerMissing, match=f"holds no tokenizer that can be read.*({reason})"):
+        read_model(folder)
+
+
 def test_all_tokenizer_files_empty_are_refused(folder):
     for file in folder.glob("tokenizer*"):
         file.write_text("")
@@ -284,6 +299,40 @@ def test_a_generation_config_that_is_none_is_not_passed_over(folder, content):
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(BrokenModel, match=r"generation_config\.json of .* is no JSON object"):
         read_model(folder)
+
+
+@pytest.mark.parametrize("key", ["suppress_tokens", "watermarking_config"])
+def test_a_key_of_a_wrong_type_is_named(folder, key):
+    change(folder / "generation_config.json", **{key: 5})
+    with pytest.raises(BrokenModel, match=f"says {key} = 5, which is of a wrong type"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("bad_words_ids", [[10**9]], "vocabulary size is 257"),
+        ("exponential_decay_length_penalty", [0, "x"], "unsupported operand"),
+    ],
+)
+def test_a_value_at_which_a_processor_stumbles_is_refused_at_load(folder, key, value, reason):
+    change(folder / "generation_config.json", **{key: value})
+    with pytest.raises(UnsupportedModel, match=f"says {key} = .*cannot be applied.*{reason}"):
+        load(folder, drafter="none", cost="none")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"num_hidden_layers": -1}, "no cache for the layers that LlamaConfig describes"),
+        ({"sliding_window": "x"}, "no cache for the layers that LlamaConfig describes"),
+        ({"max_position_embeddings": 0}, "a context of 0 tokens, and 16 are needed"),
+    ],
+)
+def test_a_config_of_impossible_values_is_refused(folder, values, reason):
+    change(folder / "config.json", **values)
+    with pytest.raises(UnsupportedModel, match=reason):
+        load(folder, drafter="none", cost="none")
 
 
 def test_an_adapter_beside_its_model_is_not_passed_over(folder, monkeypatch):

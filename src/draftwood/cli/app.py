@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from typing import Annotated, NoReturn
 
 import typer
@@ -63,6 +64,10 @@ def main() -> None:
 
     Where the reader of standard output has gone away (`| head`), it ends quietly with exit code 1.
     """
+    if sys.stderr is None or not sys.stderr.isatty():  # bars are for who watches
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, about themselves
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a character shows another

@@ -55,7 +55,7 @@ class PromptEncoder:
                 "tools are given with a prompt that goes into no chat template; give chat turns"
             )
         else:
-            ids = self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
+            ids = self._ids(prompt) if isinstance(prompt, str) else prompt
         return as_tokens(ids, vocab_size=self.vocab_size)
 
     def predictions(self, prediction: Any) -> tuple[TokenIds, ...]:
@@ -70,13 +70,20 @@ class PromptEncoder:
             return ()
         texts = prediction if is_several(prediction) else [prediction]
         found = [
-            self.tokenizer(each, add_special_tokens=False)["input_ids"]
-            if isinstance(each, str)
-            else each
+            self._ids(each, add_special_tokens=False) if isinstance(each, str) else each
             for each in texts
         ]
         ids = (as_tokens(each, vocab_size=self.vocab_size) for each in found)
         return tuple(each for each in ids if len(each))
+
+    def _ids(self, text: str, **options: Any) -> Any:
+        try:
+            return self.tokenizer(text, **options)["input_ids"]
+        except Exception as error:  # the tokenizers library raises no class of its own
+            raise InvalidOption(
+                f"the model's tokenizer cannot encode the text ({_first_line(error)}); give other "
+                "text, token ids, or load the model with another tokenizer"
+            ) from error
 
     def _templated(
         self, turns: Sequence[Message], tools: Sequence[Any] | None, options: Mapping[str, Any]

@@ -18,7 +18,7 @@ import numpy as np
 from draftwood.draft import TokenIds
 from draftwood.errors import InvalidOption, UnsupportedModel
 from draftwood.sampling.law import Sampling
-from draftwood.sampling.processors import LogitsProcessor
+from draftwood.sampling.processors import LogitsProcessor, process
 from draftwood.targets.transformers.generation_keys import (
     AFTER,
     BEFORE,
@@ -226,18 +226,21 @@ class GenerationSettings:
         return LibraryProcessors(found[:at]), LibraryProcessors(found[at + 1 :])
 
     def _try(self, asked: str, end_tokens: Collection[int]) -> None:
-        """Build the laws of greedy and of sampled text; asked: what the config says, in words."""
+        """Try the laws of greedy and of sampled text; asked: what the config says, in words."""
         try:
             limits = self.end_tokens, self.stop_strings, self.max_seconds, self.max_tokens(0, None)
             log.debug("end tokens, stop strings, seconds and tokens of the config: %s", limits)
+            text = np.zeros(1, dtype=np.int32)
+            size = getattr(self._model.config.get_text_config(), "vocab_size", 0)
             for temperature in (0.0, self._or("temperature", 1.0)):
-                self.sampling(
-                    np.zeros(1, dtype=np.int32),
-                    max_tokens=1,
-                    end_tokens=end_tokens,
-                    temperature=temperature,
+                law = self.sampling(
+                    text, max_tokens=1, end_tokens=end_tokens, temperature=temperature
                 )
-        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+                # Some processors look at their values, or at the vocabulary, when they are called.
+                for tokens in (1, 3) if size else ():
+                    for processors in (law.processors, law.warpers):
+                        process(processors, np.resize(text, tokens), np.zeros(size, np.float32))
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise _unfit(asked, error) from error
 
     def _asks(self, keys: Mapping[str, tuple[Any, ...]]) -> bool:
@@ -262,6 +265,7 @@ class _Alone:
 
     def __init__(self, model: Any, name: str, value: Any) -> None:
         self._get_logits_processor = model._get_logits_processor
+        self.config = model.config
         self.generation_config = type(model.generation_config)()
         setattr(self.generation_config, name, value)
 

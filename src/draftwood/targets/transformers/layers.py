@@ -32,10 +32,17 @@ def attention_layers(config: Any) -> Layers:
     """The attention layers that the model's own cache would have.
 
     Raises:
-        UnsupportedModel: for a layer that keeps anything but a row of keys and values a token.
+        UnsupportedModel: for a layer that keeps anything but a row of keys and values a token, and
+            for a configuration that transformers makes no cache of.
     """
     windows: dict[str, int | None] = {}
-    layers = DynamicCache(config=config).layers
+    try:
+        layers = DynamicCache(config=config).layers
+    except Exception as error:  # it takes a configuration's values as they are
+        raise UnsupportedModel(
+            f"transformers makes no cache for the layers that {type(config).__name__} describes "
+            f"({type(error).__name__}: {error}); correct config.json, or fetch it again"
+        ) from error
     if not layers:  # transformers adds layers of full attention as they come
         layers = [DynamicLayer() for _ in range(config.num_hidden_layers)]
     names = getattr(config, "layer_types", None) or [None] * len(layers)

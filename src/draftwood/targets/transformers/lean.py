@@ -17,6 +17,7 @@ model's own.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,11 +60,14 @@ def lean_pass(model: Any) -> LeanPass | None:
             return None
         off = lean.difference()
         if lean.native is not None and not off <= limit:
-            log.warning("the native layers of %s are off by %.2g: they are not used", name, off)
+            if not math.isnan(off):
+                log.warning("the native layers of %s are off by %.2g: they are not used", name, off)
             lean.native = None
             off = lean.difference()
     except Exception as error:  # a model of this name that is built in another way
         log.info("%s has no bare pass: %s", name, error)
+        return None
+    if math.isnan(off):  # the model's own logits are no numbers, which its probe will say
         return None
     if not off <= limit:
         log.warning(

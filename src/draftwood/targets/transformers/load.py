@@ -5,6 +5,7 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ def read_model(
         if source.gguf is not None:
             _require("gguf", f"reading {source.gguf}", "gguf")
             _require("accelerate", f"reading {source.gguf}", "gguf")
+        _refuse_wrong_types(transformers, source)
         config = transformers.AutoConfig.from_pretrained(source.name, **where)
         _refuse_encoder(config, source.shown)
         if tokenizer is None:
@@ -247,6 +249,23 @@ def _refuse_encoder(config: Any, name: str) -> None:
     refuse_encoder(config, repr(name))
 
 
+def _refuse_wrong_types(transformers: Any, source: _Source) -> None:
+    """Name a key of a folder's generation config at whose value transformers stumbles."""
+    file = Path(source.name) / "generation_config.json"
+    if source.gguf is not None or not file.is_file():
+        return
+    for key, value in json.loads(file.read_bytes()).items():
+        try:
+            transformers.GenerationConfig(**{key: value})
+        except (TypeError, AttributeError) as error:
+            raise BrokenModel(
+                f"generation_config.json of {source.shown!r} says {key} = {value!r}, which is of a "
+                f"wrong type ({_first_line(error)}); correct or remove it"
+            ) from error
+        except Exception:  # what goes together is looked at later
+            continue
+
+
 def _require_all_weights(name: str, report: dict[str, Any]) -> None:
     """Refuse a model some of whose weights transformers made up."""
     missing = sorted(report["missing_keys"])
@@ -266,9 +285,9 @@ def _tokenizer(
     name = str(tokenizer)
     try:
         words = transformers.AutoTokenizer.from_pretrained(name, **options)
-        if len(words):
+        reason = _unfit(words)
+        if reason is None:
             return words
-        reason = "its vocabulary is empty"
     except Exception as error:
         if "trust_remote_code" in str(error) and needed:
             raise
@@ -279,6 +298,20 @@ def _tokenizer(
         f"{name!r} holds no tokenizer that can be read ({reason}); give a folder with config, "
         "tokenizer and weights, or pass tokenizer=..."
     )
+
+
+def _unfit(tokenizer: Any) -> str | None:
+    """What is wrong with a tokenizer that was read; None where it encodes.
+
+    Whatever it raises tells that, too.
+    """
+    if not len(tokenizer):
+        return "its vocabulary is empty"
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= 2**31:
+        return f"it has a token id of {largest}, beyond 2^31 - 1"
+    tokenizer("a", add_special_tokens=False)
+    return None
 
 
 def _device(torch: Any, device: str | None) -> Any:

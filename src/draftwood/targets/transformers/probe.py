@@ -35,6 +35,8 @@ from draftwood.targets.transformers.network import Network
 
 PROMPT_TOKENS = 8
 """Tokens of the prompt of a probe."""
+PROBE_TOKENS = PROMPT_TOKENS + 8
+"""Tokens of all that a probe generates, with its prompt."""
 WINDOW = 6
 """Tokens that a narrowed copy sees, where the model itself sees more."""
 _WINDOW_NAMES = re.compile(
@@ -81,7 +83,7 @@ class _Subject:
         self.model = model
         self.network = Network(model, lean=lean)
         self.allowed = 1e-3 if self.network.dtype in (torch.float32, torch.float64) else 0.25
-        tokens = spread(self.network.vocab_size, PROMPT_TOKENS + 8)
+        tokens = spread(self.network.vocab_size, PROBE_TOKENS)
         self._prompt, self._first = tokens[:PROMPT_TOKENS], tokens[PROMPT_TOKENS]
         #  context -> 0 -> 2        1, 3, 5 is the path; node 5 is deep, and no node of its path
         #          -> 1 -> 3 -> 5   stands beside another in the arrays

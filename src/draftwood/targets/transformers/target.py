@@ -16,7 +16,7 @@ from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.batch import TransformersBatch
 from draftwood.targets.transformers.cursor import TransformersCursor
 from draftwood.targets.transformers.network import PREFILL_ROWS, Network
-from draftwood.targets.transformers.probe import Probe
+from draftwood.targets.transformers.probe import PROBE_TOKENS, Probe
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,11 @@ class TransformersTarget:
             UnsupportedModel: where not even a chain gets the logits of `generate`.
         """
         name = type(self.model).__name__
+        if self.context_limit is not None and self.context_limit < PROBE_TOKENS:
+            raise UnsupportedModel(
+                f"the configuration of {name} gives it a context of {self.context_limit} tokens, "
+                f"and {PROBE_TOKENS} are needed to try it; correct max_position_embeddings"
+            )
         problem = probe.chain_problem()
         if problem is not None:
             raise UnsupportedModel(
