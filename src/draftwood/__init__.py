@@ -30,6 +30,7 @@ from draftwood.drafters.recycled import RecycledDrafter
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import (
     BrokenModel,
+    BrokenRecord,
     ContextTooLong,
     DraftwoodError,
     GenerationFailed,
@@ -44,6 +45,7 @@ from draftwood.errors import (
     InvalidOption,
     InvalidSpec,
     InvalidTokens,
+    LogUnreachable,
     MissingExtra,
     ModelNotFound,
     NotAHistory,
@@ -88,6 +90,7 @@ __all__ = [
     "AsyncGenerationStream",
     "Blend",
     "BrokenModel",
+    "BrokenRecord",
     "Budget",
     "Chance",
     "ContextTooLong",
@@ -119,6 +122,7 @@ __all__ = [
     "InvalidTokens",
     "LanguageModel",
     "LinearCost",
+    "LogUnreachable",
     "LogitBias",
     "LogitsProcessor",
     "Logprobs",

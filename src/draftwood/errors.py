@@ -114,6 +114,14 @@ class TokenizerMismatch(HistoryError):
     """A history file written with another tokenizer than the one it is to be used with."""
 
 
+class BrokenRecord(DraftwoodError, ValueError):
+    """A message of a shared log that cannot be read; it is skipped."""
+
+
+class LogUnreachable(DraftwoodError, OSError):
+    """A shared log that cannot be used now: no connection, or a broker that refuses."""
+
+
 class TokenizerMissing(DraftwoodError, ValueError):
     """A path where a tokenizer is expected and no vocabulary is found."""
 

@@ -8,6 +8,7 @@ print(llm.stats)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -19,6 +20,8 @@ from draftwood.language_model.generation import Generation
 from draftwood.language_model.option_checks import CostOption, cost_of
 from draftwood.language_model.options import Options
 from draftwood.protocols import Drafter, Target
+from draftwood.share import ShareOptions
+from draftwood.share.host import beside_follower
 from draftwood.signatures import shows
 from draftwood.targets.transformers.load import read_model
 from draftwood.targets.transformers.load_options import LoadOptions, shown_options
@@ -39,6 +42,7 @@ def load(
     *,
     cost: CostOption = "auto",
     budget: Budget | None = None,
+    share: ShareOptions | str | Mapping[str, Any] | None = None,
     **options: Unpack[LoadOptions],
 ) -> LanguageModel:
     """A causal language model, with a drafter.
@@ -49,7 +53,8 @@ def load(
     cost: what a drafted token costs, where the spec does not say (`recall:cost=none`): "auto":
     measured, for up to a second here and then while it generates; a part of a plain step, such as
     0.01; None or "none": drafts are not cut to what pays. The text is the same with all of them.
-    budget: the most a draft may hold; None: 64 nodes.
+    budget: the most a draft may hold; None: 64 nodes. share: the URL of a log through which
+    replicas share what they generate, such as "redis://broker:6379/0", or `ShareOptions`.
 
     tokenizer: an object, or where to find one; None: the one beside the weights. device: "cpu",
     "cuda" or "cuda:1"; None: CUDA where there is one. dtype: "float32", "bfloat16", "float16" or
@@ -71,6 +76,9 @@ def load(
         PairMismatch: for a small model of another tokenizer.
         TokenizerMismatch: for a history of another tokenizer.
     """
+    shared = None if share is None else ShareOptions.of(share)
+    if shared is not None and shared.follower is not None:
+        drafter = beside_follower(drafter, shared.follower)
     drafters = Drafters(drafter, cost=cost_of("cost", cost), budget=budget)
     try:
         network, tokenizer = read_model(model, **options)
@@ -80,7 +88,7 @@ def load(
         if drafters.default_cost == "auto":
             _sweep(drafters.measured, target)
         name = str(model) if isinstance(model, (str, Path)) else None
-        return LanguageModel(target, tokenizer, drafters, name=name)
+        return LanguageModel(target, tokenizer, drafters, name=name, share=shared)
     except BaseException:
         drafters.close()
         raise

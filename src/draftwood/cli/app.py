@@ -14,6 +14,7 @@ from draftwood.cli.advise import advise
 from draftwood.cli.completion import join_words
 from draftwood.cli.demo import demo
 from draftwood.cli.drafters import drafters
+from draftwood.cli.follow import follow
 from draftwood.cli.generate import generate
 from draftwood.cli.index import index
 from draftwood.cli.measure import measure
@@ -38,6 +39,7 @@ app.command()(replay)
 app.command()(advise)
 app.command()(measure)
 app.command()(serve)
+app.command()(follow)
 app.command()(drafters)
 app.add_typer(index)
 

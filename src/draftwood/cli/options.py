@@ -57,6 +57,17 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [cuda if an
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16, float16, auto. [float32 on cpu]")
 ]
+Share = Annotated[
+    str | None,
+    typer.Option(
+        help="Share history with other replicas through this log (redis://HOST:PORT/0, "
+        "nats://HOST:PORT, file:///FOLDER, ..), or as a JSON file of share options says."
+    ),
+]
+ShareSecret = Annotated[
+    str | None,
+    typer.Option("--secret", help="A file with the secret of the namespaces' keys."),
+]
 Revision = Annotated[
     str | None, typer.Option(help="A branch, tag or commit of a model on the Hub.")
 ]

@@ -15,6 +15,7 @@ from draftwood.cli.options import (
     HistoryFile,
     ModelName,
     Revision,
+    Share,
     TrustRemoteCode,
     cost_value,
     with_history,
@@ -35,6 +36,7 @@ def serve(
     drafter: DrafterSpec = "recall",
     cost: DraftCost = "auto",
     history: HistoryFile = None,
+    share: Share = None,
     max_batch: Annotated[int, typer.Option(help="Texts that share the model's passes.")] = 8,
     max_waiting: Annotated[
         int, typer.Option(help="Texts that may wait; more are refused with 429.")
@@ -85,6 +87,7 @@ def serve(
         dtype=dtype,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        share=share,
     ) as llm:
         run_server(
             llm,

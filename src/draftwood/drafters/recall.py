@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from draftwood.draft import Budget, Draft, TokenIds
+from draftwood.drafters.history_listener import HistoryListener, ToldStream
 from draftwood.errors import InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.index.fingerprint import require_tokenizer, vocab_fingerprint
@@ -80,6 +81,8 @@ class RecallDrafter:
         self._fingerprint: bytes | None = None
         self._texts: TokenTexts | None = None
         self._lock = fork_lock()
+        self.listener: HistoryListener | None = None
+        """Who is told of finished texts, such as `draftwood.share`; set before streams open."""
         if self._path is None or os.path.exists(self._path):
             self._opened()  # what is there is opened now, so that errors come at once
 
@@ -87,6 +90,11 @@ class RecallDrafter:
     def nodes(self) -> int:
         """The largest draft."""
         return self.policy.nodes
+
+    @property
+    def path(self) -> str | None:
+        """The file of the history; None: it is in memory, or was given."""
+        return self._path
 
     @property
     def recall(self) -> Recall:
@@ -145,8 +153,20 @@ class RecallDrafter:
         prediction: likely answers; they are part of the request's own text, before its prompt, and
         are not shared.
         """
+        listener = self.listener
         if self.prompts:
-            self.recall.add(prompt, namespace=namespace)
+            name = namespace if listener is None else listener.name_of(namespace)
+            self.recall.add(prompt, namespace=name)
+        if listener is not None:
+            return ToldStream(
+                self.recall,
+                prompt,
+                listener,
+                namespace=namespace,
+                policy=self.policy,
+                predictions=prediction,
+                texts=self._texts,
+            )
         return RecallStream(
             self.recall,
             prompt,
@@ -173,6 +193,7 @@ class RecallDrafter:
             threads=self.threads,
         )
         made._texts = self._texts
+        made.listener = self.listener
         return made
 
     def close(self) -> None:
@@ -197,6 +218,9 @@ class RecallDrafter:
         """
         self._require_own(streams)
         observe_all(streams, [each.tokens for each in feedback], threads=self.threads)
+        for stream, each in zip(streams, feedback, strict=True):
+            if isinstance(stream, ToldStream):
+                stream.keep(each.tokens)
 
     def _require_own(self, streams: Sequence[RecallStream]) -> None:
         for each in streams:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
@@ -20,8 +20,11 @@ from draftwood.language_model.prompts import Prompt, PromptEncoder, Prompts, is_
 from draftwood.language_model.running import alone, together
 from draftwood.language_model.streams import AsyncGenerationStream, GenerationStream, in_thread
 from draftwood.language_model.text_batch import TextBatch
-from draftwood.protocols import Drafter, TargetInfo
+from draftwood.language_model.tokenizers import end_tokens_of, target_info_of
+from draftwood.protocols import Drafter
 from draftwood.sampling.law import Sampling
+from draftwood.share import Replica, ShareOptions
+from draftwood.share.replica import join
 from draftwood.stats import Stats
 from draftwood.step import Step
 from draftwood.targets.transformers.generation_config import GenerationSettings
@@ -46,7 +49,8 @@ class LanguageModel:
     those that the model's generation config names, else the tokenizer's. noise_lookahead: at
     temperature > 0, let drafts look up the noise of the seed while that pays (`NoiseLookahead`); in
     batches only where no part of the drafter serves many streams in one call. name: what `repr`
-    calls the model.
+    calls the model. share: the URL of a log, or `ShareOptions`: replicas draft from one another's
+    texts (docs/sharing.md); the drafter has Recall as a part.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class LanguageModel:
         end_tokens: Collection[int] | None = None,
         noise_lookahead: bool = True,
         name: str | None = None,
+        share: ShareOptions | str | Mapping[str, Any] | None = None,
     ) -> None:
         self.target = target
         self.tokenizer = tokenizer
@@ -69,7 +74,11 @@ class LanguageModel:
         if not isinstance(drafter, Drafters):
             drafter = Drafters(drafter, cost=cost, budget=budget, noise_lookahead=noise_lookahead)
         self.drafters = drafter
-        self.drafters.pair(_target_info(target, tokenizer))
+        info = target_info_of(target, tokenizer)
+        self.drafters.pair(info)
+        self.replica: Replica | None = None
+        if share is not None:
+            self.replica = join(ShareOptions.of(share), drafter.default, info, model=self.name)
         self.stats = Stats()
         self.own = GenerationSettings(target.model)
         self._end_tokens = end_tokens
@@ -80,7 +89,7 @@ class LanguageModel:
     def end_tokens(self) -> Collection[int]:
         """The ids that end a text, after which nothing is generated."""
         own = self.own.end_tokens if self._end_tokens is None else self._end_tokens
-        return _end_tokens(self.tokenizer) if own is None else own
+        return end_tokens_of(self.tokenizer) if own is None else own
 
     @end_tokens.setter
     def end_tokens(self, ids: Collection[int] | None) -> None:
@@ -242,10 +251,11 @@ class LanguageModel:
 
     def close(self) -> None:
         """Close the drafters and the target, with files and locks; the model is not used again."""
-        try:
-            self.drafters.close()
-        finally:
-            self.target.close()
+        with ExitStack() as closing_all:
+            closing_all.callback(self.target.close)
+            closing_all.callback(self.drafters.close)
+            if self.replica is not None:
+                closing_all.callback(self.replica.close)
 
     def __enter__(self) -> Self:
         return self
@@ -335,15 +345,3 @@ class LanguageModel:
             settings,
             drafting,
         )
-
-
-def _target_info(target: TransformersTarget, tokenizer: Any) -> TargetInfo:
-    vocab = getattr(tokenizer, "get_vocab", None)
-    return TargetInfo(None if vocab is None else vocab(), target.vocab_size, target.context_limit)
-
-
-def _end_tokens(tokenizer: Any) -> frozenset[int]:
-    ids = getattr(tokenizer, "eos_token_id", None)
-    if ids is None:
-        return frozenset()
-    return frozenset([ids] if isinstance(ids, int) else ids)

@@ -68,10 +68,11 @@ class NamespaceCounts:
 def history_figures(llm: LanguageModel) -> dict[str, Any]:
     """What the drafter holds, over all namespaces; empty for a drafter that does not tell."""
     drafter = llm.drafter
+    shared = {} if llm.replica is None else {"share": llm.replica.report()}
     if not isinstance(drafter, RecallDrafter):
-        return {"drafter": repr(drafter)}
+        return {"drafter": repr(drafter)} | shared
     recall = drafter.recall
-    return {
+    return shared | {
         "drafter": repr(drafter),
         "tokens_written": recall.written,
         "capacity": recall.capacity,
