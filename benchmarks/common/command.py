@@ -64,12 +64,16 @@ def require(holds: bool, what: str) -> None:
         raise SystemExit(f"{Path(sys.argv[0]).parent.name}: this should hold and does not: {what}")
 
 
-def publish(result: dict[str, Any], options: Any, *, under: str | None = None) -> None:
+def publish(
+    result: dict[str, Any], options: Any, *, under: str | None = None, made_from: str | None = None
+) -> None:
     """Add the provenance; print and write what the options ask for.
 
-    under: the result's name in a file that keeps several.
+    under: the result's name in a file that keeps several. made_from: the commit, where the script
+    runs from a copy that has no history.
     """
     result["provenance"] = provenance()
+    result["provenance"]["revision"] = result["provenance"]["revision"] or made_from
     if options.out:
         kept = result
         if under:

@@ -70,8 +70,8 @@ class Side:
         }
 
 
-def load_demo(*, threads: int = 1) -> LanguageModel:
-    """The bundled target model, without a drafter. threads: CPU threads of PyTorch.
+def load_demo(*, threads: int = 1, device: str = "cpu") -> LanguageModel:
+    """The bundled target model, without a drafter, on a device. threads: CPU threads of PyTorch.
 
     One thread is the default: a model this small gains little from more, and loses that
     wherever the machine has other work.
@@ -87,7 +87,7 @@ def load_demo(*, threads: int = 1) -> LanguageModel:
     else:
         torch.set_num_threads(threads)
         logging.disable_progress_bar()  # it would flash up for a model of a few megabytes
-    return load("demo", "none", device="cpu")
+    return load("demo", "none", device=device)
 
 
 def run_demo(

@@ -34,8 +34,9 @@ class TransformersBatch:
     size: sequences at once, at most. A new sequence's prompt is computed by itself, in passes of
     `prefill_rows`; the shared pass then has one row for each sequence and one for each draft node.
     prompt_seconds: what of the last `score` went into prompts. padded: whether a pass has as many
-    rows for every sequence as for the one with the longest draft; a bare pass (`LeanPass`) has none
-    but those of the drafts, one sequence after the other.
+    rows for every sequence as for the one with the longest draft; a bare pass (`LeanPass`) on a CPU
+    has none but those of the drafts, one sequence after the other, which on a GPU would be as many
+    calls a layer as there are sequences.
 
     Memory in bytes, of a model with L layers, H key-value heads of size D, numbers of b bytes and
     a vocabulary of V; with n the nodes of the largest draft and T the tokens of the longest
@@ -51,7 +52,7 @@ class TransformersBatch:
     def __init__(self, network: Network, size: int) -> None:
         if size < 1:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
-        self.padded = network.lean is None
+        self.padded = network.lean is None or network.device.type != "cpu"
         self.prompt_seconds: float | None = 0.0
         self._network = network
         self._size = size
