@@ -34,7 +34,7 @@ from draftwood.verify.greedy import Greedy
 VOCAB_SIZE = 61
 WIDER = {torch.float32: torch.float64, torch.bfloat16: torch.float32}
 """By the dtype of a model, the one that tells how far its logits are rounded."""
-SMALLER: dict[torch.dtype, dict[str, float]] = {
+SMALLER: dict[torch.dtype, dict[str, Any]] = {
     torch.float32: {},
     torch.bfloat16: {"initializer_range": 0.15},
 }

@@ -12,13 +12,13 @@ import gzip
 import json
 import shutil
 import sys
-from argparse import ArgumentParser
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.common.command import parser, read
 from benchmarks.common.provenance import provenance
 from benchmarks.vllm.traffic import Request, Traffic, recorded
 
@@ -27,15 +27,13 @@ ABOUT = "about.json"
 
 
 def main() -> None:
-    made = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    made.add_argument("--traces", nargs="+", type=Path, required=True)
-    made.add_argument("--tokenizer", type=Path, required=True)
+    made = parser(__doc__, traces=True)
     made.add_argument("--to", type=Path, required=True, help="the folder")
     made.add_argument("--wheel", type=Path, help="of this commit, for the machine's Python")
     made.add_argument("--records", type=int, default=320, help="of each trace, at most")
     made.add_argument("--prompt", type=int, default=480, help="tokens of each, its last")
     made.add_argument("--answer", type=int, default=160, help="tokens of each, its first")
-    options = made.parse_args()
+    options = read(made)
     sets = recorded(
         options.traces,
         options.tokenizer,

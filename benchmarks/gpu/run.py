@@ -199,7 +199,8 @@ def _best_device() -> str:
 
 def _device(device: torch.device) -> dict[str, Any]:
     """What it is that figures are of."""
-    found = {"type": device.type, "name": platform.processor(), "torch_cuda": torch.version.cuda}
+    found: dict[str, Any] = {"type": device.type, "torch_cuda": torch.version.cuda}
+    found |= {"name": platform.processor() or platform.machine()}
     if device.type == "cuda":
         about = torch.cuda.get_device_properties(device)
         found |= {"name": about.name, "memory_gb": round(about.total_memory / 1e9, 1)}
