@@ -341,7 +341,7 @@ def test_wrong_options_are_refused_before_the_log_is_read(draftwood, tmp_path, o
 def test_a_roofline_grows_with_rows_batch_and_context():
     cost = RooflineCost.preset("h100:8b")
     assert 5e-3 < cost.seconds(0) < 12e-3
-    assert cost.seconds(64) == cost.seconds(0)  # memory-bound
+    assert cost.seconds(64) < 1.05 * cost.seconds(0)  # memory-bound: the weights are read once
     assert cost.seconds(2000) > 2 * cost.seconds(0)
     assert cost.seconds(0, batch=64) > cost.seconds(0)
     assert cost.seconds(0, context=100_000) > cost.seconds(0)

@@ -23,9 +23,12 @@ NAMES = [each.name for each in FORMATS]
 CALLS = {
     "alpaca": 2,
     "anthropic": 2,
+    "chatgpt": 2,
     "draftwood": 3,
+    "events": 2,
     "helicone": 2,
     "langfuse": 2,
+    "langsmith": 2,
     "litellm": 2,
     "openai-batch": 3,
     "openai-chat": 5,
@@ -36,6 +39,7 @@ CALLS = {
     "pairs": 4,
     "requests": 2,
     "sharegpt": 3,
+    "transcripts": 3,
     "vllm": 2,
 }
 USER = [{"role": "user", "content": "Hi"}]
@@ -99,8 +103,8 @@ def test_every_entry_of_the_sample_file_reads(name):
 
 def test_samples_mixed_in_one_folder_read_too():
     log = Log(SAMPLES, TraceTokenizer.load(target_path()))
-    # 2 rows of the table; one conversation goes on with what stands alone in another file
-    assert len(list(log)) == sum(CALLS.values()) + 2 - 1
+    # 2 rows of the table; two conversations go on with what stands alone in another file
+    assert len(list(log)) == sum(CALLS.values()) + 2 - 2
     assert log.unread.total == 0
 
 

@@ -1,13 +1,16 @@
 """What a pass takes by a roofline: an estimate for hardware that is not at hand.
 
 A pass reads all weights and the keys and values of its sequences once, and multiplies every row
-with the weights; the slower of the two is its time (Williams, Waterman and Patterson, 2009). Real
-kernels reach a part of both limits, and a pass has an overhead of its own. Measure before you rely
+with the weights (Williams, Waterman and Patterson, 2009). Where one of the two takes far longer,
+that is its time; where both take about as long, kernels hide only a part of the one behind the
+other, so that the corner is rounded. Real kernels reach a part of both limits, and a pass has an
+overhead of its own. Measure before you rely
 on it: `draftwood measure`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -87,6 +90,8 @@ _FORMS: Final[Mapping[str, tuple[float, float]]] = {
     "int4": (0.25, 1.0),
 }
 """Bytes of the weights and speed of products, beside bfloat16."""
+_CORNER: Final = 2.0
+"""How round the corner is; the larger it is, the sharper (`benchmarks/roofline`)."""
 _CONTEXT: Final = 2048
 """Tokens of a sequence where a caller does not know them."""
 
@@ -95,12 +100,14 @@ _CONTEXT: Final = 2048
 class RooflineCost:
     """An estimate of t(batch, drafted tokens), in seconds.
 
-    `preset` makes one by name. context: tokens of a sequence that passes do not name.
+    `preset` makes one by name. context: tokens of a sequence that passes do not name. corner: the
+    power whose norm makes one time of the two.
     """
 
     machine: Machine
     shape: NetworkShape
     context: int = _CONTEXT
+    corner: float = _CORNER
 
     @classmethod
     def preset(cls, name: str) -> RooflineCost:
@@ -141,6 +148,8 @@ class RooflineCost:
         share = self.machine.reached
         moved = self.shape.weight_bytes + batch * tokens * self.shape.cache_bytes
         products = rows * (2.0 * self.shape.weights + tokens * self.shape.attention)
-        return self.machine.overhead + max(
-            moved / (share[0] * self.machine.bandwidth), products / (share[1] * self.machine.flops)
-        )
+        reading = moved / (share[0] * self.machine.bandwidth)
+        computing = products / (share[1] * self.machine.flops)
+        longer, shorter = max(reading, computing), min(reading, computing)
+        rounded = math.pow(1.0 + math.pow(shorter / longer, self.corner), 1.0 / self.corner)
+        return self.machine.overhead + longer * rounded

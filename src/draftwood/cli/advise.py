@@ -10,7 +10,7 @@ import typer
 
 from draftwood.cli.completion import complete_spec
 from draftwood.cli.options import INTERRUPTED, LogFormat, Query, Tokenizer
-from draftwood.errors import InvalidOption
+from draftwood.errors import InvalidOption, TraceError
 
 if TYPE_CHECKING:
     from draftwood.advise.pricing import PricedBy
@@ -110,7 +110,14 @@ def advise(
     console = messages()
     with progress_bar(console) as bar:
         task = bar.add_task("reading", total=1.0)
-        sample = log.sample(limit_tokens, progress=lambda part: bar.update(task, completed=part))
+        try:
+            sample = log.sample(
+                limit_tokens, progress=lambda part: bar.update(task, completed=part)
+            )
+        except TraceError:  # which says less than what was left out
+            for line in log.unread.lines():
+                complain(console, line)
+            raise
         records = sample.records
         if sample.interrupted:
             part = f" at {sample.read:.0%} of the log" if sample.read else ""

@@ -99,6 +99,11 @@ def _flat(source: Any) -> Iterator[Mapping[str, Any]]:
     if not isinstance(source, dict):
         return
     yield source
+    headed = {
+        k: v for k, v in source.items() if isinstance(k, str) and (" " in k or k[:1].isupper())
+    }
+    if headed:  # of a table for people: "Created At", "Model Name"
+        yield {k.lower().replace(" ", "_"): v for k, v in headed.items()}
     for place in _PLACES:
         inner = decoded(source.get(place))
         if isinstance(inner, dict):

@@ -13,6 +13,7 @@ from draftwood.logs.messages import assistant, decoded, is_message, messages_of,
 _INNER = (
     *("body", "response", "response_body", "responseBody", "message", "output", "result", "data"),
     *("completion", "answer", "generation", "generated_text", "output_text", "raw_output", "value"),
+    "outputBodyJson",
 )
 
 

@@ -6,17 +6,19 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from draftwood.errors import TraceError
 from draftwood.index.packed import damage
-from draftwood.logs.files import Stored
+from draftwood.logs.files import Stored, in_utf8
 
 Located = tuple[int, Any]
 """The number of a line or an item, from 1, and an entry or the error that stands there instead."""
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 _HEAD = 1 << 16
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28
@@ -35,9 +37,10 @@ def entries(stored: Stored) -> Iterator[Located]:
     """
     number = 0
     try:
-        head = stored.stream.peek(_HEAD)[:_HEAD]
+        stream = in_utf8(stored.stream)
+        head = stream.peek(_HEAD)[:_HEAD]
         read = _reader(head)
-        for number, entry in read(stored.stream):
+        for number, entry in read(stream):
             yield number, entry
     except damage() as error:
         yield (
@@ -79,8 +82,6 @@ def _is_turn(value: Any) -> bool:
 
 def _reader(head: bytes) -> Any:
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise TraceError("the file is UTF-16; convert it to UTF-8")
     first, newline, _ = text.partition(b"\n")
     if text[:1] in (b"{", b"["):
         if newline and _is_json(first):
@@ -135,12 +136,52 @@ def _lines(stream: io.BufferedReader) -> Iterator[Located]:
         if not raw.strip():
             continue
         try:
-            value = json.loads(raw)
+            value = _value(raw)
         except (ValueError, RecursionError) as error:
             yield number, TraceError(f"not JSON ({error}); write one object a line")
             continue
         for entry in unwrapped(value):
             yield number, entry
+
+
+def _value(raw: bytes) -> Any:
+    """The JSON of a line; what is no UTF-8 is read as Windows-1252, as old programs write it.
+
+    Where text stands before an object (a time, a level), the object counts.
+
+    Raises:
+        ValueError, RecursionError: there is none.
+    """
+    try:
+        return json.loads(raw)
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")
+    except ValueError:
+        text = raw.decode("utf-8", errors="replace")
+        if text.lstrip()[:1] in ("{", "["):
+            raise
+    found = embedded(text) if text.lstrip()[:1] not in ("{", "[") else json.loads(text)
+    if found is None:
+        raise ValueError("no JSON object in it")
+    return found
+
+
+def embedded(line: str) -> Any:
+    """The JSON object that a line of a program's log ends with, and the time before it.
+
+    None: it has none.
+    """
+    start = line.find("{")
+    if start < 0:
+        return None
+    try:
+        found = json.loads(line[start : line.rindex("}") + 1])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not found:
+        return None
+    time = _TIME.search(line, 0, start)
+    return found if time is None else {"timestamp": time[0].replace(",", "."), **found}
 
 
 def _values(stream: io.BufferedReader) -> Iterator[Located]:

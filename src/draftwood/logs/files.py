@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import io
 import os
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from draftwood.errors import TraceError
 from draftwood.index.packed import unpacked
@@ -55,6 +56,33 @@ def expanded(paths: Sequence[str | Path]) -> list[Path]:
 
 def _hidden(path: Path, below: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.relative_to(below).parts)
+
+
+class _Transcoded(io.RawIOBase):
+    """A stream of UTF-16 as UTF-8."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._left, self._ended = stream, b"", False
+        self._decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left and not self._ended:
+            raw = self._stream.read(1 << 14)
+            self._ended = not raw
+            self._left = self._decoder.decode(raw, final=self._ended).encode("utf-8", "replace")
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+
+def in_utf8(stream: io.BufferedReader) -> io.BufferedReader:
+    """The stream, transcoded where it begins with the mark of UTF-16, as spreadsheets write it."""
+    if stream.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return io.BufferedReader(_Transcoded(stream))
+    return stream
 
 
 class Stored:

@@ -17,7 +17,8 @@ from draftwood.logs.call import LoggedCall, Part, Record
 from draftwood.logs.documents import Located, entries
 from draftwood.logs.files import STDIN, Stored, expanded, opened
 from draftwood.logs.format import Entry, Format
-from draftwood.logs.formats.catalog import format_named, recognized
+from draftwood.logs.formats.catalog import format_named, holds_calls, in_line, recognized
+from draftwood.logs.formats.events import EVENTS
 from draftwood.logs.formats.openai import BATCH
 from draftwood.logs.order import InFlight, in_order
 from draftwood.logs.parts import PartStore
@@ -34,6 +35,8 @@ _NAMES = ("prompt", "response")
 _BATCH = 128
 """Calls that are tokenized at once: enough to share among cores, little to hold in memory."""
 _MOST_KEYS = 256
+_JOINED = (BATCH.name, EVENTS.name)
+"""Formats whose calls may be in two files."""
 
 
 class Log:
@@ -75,6 +78,7 @@ class Log:
         self._done = 0
         self._stored: Stored | None = None
         self._stopped = False
+        self._lines = 0
 
     @property
     def name(self) -> str:
@@ -145,8 +149,9 @@ class Log:
                 raise
             interrupted = True
         if not records:
+            lines = f"; {self._lines:,} lines of text hold none" if self._lines else ""
             raise TraceError(
-                "the log holds no answered request in a format that is known "
+                f"the log holds no answered request in a format that is known{lines} "
                 "(docs/log-formats.md); give another log, or --format"
             )
         stretches = chosen.stretches if chosen.full else 1
@@ -156,7 +161,7 @@ class Log:
         """All calls in order, with their sessions; counts are of this reading."""
         self.unread, self.formats = Unread(), Counter()
         self.in_flight, self._done = InFlight(), 0
-        self._stopped, joiner = False, SessionJoiner()
+        self._stopped, self._lines, joiner = False, 0, SessionJoiner()
         for each in in_order(self._calls()):
             call = joiner.joined(each)
             if call is not None:
@@ -204,7 +209,7 @@ class Log:
             self._stored = stored
             kind = None if path == STDIN else table_kind(path, stored.magic)
             if kind is not None:
-                yield from table_rows(path, kind, self._query, _holds_calls)
+                yield from table_rows(path, kind, self._query, holds_calls)
             else:
                 yield from entries(stored)
 
@@ -212,6 +217,9 @@ class Log:
         try:
             if not isinstance(entry, dict):
                 raise TraceError("not a JSON object; write one object a line")
+            if "line" in entry and len(entry) == 1:
+                entry = in_line(entry)
+                self._lines += "line" in entry
             of = self._format or self._known(entry)
             for found in of.read(entry):
                 located = replace(found, place=place)
@@ -301,11 +309,6 @@ def _within(name: str, ids: TokenIds, size: int | None) -> None:
         raise TraceError(f"{name}: {error}") from None
 
 
-def _holds_calls(row: Entry) -> bool:
-    found = recognized(row).read(row)
-    return any(True for _ in found)
-
-
 def logs_of(
     paths: Sequence[str | Path],
     tokenizer: TraceTokenizer | None = None,
@@ -320,7 +323,7 @@ def logs_of(
         InvalidOption: options that `Log` refuses.
     """
     files = expanded(paths)
-    joined = [path for path in files if (format or _first_format(path)) == BATCH.name]
+    joined = [path for path in files if (format or _first_format(path)) in _JOINED]
     groups: list[list[Path]] = [[path] for path in files if path not in joined]
     if joined:
         groups.append(joined)

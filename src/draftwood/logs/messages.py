@@ -36,7 +36,16 @@ _ROLES = {
     **dict.fromkeys(("functionmessage", "function_response", "ipython"), "tool"),
 }
 _ROLE_KEYS = ("role", "from", "message.role", "author", "speaker")
-_TEXT_KEYS = ("content", "value", "text", "message.content", "message", "parts", "contents")
+_TEXT_KEYS = (
+    "content",
+    "value",
+    "text",
+    "message.content",
+    "message",
+    "parts",
+    "contents",
+    "utterance",
+)
 _TEXTS = ("text", "content", "value", "parts", "result", "output", "message_content.text")
 _MEDIA = ("image", "audio", "video", "file", "document", "blob", "uri", "media")
 

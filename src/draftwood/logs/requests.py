@@ -13,7 +13,17 @@ from draftwood.logs.messages import decoded, messages_of, text_of
 _MESSAGES = ("messages", "contents", "prompt_messages", "chat_history", "chat", "conversation")
 _TEXTS = ("prompt", "input", "query", "question", "text", "prompts", "inputs", "content")
 _SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction", "system_prompt")
-_INNER = ("body", "request", "request_body", "requestBody", "kwargs", "json", "data", "params")
+_INNER = (
+    "body",
+    "request",
+    "request_body",
+    "requestBody",
+    "kwargs",
+    "json",
+    "data",
+    "params",
+    "inputBodyJson",
+)
 
 
 def prompt_of(request: Any) -> str | TokenIds | Conversation | None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 from draftwood.errors import InvalidOption, TraceError
+from draftwood.logs.documents import embedded
 from draftwood.logs.format import Entry, Format
 from draftwood.logs.formats.anthropic import ANTHROPIC
 from draftwood.logs.formats.conversations import SHAREGPT
+from draftwood.logs.formats.events import EVENTS
 from draftwood.logs.formats.native import DRAFTWOOD
 from draftwood.logs.formats.openai import BATCH, CHAT, FINE_TUNE, RESPONSES
 from draftwood.logs.formats.pairs import ALPACA, EXCHANGES, PAIRS
-from draftwood.logs.formats.products import HELICONE, LANGFUSE, LITELLM
+from draftwood.logs.formats.products import HELICONE, LANGFUSE, LANGSMITH, LITELLM
 from draftwood.logs.formats.spans import OPENINFERENCE, OTEL
+from draftwood.logs.formats.transcripts import CHATGPT, TRANSCRIPTS
 from draftwood.logs.formats.vllm import VLLM
 
 FORMATS: Final[tuple[Format, ...]] = (
-    *(DRAFTWOOD, BATCH, LANGFUSE, LITELLM, HELICONE, OPENINFERENCE, OTEL, VLLM),
-    *(RESPONSES, ANTHROPIC, CHAT, SHAREGPT, FINE_TUNE, EXCHANGES, ALPACA, PAIRS),
+    *(DRAFTWOOD, BATCH, LANGSMITH, LANGFUSE, LITELLM, HELICONE, OPENINFERENCE, OTEL, VLLM, CHATGPT),
+    *(RESPONSES, ANTHROPIC, CHAT, SHAREGPT, FINE_TUNE, EXCHANGES, ALPACA, PAIRS, TRANSCRIPTS),
+    EVENTS,
 )
 
 _OURS = frozenset({"prompt", "response", "prompt_tokens", "response_tokens"})
@@ -59,3 +63,21 @@ def recognized(entry: Entry) -> Format:
         )
     missing = ", ".join(sorted(near.marks - keys)[:4])
     raise TraceError(f"this looks like {near.title}, but has no {missing} (keys {shown})")
+
+
+def in_line(entry: Entry) -> Entry:
+    """The call that a line of a program's log holds as JSON; the line itself where it has none."""
+    found = embedded(entry["line"])
+    try:
+        return entry if found is None or not recognized(found) else found
+    except TraceError:
+        return entry
+
+
+def holds_calls(row: Entry) -> bool:
+    """Whether a row of a table is a call.
+
+    Raises:
+        TraceError: it is of no known format.
+    """
+    return any(True for _ in recognized(row).read(row))

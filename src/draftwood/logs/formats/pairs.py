@@ -9,6 +9,7 @@ from draftwood.errors import TraceError
 from draftwood.logs.about import about
 from draftwood.logs.answers import answers_of
 from draftwood.logs.call import ChatMessage, Conversation, LoggedCall
+from draftwood.logs.columns import pair_of
 from draftwood.logs.format import ANSWERS, Entry, Format, exchange, first, halves, turns
 from draftwood.logs.messages import decoded, messages_of, text_of
 from draftwood.logs.requests import prompt_of
@@ -61,8 +62,16 @@ def _read_alpaca(entry: Entry) -> Iterator[LoggedCall]:
 
 
 def _recognizes_pairs(entry: Entry) -> bool:
-    values = (_value(entry, _ASKED), _value(entry, _ANSWERED))
+    values = _pair(entry)
     return all(isinstance(each, str | list | dict) for each in values)
+
+
+def _pair(entry: Entry) -> tuple[Any, Any]:
+    """What was asked and answered, under usual names or under those that say so by their words."""
+    usual = _value(entry, _ASKED), _value(entry, _ANSWERED)
+    if all(isinstance(each, str | list | dict) for each in usual):
+        return usual
+    return pair_of(entry) or usual
 
 
 def _value(entry: Entry, keys: tuple[str, ...]) -> Any:
@@ -72,7 +81,7 @@ def _value(entry: Entry, keys: tuple[str, ...]) -> Any:
 
 
 def _read_pairs(entry: Entry) -> Iterator[LoggedCall]:
-    asked, answered = _value(entry, _ASKED), _value(entry, _ANSWERED)
+    asked, answered = _pair(entry)
     whole = messages_of(answered)  # preference data repeats the question in the chosen text
     if whole is not None and len(whole) > 1:
         yield from turns(whole, (), entry)

@@ -1,4 +1,4 @@
-"""Exports of Langfuse, LiteLLM and Helicone."""
+"""Exports of Langfuse, LangSmith, LiteLLM and Helicone."""
 
 from __future__ import annotations
 
@@ -77,6 +77,28 @@ def _known(session: dict[str, Any], entry: Entry) -> dict[str, Any]:
     return {key: value for key, value in session.items() if value and not entry.get(key)}
 
 
+_MODEL_RUNS = ("llm", "chat_model")
+
+
+def _recognizes_langsmith(entry: Entry) -> bool:
+    return isinstance(entry.get("run_type"), str) and ("inputs" in entry or "outputs" in entry)
+
+
+def _read_langsmith(entry: Entry) -> Iterator[LoggedCall]:
+    if entry["run_type"] not in _MODEL_RUNS:  # a chain's input and output are its model's again
+        return
+    if entry.get("error") and not entry.get("outputs"):
+        raise TraceError(f"the run failed ({str(entry['error'])[:60]})")
+    extra = decoded(entry.get("extra"))
+    named = extra.get("metadata") if isinstance(extra, dict) else None
+    told = {key: value for key, value in entry.items() if key != "session_id"}  # the project's
+    request = first(entry, ("inputs",))
+    options = extra.get("invocation_params") if isinstance(extra, dict) else None
+    if isinstance(request, dict) and isinstance(options, dict) and options.get("tools"):
+        request = {"tools": options["tools"], **request}
+    yield from exchange(request, first(entry, ("outputs",)), named or {}, told)
+
+
 def _standard(entry: Entry) -> Entry:
     """The payload of LiteLLM's callbacks, which some of them put inside others."""
     for key in ("kwargs", "standard_logging_object", "standard_logging_payload"):
@@ -141,6 +163,13 @@ LANGFUSE = Format(
     _recognizes_langfuse,
     _read_langfuse,
     marks=frozenset({"traceId", "observations", "startTime", "input", "output"}),
+)
+LANGSMITH = Format(
+    "langsmith",
+    "LangSmith",
+    _recognizes_langsmith,
+    _read_langsmith,
+    marks=frozenset({"run_type", "inputs", "outputs", "trace_id"}),
 )
 LITELLM = Format(
     "litellm",
