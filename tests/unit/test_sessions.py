@@ -20,7 +20,7 @@ from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.suffix import SuffixDrafter
 from draftwood.errors import DraftwoodError
 from draftwood.guarded import FAILING_STEPS
-from draftwood.sessions import Sessions, TokenRows
+from draftwood.sessions import DraftBatch, Sessions, TokenRows
 
 POEM = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4]
 VOCAB = 12
@@ -553,3 +553,18 @@ def test_the_same_calls_give_the_same_drafts():
         return said
 
     assert run() == run()
+
+
+def test_drafts_can_be_cut_and_spread_over_rows():
+    drafts = DraftBatch.of(
+        [Draft.tree([5, 6, 7], [-1, 0, 0]), Draft.tree([8, 9], [-1, 0])],
+        np.asarray([1, 2], np.int32),
+    )
+    cut = drafts.cut([1, 9])
+    assert cut.trees() == [([5], [-1]), ([8, 9], [-1, 0])]
+    assert cut.last.tolist() == [1, 2]
+    assert drafts.cut([0, -1]).lists() == [[], []]
+    spread = drafts.spread([1, 3], 5)
+    assert spread.lists() == [[], [5, 6, 7], [], [8, 9], []]
+    assert spread.last.tolist() == [0, 1, 0, 2, 0]
+    assert spread[1].parents.tolist() == [-1, 0, 0]

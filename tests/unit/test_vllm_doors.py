@@ -8,8 +8,8 @@ import pytest
 
 import draftwood.vllm
 from draftwood.errors import DraftwoodError, InvalidOption, MissingExtra
+from draftwood.serving.options import EngineOptions, RequestFacts, RequestOptions
 from draftwood.vllm import Proposer
-from draftwood.vllm.options import EngineOptions, RequestFacts, RequestOptions
 from tests.unit.vllm_engine import (
     END,
     VOCAB,
@@ -118,7 +118,7 @@ def test_what_stands_behind_the_end_token_is_not_learned(door):
         lambda key: RequestFacts(prompt=5),
     )
     assert history.written > 0
-    assert drafts == [[]]
+    assert drafts.lists() == [[]]
 
 
 @both

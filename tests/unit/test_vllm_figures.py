@@ -9,8 +9,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from draftwood.vllm import Proposer, housekeeping
-from draftwood.vllm.housekeeping import Housekeeping, read_figures
+from draftwood.serving import housekeeping
+from draftwood.serving.housekeeping import Housekeeping, read_figures
+from draftwood.vllm import Proposer
 from tests.unit.vllm_engine import Asked, Runner, config, serve
 
 

@@ -75,7 +75,7 @@ def runner(monkeypatch):
 
 
 def _sessions(made):
-    from draftwood.vllm.engine_sessions import EngineSessions, EngineShape
+    from draftwood.serving.engine_sessions import EngineSessions, EngineShape
 
     return EngineSessions(EngineShape(VOCAB, LIMIT, NODES), speculator.engine_options(made))
 

@@ -110,6 +110,30 @@ class DraftBatch:
         parents = _parted(self.parents, self.offsets)
         return list(zip(self.lists(), parents, strict=True))
 
+    def cut(self, most: Sequence[int]) -> DraftBatch:
+        """The first nodes of every draft, which are its best: at most `most[i]` of draft i."""
+        sizes = np.minimum(np.diff(self.offsets), np.maximum(np.asarray(most, np.int32), 0))
+        ends = np.zeros(len(self) + 1, np.int32)
+        np.cumsum(sizes, out=ends[1:])
+        nodes = np.arange(int(ends[-1])) + np.repeat(self.offsets[:-1] - ends[:-1], sizes)
+        return DraftBatch(
+            self.tokens[nodes],
+            self.parents[nodes],
+            self.confidence[nodes],
+            self.source[nodes],
+            ends,
+            self.last,
+        )
+
+    def spread(self, places: Sequence[int], count: int) -> DraftBatch:
+        """The same drafts as rows `places` (ascending) of `count` rows; the others are empty."""
+        sizes, last = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        sizes[places] = np.diff(self.offsets)
+        last[places] = self.last
+        offsets = np.zeros(count + 1, np.int32)
+        np.cumsum(sizes, out=offsets[1:])
+        return DraftBatch(self.tokens, self.parents, self.confidence, self.source, offsets, last)
+
     def padded(self, slots: int, *, root: bool = False, fill: int = 0) -> PaddedDrafts:
         """Every draft in exactly `slots` slots, with the mask that tree attention needs.
 

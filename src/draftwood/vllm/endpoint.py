@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from draftwood.vllm.housekeeping import read_figures
+from draftwood.serving.housekeeping import read_figures
 
 
 class DraftwoodRoute:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from multiprocessing.util import Finalize
 from typing import Any
 
-from draftwood.vllm.engine_sessions import EngineSessions, EngineShape
-from draftwood.vllm.housekeeping import Housekeeping
-from draftwood.vllm.options import EngineOptions, Tokenize
+from draftwood.serving.engine_sessions import EngineSessions, EngineShape
+from draftwood.serving.housekeeping import Housekeeping
+from draftwood.serving.options import EngineOptions, Tokenize
+
+MOST_DRAFTED = 128
+"""Tokens of a draft that vLLM's sampler can take (MAX_SPEC_LEN)."""
 
 
 def engine_options(vllm_config: Any) -> EngineOptions:
@@ -31,9 +34,10 @@ def sessions_of(vllm_config: Any) -> EngineSessions:
     shape = EngineShape(
         vocab_size=model.get_vocab_size(),
         context_limit=model.max_model_len,
-        nodes=vllm_config.speculative_config.num_speculative_tokens,
+        nodes=min(vllm_config.speculative_config.num_speculative_tokens, MOST_DRAFTED),
         vocab=None if options.path is None else tokenizer.vocab(),
         tokenize=tokenizer.tokenize,
+        logger="vllm.draftwood",  # vLLM shows its own loggers only
     )
     sessions = EngineSessions(shape, options)
     rank = vllm_config.parallel_config.data_parallel_rank

@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from draftwood.vllm.housekeeping import read_figures
+from draftwood.serving.housekeeping import read_figures
 
 COUNTERS = {
     "steps": "Passes with a request that may be drafted for",

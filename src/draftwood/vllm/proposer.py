@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draftwood.serving.engine_sessions import EngineSessions
+from draftwood.serving.options import RequestFacts
 from draftwood.vllm.cpu_sampler import mend_cpu_sampler
 from draftwood.vllm.engine import drafts_elsewhere, sessions_of
-from draftwood.vllm.engine_sessions import EngineSessions
-from draftwood.vllm.options import RequestFacts
 
 _FRAMES = 16
 """How far up the runner is looked for."""
@@ -78,7 +78,7 @@ class Proposer:
                 keys, facts = self._by_id(sampled_token_ids, drafting)
             else:
                 keys, facts = self._by_content(sampled_token_ids, token_ids_cpu, ends, drafting)
-            return drafting.draft(keys, token_ids_cpu, ends, facts)
+            return drafting.draft(keys, token_ids_cpu, ends, facts).lists()
         except Exception:
             drafting.failed("rows")
             return [[] for _ in range(rows)]

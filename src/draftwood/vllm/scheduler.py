@@ -13,8 +13,8 @@ from typing import Any
 from vllm.v1.core.sched.scheduler import Scheduler as BaseScheduler
 from vllm.v1.outputs import DraftTokenIds
 
+from draftwood.serving.options import RequestFacts
 from draftwood.vllm.engine import sessions_of
-from draftwood.vllm.options import RequestFacts
 from draftwood.vllm.proposer import stops_of
 
 
@@ -51,7 +51,7 @@ class Scheduler(BaseScheduler):  # type: ignore[misc]  # vLLM has no types here
                 [rows[at]._all_token_ids for at in here],
                 [rows[at].num_tokens for at in here],
                 lambda name: _facts(self.requests.get(name) or gone[name], self.max_model_len),
-            )
+            ).lists()
             drafts: list[list[int]] = [[] for _ in ids]
             for at, draft in zip(here, found, strict=True):
                 drafts[at] = draft

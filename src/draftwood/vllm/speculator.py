@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from draftwood.serving.engine_sessions import EngineSessions
+from draftwood.serving.options import RequestFacts
 from draftwood.vllm.engine import drafts_elsewhere, engine_options, sessions_of
-from draftwood.vllm.engine_sessions import EngineSessions
-from draftwood.vllm.options import RequestFacts
 
 NOTHING = -1
 """What stands in a draft where nothing is drafted."""
@@ -110,7 +110,7 @@ def speculator_class(base: type) -> type:
             drafting.keep(states.req_id_to_index)
             texts = [_Row(states.all_token_ids.gpu[states.req_id_to_index[name]]) for name in ids]
             keys = [name if new else None for name, new in zip(ids, sampled, strict=True)]
-            return drafting.draft(keys, texts, ends, self._facts)
+            return drafting.draft(keys, texts, ends, self._facts).lists()
 
         def _facts(self, name: str) -> RequestFacts:
             at = self._states.req_id_to_index[name]

@@ -1,22 +1,18 @@
-"""What an engine's drafting brought, counted beside vLLM's own counters."""
+"""What an engine's drafting brought, counted beside the engine's own counters."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from draftwood.budget.spending import Spending
+from draftwood.serving.options import RequestOptions
 from draftwood.sources import source_of
-from draftwood.vllm.options import RequestOptions
 
 MOST_NAMESPACES = 10_000
 """Namespaces that are counted apart."""
-
-
-class _Drafted(Protocol):
-    sources: bytes
 
 
 @dataclass(slots=True)
@@ -56,17 +52,12 @@ class EngineFigures:
         if not options.private and len(self.namespaces) < MOST_NAMESPACES:
             self.namespaces.add(options.namespace)
 
-    def count(self, request: _Drafted, came: int) -> None:
-        """Of a request's last draft, `came` - 1 tokens came true."""
-        sources = request.sources
-        if not sources:
-            return
-        request.sources = b""
-        right = sources[: max(0, came - 1)]
-        for number in set(sources):
-            self.drafted[number] += sources.count(number)
-            if right:
-                self.accepted[number] += right.count(number)
+    def count(self, drafted: bytes, accepted: bytes) -> None:
+        """Of tokens drafted for a request, some came true; both by the numbers of their sources."""
+        for number in set(drafted):
+            self.drafted[number] += drafted.count(number)
+        for number in set(accepted):
+            self.accepted[number] += accepted.count(number)
 
     def step(
         self,

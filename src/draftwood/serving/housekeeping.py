@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,11 +13,9 @@ from threading import Event, Thread
 from time import monotonic, time
 from typing import Any
 
-from draftwood.vllm.engine_sessions import EngineSessions
+from draftwood.serving.engine_sessions import EngineSessions
 
 _KEPT_SECONDS = 86_400.0
-
-log = logging.getLogger("vllm.draftwood")  # vLLM shows its own loggers only
 
 
 class Housekeeping:
@@ -65,7 +62,7 @@ class Housekeeping:
         seconds = self._sessions.options.log_seconds
         if seconds and monotonic() - self._logged >= seconds:
             if self._last is None or report["steps"] > self._last["steps"]:
-                log.info("%s", line_of(report, self._last))
+                self._sessions.log.info("%s", line_of(report, self._last))
             self._logged, self._last = monotonic(), report
 
 

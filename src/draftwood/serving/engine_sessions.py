@@ -1,4 +1,4 @@
-"""The requests of one vLLM engine: what both doors hold."""
+"""The requests of one engine that serves people: what every door to it holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -13,18 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from draftwood.budget.spending import Spending
-from draftwood.draft import Budget
+from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.index.recall import Recall
-from draftwood.sessions import Sessions
-from draftwood.vllm.figures import EngineFigures
-from draftwood.vllm.history import engine_drafter, unshared
-from draftwood.vllm.options import EngineOptions, RequestFacts, RequestOptions, Tokenize
+from draftwood.protocols import Feedback
+from draftwood.serving.figures import EngineFigures
+from draftwood.serving.history import engine_drafter, unshared
+from draftwood.serving.options import EngineOptions, RequestFacts, RequestOptions, Tokenize
+from draftwood.sessions import DraftBatch, Sessions
 
-log = logging.getLogger("vllm.draftwood")  # vLLM shows its own loggers only
-
-MOST_DRAFTED = 128
-"""Tokens of a draft that vLLM's sampler can take (MAX_SPEC_LEN)."""
 _UNKNOWN = 0.0
 """A pass whose time says nothing."""
 
@@ -40,8 +38,10 @@ class TokenText(Protocol):
 class EngineShape:
     """What an engine can take.
 
-    nodes: its `num_speculative_tokens`. context_limit: its `max_model_len`. vocab: token text ->
-    id, for the fingerprint of a history file; None: not known. tokenize: for predictions.
+    nodes: the most tokens of a draft. context_limit: tokens of a request, its prompt included.
+    vocab: token text -> id, for the fingerprint of a history file; None: not known. tokenize: for
+    predictions. trees: whether it verifies trees; else drafts are chains. logger: the name of a
+    logger that the engine shows.
     """
 
     vocab_size: int
@@ -49,15 +49,17 @@ class EngineShape:
     nodes: int
     vocab: Mapping[str, int] | None = None
     tokenize: Tokenize | None = None
+    trees: bool = False
+    logger: str = "draftwood"
 
 
 class EngineSessions:
     """Sessions of an engine: opened when their request is first seen, ended when it is gone.
 
-    `draft` is called after every pass. What it gives can be handed to vLLM as it is: a list of ints
-    for each row, at most as many as the engine verifies and as fit into its context, ids of the
-    vocabulary. It never raises; what goes wrong costs drafts, is counted in `figures` and logged
-    once for each kind.
+    `draft` is called after every pass. What it gives can be handed to the engine as it is: for each
+    row at most as many tokens as it verifies and as fit into its context, ids of the vocabulary. It
+    never raises; what goes wrong costs drafts, is counted in `figures` and logged once for each
+    kind.
 
     Raises:
         DraftwoodError: for options, or a history, that cannot be used.
@@ -65,29 +67,32 @@ class EngineSessions:
     """
 
     def __init__(self, shape: EngineShape, options: EngineOptions) -> None:
-        nodes = min(shape.nodes, MOST_DRAFTED)
         priced = engine_drafter(
-            options, nodes=nodes, vocab=shape.vocab, vocab_size=shape.vocab_size
+            options,
+            nodes=shape.nodes,
+            trees=shape.trees,
+            vocab=shape.vocab,
+            vocab_size=shape.vocab_size,
         )
+        self.log = logging.getLogger(shape.logger)
         self.options = options
         self.shape = shape
         self.drafter = priced.drafter
         recall = priced.drafter if isinstance(priced.drafter, RecallDrafter) else None
         self._unshared = None if recall is None else unshared(recall)
         self.recall: Recall | None = None if recall is None else recall.recall
-        limit = Budget(nodes)
+        limit = Budget(shape.nodes)
         self.spending = None if priced.cost is None else Spending.of(priced.cost, limit=limit)
         self.sessions = Sessions(
             priced.drafter,
             vocab_size=shape.vocab_size,
             context_limit=shape.context_limit,
-            nodes=nodes,
+            nodes=shape.nodes,
             spender=self.spending,
-            trees=False,
+            trees=shape.trees,
         )
         self.figures = EngineFigures()
         self.closed = False
-        self._nodes = nodes
         self._requests: dict[object, _Request] = {}
         self._last: list[object] = []  # requests of the last pass whose time can be taken
         self._ended = 0.0
@@ -99,7 +104,7 @@ class EngineSessions:
         texts: Sequence[TokenText] | NDArray[np.int32],
         ends: Sequence[int],
         facts: Callable[[Any], RequestFacts],
-    ) -> list[list[int]]:
+    ) -> DraftBatch:
         """A draft for each row of the engine's next pass.
 
         keys: the request of each row; None: a row that is not to be drafted for, as its prompt is
@@ -112,7 +117,7 @@ class EngineSessions:
         except Exception:
             self.failed("step")
             self._lose()
-            return [[] for _ in keys]
+            return DraftBatch.empty(len(keys))
 
     def keep(self, running: Container[Any]) -> None:
         """End all requests but those in `running`."""
@@ -168,7 +173,7 @@ class EngineSessions:
         """Log a warning, once."""
         if said not in self._told and len(self._told) < 1000:
             self._told.add(said)
-            log.warning("%s", said, exc_info=traceback)
+            self.log.warning("%s", said, exc_info=traceback)
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -183,7 +188,7 @@ class EngineSessions:
         ends: Sequence[int],
         facts: Callable[[Any], RequestFacts],
         began: float,
-    ) -> list[list[int]]:
+    ) -> DraftBatch:
         asked: list[object] = []
         came: list[list[int]] = []
         rooms: list[int] = []
@@ -204,23 +209,20 @@ class EngineSessions:
             new = _tokens(texts[at], request.length, end)
             if request.ends_in(new):
                 done.append(key)
-            self.figures.count(request, len(new))
+            self.figures.count(*request.outcome(new))
             request.length = end
             asked.append(key)
             came.append(new)
-            rooms.append(0 if done and done[-1] == key else request.room(self._nodes))
+            rooms.append(0 if done and done[-1] == key else request.room(self.shape.nodes))
             places.append(at)
-        chains: list[list[int]] = [[] for _ in keys]
         timed = timed and asked == self._last
         took = began - self._ended if timed else _UNKNOWN
         drafts = self.sessions.step(asked, came, room=rooms, pass_seconds=took)
-        offsets, sources = drafts.offsets.tolist(), drafts.source.tobytes()
-        for place, key, chain, room, first in zip(
-            places, asked, drafts.lists(), rooms, offsets, strict=False
-        ):
-            if chain and len(chain) < room:
-                chains[place] = chain
-                self._requests[key].sources = sources[first : first + len(chain)]
+        if self.shape.trees:
+            limits = [self._requests[key].options.nodes for key in asked]
+            if any(limit is not None for limit in limits):
+                drafts = drafts.cut([self.shape.nodes if n is None else n for n in limits])
+        self._remember(asked, drafts)
         for key in done:  # the engine cuts its text here and sends no more of it
             request = self._requests[key]
             self._close(key, request)
@@ -228,7 +230,19 @@ class EngineSessions:
         self._last = [] if done else asked
         self._ended = perf_counter()
         self.figures.step(asked, sum(map(len, came)), took, self._ended - began)
-        return chains
+        return drafts if len(places) == len(keys) else drafts.spread(places, len(keys))
+
+    def _remember(self, asked: Sequence[object], drafts: DraftBatch) -> None:
+        """Keep what was drafted, until it is known what of it came true."""
+        if not len(drafts.tokens):
+            return
+        if self.shape.trees:
+            for key, draft in zip(asked, drafts, strict=True):
+                self._requests[key].tree = draft
+            return
+        offsets, sources = drafts.offsets.tolist(), drafts.source.tobytes()
+        for key, (first, last) in zip(asked, pairwise(offsets), strict=True):
+            self._requests[key].sources = sources[first:last]
 
     def _open(self, key: object, text: TokenText, end: int, facts: RequestFacts) -> _Request:
         self.end(key)
@@ -267,9 +281,12 @@ class EngineSessions:
 
 
 class _Request:
-    """A request of the engine's. length: of its text. sources: of its last draft's tokens."""
+    """A request of the engine's.
 
-    __slots__ = ("end", "length", "open", "options", "sources", "stops")
+    length: of its text. Of its last draft: sources of a chain's tokens, or the tree.
+    """
+
+    __slots__ = ("end", "length", "open", "options", "sources", "stops", "tree")
 
     def __init__(self, facts: RequestFacts, options: RequestOptions, length: int) -> None:
         self.length = length
@@ -278,6 +295,16 @@ class _Request:
         self.options = options
         self.open = options.drafts
         self.sources = b""
+        self.tree: Draft | None = None
+
+    def outcome(self, new: list[int]) -> tuple[bytes, bytes]:
+        """Sources of what was drafted, and of what of it came true, as `new` came."""
+        drafted, self.sources = self.sources, b""
+        if self.tree is None:
+            return drafted, drafted[: max(0, len(new) - 1)]
+        tree, self.tree = self.tree, None
+        path = Feedback.of(tree, as_tokens(new)).verdict.path if new else ()
+        return tree.source.tobytes(), bytes(int(tree.source[node]) for node in path)
 
     def ends_in(self, new: list[int]) -> bool:
         """Whether the request ends within these tokens, which are then cut there."""

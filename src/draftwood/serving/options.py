@@ -13,13 +13,13 @@ from draftwood.errors import InvalidOption
 
 Tokenize: TypeAlias = Callable[[str], Sequence[int]]
 REQUEST_OPTIONS = ("draftwood", "draftwood_nodes", "draftwood_namespace", "draftwood_prediction")
-"""Keys of `extra_args` (`vllm_xargs` in HTTP requests) that are ours."""
+"""Our keys in a request's extra arguments: `vllm_xargs` in vLLM, `custom_params` in SGLang."""
 _NO = (False, 0, "false", "False", "0", "no", "off")
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """`additional_config={"draftwood": {...}}` of a vLLM engine.
+    """What is set for an engine: vLLM's `additional_config={"draftwood": {...}}`, for one.
 
     drafter: a spec. path: a folder for history that outlives the engine; None: in memory. cost:
     "auto" measures what a drafted token costs and cuts all drafts of a step to what pays; "none"
@@ -76,7 +76,7 @@ class EngineOptions:
             return cls()
         if not isinstance(given, Mapping):
             raise InvalidOption(
-                f'additional_config["draftwood"] is {given!r}; use an object of options'
+                f"the engine's draftwood options are {given!r}; use an object of options"
             )
         known = [field.name for field in fields(cls)]
         for name in given:
@@ -110,7 +110,7 @@ class RequestFacts:
     """What a door knows of a request when it is first seen.
 
     prompt: tokens of its prompt. end: the length at which it has generated all that it may; None:
-    not known. stops: ids after which it ends. extra: its `extra_args`. salt: its `cache_salt`.
+    not known. stops: ids after which it ends. extra: its extra arguments. salt: its `cache_salt`.
     adapter: the name of its LoRA adapter.
     """
 

@@ -10,20 +10,26 @@ from draftwood.drafters.recall import RecallDrafter
 from draftwood.drafters.spec import parse
 from draftwood.errors import HistoryBusy, InvalidOption
 from draftwood.protocols import PairsWithTarget, TargetInfo
-from draftwood.vllm.options import EngineOptions
+from draftwood.serving.options import EngineOptions
 
 MOST_WRITERS = 256
 """Files that are tried in a folder."""
 
 
 def engine_drafter(
-    options: EngineOptions, *, nodes: int, vocab: Mapping[str, int] | None, vocab_size: int
+    options: EngineOptions,
+    *,
+    nodes: int,
+    trees: bool,
+    vocab: Mapping[str, int] | None,
+    vocab_size: int,
 ) -> PricedDrafter:
     """The drafter that options name, its history opened, paired with the model's tokenizer.
 
-    nodes: the longest chain that the engine verifies. vocab: None where it is not known; a file is
-    then not checked against it. With a path, it writes the first file of the folder that no other
-    engine writes, so that an engine that starts again goes on with what it knew.
+    nodes: the largest draft that the engine verifies. trees: whether it may branch. vocab: None
+    where it is not known; a file is then not checked against it. With a path, it writes the first
+    file of the folder that no other engine writes, so that an engine that starts again goes on
+    with what it knew.
 
     Raises:
         InvalidSpec: for options that name no drafter.
@@ -40,7 +46,7 @@ def engine_drafter(
             )
         return _paired(_made(options, options.drafter), vocab, vocab_size)
     given = {
-        "mode": "chain",
+        "mode": "tree" if trees else "chain",
         "nodes": str(nodes),
         "share": str(options.share),
         "threads": str(options.threads),
