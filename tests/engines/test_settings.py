@@ -25,10 +25,10 @@ def words_of(name):
 
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
 def test_vllm_takes_the_settings():
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.engine.arg_utils import EngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = make_arg_parser(FlexibleArgumentParser())
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
     for words in words_of("vllm"):
         assert words[:2] == ["vllm", "serve"]
         given = vars(parser.parse_args([*words[3:], "--model", words[2]]))

@@ -49,6 +49,10 @@ _BATCH = "src/draftwood/targets/transformers/batch.py"
 _ROWS = "src/draftwood/targets/transformers/rows.py"
 _TREE_ROWS = "src/draftwood/targets/tree_rows.py"
 
+_FOLLOWER = "native/src/prediction.cpp"
+_MERGE = "native/src/prediction_merge.cpp"
+_PREDICTED = ("tests/unit/test_predictions.py", "tests/property/test_prediction.py")
+
 _SAMPLING = ("tests/unit/test_sampling.py",)
 _EXACT = ("tests/property/test_exact_sampled.py",)
 _TEXT = ("tests/unit/test_text.py",)
@@ -285,4 +289,30 @@ FAULTS: tuple[Fault, ...] = (
           "return _uniform(np.uint64(_mix(self._key + (position + 1) * GAMMA)), tokens)",
           "return _uniform(np.uint64(_mix(self._key + GAMMA)), tokens)",
           ("tests/unit/test_gumbel.py",)),
+    Fault("a prediction is followed again after one token", _FOLLOWER,
+          "constexpr std::uint32_t kLock = 3;", "constexpr std::uint32_t kLock = 1;", _PREDICTED,
+          native=True),
+    Fault("a prediction: what was replaced is not kept", _FOLLOWER,
+          "if (gone > 0 && gone <= kPair", "if (gone > kPair && gone <= kPair", _PREDICTED,
+          native=True),
+    Fault("a prediction teaches the cells the opposite", _FOLLOWER,
+          "trust->learn(offer.cell, offer.token == truth)",
+          "trust->learn(offer.cell, offer.token != truth)", _PREDICTED, native=True),
+    Fault("a prediction: space at its seam is compared", "native/src/prediction_seams.cpp",
+          "leading = leading && is_space(byte);", "leading = false;", _PREDICTED, native=True),
+    Fault("a prediction's draft has a node more than it may", _MERGE,
+          "if (made_.size() == limits.nodes) break;", "if (made_.size() > limits.nodes) break;",
+          _PREDICTED, native=True),
+    Fault("a prediction takes nothing from the confidence of others", _MERGE,
+          "std::min<std::uint64_t>(node.confidence, node.confidence * rest / own)",
+          "std::uint64_t{node.confidence}", _PREDICTED, native=True),
+    Fault("all drafted tokens of a prediction count as accepted", "src/draftwood/stats.py",
+          "self.accepted_prediction_tokens += right",
+          "self.accepted_prediction_tokens += int(predicted.sum())", _PREDICTED),
+    Fault("a list of predictions is taken for one", "src/draftwood/sessions/sessions.py",
+          "several = isinstance(prediction, (list, tuple)) and len(prediction) > 0",
+          "several = False", ("tests/unit/test_sessions.py", *_PREDICTED)),
+    Fault("only the first of several predictions is known", "src/draftwood/index/recall_stream.py",
+          "predictions=[as_tokens(each) for each in predictions],",
+          "predictions=[as_tokens(each) for each in predictions][:1],", _PREDICTED),
 )  # fmt: skip

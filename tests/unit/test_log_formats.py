@@ -30,6 +30,7 @@ CALLS = {
     "langfuse": 2,
     "langsmith": 2,
     "litellm": 2,
+    "message-rows": 4,
     "openai-batch": 3,
     "openai-chat": 5,
     "openai-messages": 3,

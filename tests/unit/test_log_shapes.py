@@ -9,8 +9,9 @@ import pytest
 from draftwood.errors import TraceError
 from draftwood.logs.call import Conversation
 from draftwood.logs.columns import pair_of
-from draftwood.logs.formats.catalog import in_line, recognized
+from draftwood.logs.formats.catalog import recognized
 from draftwood.logs.log import Log, logs_of
+from draftwood.logs.recognizer import in_line
 
 USER = {"role": "user", "content": "Hi"}
 ANSWER = {"choices": [{"message": {"role": "assistant", "content": "Hello"}}]}
@@ -163,3 +164,58 @@ def test_conversations_are_found_one_level_down():
     (found,) = recognized(entry).read(entry)
     assert isinstance(found.prompt, Conversation)
     assert found.response["content"] == "Hello"
+
+
+def read(tmp_path, *entries):
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, entries)))
+    log = Log(path)
+    return list(log._joined()), log.unread.total
+
+
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        lambda inner: {"@timestamp": "2026-03-01T08:00:00Z", "@message": json.dumps(inner)},
+        lambda inner: {"log": json.dumps(inner), "time": "2026-03-01T08:00:00Z"},
+        lambda inner: {"log": f"INFO got {json.dumps(inner)}", "time": "2026-03-01T08:00:00Z"},
+        lambda inner: {"category": "x", "time": "2026-03-01T08:00:00Z", "properties": inner},
+    ],
+)
+def test_entries_that_a_collector_wraps_are_read(tmp_path, wrapping):
+    inner = {"request": {"messages": [USER]}, "response": ANSWER}
+    (found,), unread = read(tmp_path, wrapping(inner))
+    assert (found.response["content"], unread) == ("Hello", 0)
+    assert found.start is not None
+
+
+def test_what_wraps_nothing_says_what_it_is_itself(tmp_path):
+    found, unread = read(tmp_path, {"log": '{"pool": 4}', "n": 1})
+    assert (found, unread) == ([], 1)
+
+
+def test_messages_that_come_one_by_one_are_calls_of_their_conversations(tmp_path):
+    def row(session, role, content, at):
+        return {"thread_id": session, "role": role, "content": content, "ts": 1740000000 + at}
+
+    found, unread = read(
+        tmp_path,
+        row("a", "user", "Hi", 0),
+        row("b", "user", "Bye", 1),
+        row("a", "assistant", "Hel", 2),
+        row("a", "assistant", "lo", 3),
+        row("b", "assistant", "Goodbye", 4),
+        row("a", "user", "More", 5),
+        row("a", "assistant", "Enough", 6),
+        row("c", "assistant", "to nobody", 7),
+    )
+    said = {each.response["content"]: (len(each.prompt.messages), each.session) for each in found}
+    assert said == {"Hello": (1, "a"), "Goodbye": (1, "b"), "Enough": (3, "a")}
+    assert unread == 0
+
+
+def test_what_is_said_now_stands_beside_the_history_of_a_chat(tmp_path):
+    history = [{"role": "USER", "message": "Hi"}, {"role": "CHATBOT", "message": "Hello"}]
+    request = {"message": "Bye", "chat_history": history}
+    (found,), _ = read(tmp_path, {"request": request, "response": {"text": "Goodbye"}})
+    assert [each["content"] for each in found.prompt.messages] == ["Hi", "Hello", "Bye"]

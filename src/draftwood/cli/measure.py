@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +23,10 @@ def measure(
     ] = None,
     vllm: Annotated[
         str | None, typer.Option(help="A model that vLLM loads here, in this process.")
+    ] = None,
+    vllm_args: Annotated[
+        str | None,
+        typer.Option(help='With --vllm: arguments of vllm.LLM, {"tensor_parallel_size": 2}.'),
     ] = None,
     served_model: Annotated[
         str | None, typer.Option(help="With --openai: the model's name. [the first one served]")
@@ -46,6 +51,7 @@ def measure(
             f"{len(given)} of --model, --openai and --vllm are given; give one of them"
         )
     sizes, tokens = _numbers("batches", batches), _numbers("drafted", drafted)
+    arguments = None if vllm_args is None else _arguments(vllm_args)
     from draftwood.budget.curve import CostCurve, check_sizes
     from draftwood.cli.terminal import complain, messages, progress_bar, require_writable
 
@@ -93,9 +99,22 @@ def measure(
                 context=context,
                 repeats=repeats,
                 progress=told,
+                arguments=arguments,
             )
     output.write_text(found.as_json(), encoding="utf-8")
     complain(console, f"{output}: {found.summary()}")
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidOption(
+            f'--vllm-args is {text!r}; give a JSON object, such as \'{{"dtype": "bfloat16"}}\''
+        )
+    return found
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -10,7 +10,7 @@ from draftwood.logs.messages import decoded
 
 _ASKED: Final = (
     *("prompt", "question", "query", "input", "instruction", "request", "problem", "utterance"),
-    *("prompts", "inputs", "messages"),
+    *("prompts", "inputs"),
 )
 _ANSWERED: Final = (
     *("response", "completion", "answer", "output", "reply", "generation", "result", "solution"),
@@ -20,7 +20,19 @@ _ASKING: Final = frozenset({"user", "human", "customer", "client"})
 _ANSWERING: Final = frozenset({"assistant", "bot", "ai", "llm", "model", "gpt", "agent"})
 _ROLES: Final = _ASKING | _ANSWERING
 _FILLING: Final = frozenset(
-    {"text", "raw", "full", "final", "generated", "body", "content", "message", "json", "string"}
+    {
+        "text",
+        "raw",
+        "full",
+        "final",
+        "generated",
+        "body",
+        "content",
+        "message",
+        "messages",
+        "json",
+        "string",
+    }
 )
 _IDS: Final = frozenset({"token", "tokens", "id", "ids"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")

@@ -16,12 +16,12 @@ from draftwood.errors import DraftwoodError, InvalidTokens, TraceError
 from draftwood.logs.call import LoggedCall, Part, Record
 from draftwood.logs.documents import Located, entries
 from draftwood.logs.files import STDIN, Stored, expanded, opened
-from draftwood.logs.format import Entry, Format
-from draftwood.logs.formats.catalog import format_named, holds_calls, in_line, recognized
+from draftwood.logs.formats.catalog import holds_calls, recognized
 from draftwood.logs.formats.events import EVENTS
 from draftwood.logs.formats.openai import BATCH
 from draftwood.logs.order import InFlight, in_order
 from draftwood.logs.parts import PartStore
+from draftwood.logs.recognizer import Recognizer
 from draftwood.logs.sample import Sample, SessionSample
 from draftwood.logs.sessions import SessionJoiner
 from draftwood.logs.tables import table_kind, table_rows
@@ -34,7 +34,6 @@ T = TypeVar("T")
 _NAMES = ("prompt", "response")
 _BATCH = 128
 """Calls that are tokenized at once: enough to share among cores, little to hold in memory."""
-_MOST_KEYS = 256
 _JOINED = (BATCH.name, EVENTS.name)
 """Formats whose calls may be in two files."""
 
@@ -71,9 +70,8 @@ class Log:
         self.in_flight = InFlight()
         self.requests = 0
         self._tokenizer = tokenizer
-        self._format = None if format is None else format_named(format)
+        self._recognizer = Recognizer(format)
         self._query = query
-        self._by_keys: dict[tuple[str, ...], Format] = {}
         self._sizes = {path: _size(path) for path in self.paths}
         self._done = 0
         self._stored: Stored | None = None
@@ -198,6 +196,9 @@ class Log:
                     yield from self._of_entry(entry, place, store)
                 self._done += self._sizes[path]
                 self._stored = None
+            for name, call in store.rest():
+                self.formats[name] += 1
+                yield call
             for place, kind in store.left():
                 other = "answer" if kind in ("input", "prompt", "message") else "request"
                 self.unread.add(place, f"its {other} is in none of the files ({kind} only)")
@@ -217,10 +218,8 @@ class Log:
         try:
             if not isinstance(entry, dict):
                 raise TraceError("not a JSON object; write one object a line")
-            if "line" in entry and len(entry) == 1:
-                entry = in_line(entry)
-                self._lines += "line" in entry
-            of = self._format or self._known(entry)
+            of, entry = self._recognizer.found(entry)
+            self._lines += "line" in entry
             for found in of.read(entry):
                 located = replace(found, place=place)
                 done = store.add(of, located) if isinstance(located, Part) else [located]
@@ -232,17 +231,6 @@ class Log:
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             # a value of a kind that no export of this format has been seen with
             self.unread.add(place, f"an entry of an unexpected form ({error!r})")
-
-    def _known(self, entry: Entry) -> Format:
-        """The format of an entry; that of an entry with the same keys is tried first."""
-        keys = tuple(entry)
-        before = self._by_keys.get(keys)
-        if before is not None and before.recognizes(entry):
-            return before
-        if len(self._by_keys) >= _MOST_KEYS:
-            self._by_keys.clear()
-        found = self._by_keys[keys] = recognized(entry)
-        return found
 
     def _tokenized(
         self, calls: list[LoggedCall]

@@ -26,6 +26,7 @@ _ROLES = {
             "bard",
             "bing",
             "claude",
+            "chatbot",
             "aimessage",
         ),
         "assistant",
@@ -75,7 +76,7 @@ def messages_of(value: Any) -> list[ChatMessage] | None:
         if new is None:
             return None
         found += new
-    return _merged(found)
+    return merged(found)
 
 
 def is_message(value: Any) -> bool:
@@ -228,7 +229,7 @@ def _tool_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**({"id": str(identity)} if identity else {}), "type": "function", "function": function}
 
 
-def _merged(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+def merged(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
     """Assistant items that follow each other are one message (Responses have an item for each)."""
     found: list[ChatMessage] = []
     for message in messages:

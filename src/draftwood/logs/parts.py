@@ -6,10 +6,12 @@ import pickle
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from draftwood.errors import TraceError
 from draftwood.logs.call import LoggedCall, Part
 from draftwood.logs.format import Format
+from draftwood.logs.rows import ROW, RowSessions
 
 
 class PartStore:
@@ -22,6 +24,7 @@ class PartStore:
             "CREATE TABLE part (format TEXT, key TEXT, kind TEXT, place TEXT, value BLOB)"
         )
         self._database.execute("CREATE INDEX of ON part (format, key)")
+        self._rows_of: dict[str, RowSessions] = {}
 
     def add(self, of: Format, part: Part) -> list[LoggedCall]:
         """The calls that this part completes, none while others are missing.
@@ -29,6 +32,10 @@ class PartStore:
         Raises:
             TraceError: the parts make no call.
         """
+        if part.kind == ROW:
+            message, call = part.value
+            call = replace(call, place=part.place)
+            return self._rows_of.setdefault(of.name, RowSessions()).add(part.key, message, call)
         value = zlib.compress(pickle.dumps(part.value), 1)
         row = (of.name, part.key, part.kind, part.place, value)
         self._database.execute("INSERT INTO part VALUES (?, ?, ?, ?, ?)", row)
@@ -48,6 +55,12 @@ class PartStore:
             return []
         self._forget(of.name, part.key)
         return calls
+
+    def rest(self) -> Iterator[tuple[str, LoggedCall]]:
+        """The calls that are complete as the log ends, each with its format's name."""
+        for name, rows in self._rows_of.items():
+            for call in rows.rest():
+                yield name, call
 
     def left(self) -> Iterator[tuple[str, str]]:
         """Place and kind of a part of every call that was never completed."""

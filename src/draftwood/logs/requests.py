@@ -11,7 +11,8 @@ from draftwood.logs.call import ChatMessage, Conversation
 from draftwood.logs.messages import decoded, messages_of, text_of
 
 _MESSAGES = ("messages", "contents", "prompt_messages", "chat_history", "chat", "conversation")
-_TEXTS = ("prompt", "input", "query", "question", "text", "prompts", "inputs", "content")
+_TEXTS = ("prompt", "input", "query", "question", "text", "prompts", "inputs", "content", "message")
+_NOW = ("message", "question", "query", "input", "prompt")
 _SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction", "system_prompt")
 _INNER = (
     "body",
@@ -44,6 +45,8 @@ def prompt_of(request: Any) -> str | TokenIds | Conversation | None:
     for key in _MESSAGES:
         messages = messages_of(request.get(key))
         if messages is not None:
+            if key == "chat_history":  # what is said now stands apart
+                messages += _now(request)
             return Conversation((*_system(request), *messages), _tools(request))
     for key in _TEXTS:
         value = decoded(request.get(key))
@@ -70,6 +73,11 @@ def prompt_of(request: Any) -> str | TokenIds | Conversation | None:
                 return found
     messages = messages_of([request])
     return None if messages is None else Conversation(tuple(messages))
+
+
+def _now(request: Mapping[str, Any]) -> list[ChatMessage]:
+    said = next((each for key in _NOW if isinstance(each := request.get(key), str)), None)
+    return [{"role": "user", "content": said}] if said else []
 
 
 def _of_list(value: list[Any]) -> str | TokenIds | Conversation | None:

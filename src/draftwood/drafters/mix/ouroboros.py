@@ -109,6 +109,9 @@ class Ouroboros:
         self._confidence = 0.5
         self._lock = fork_lock()
 
+    def __repr__(self) -> str:
+        return f"Ouroboros({self.drafter!r}, tips={self.tips})"
+
     @property
     def confidence(self) -> float:
         """P(a phrase's token is accepted | its parent is), learned online."""

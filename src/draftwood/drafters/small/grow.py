@@ -81,6 +81,9 @@ class ModelDrafter:
         self.counts = DraftCounts()
         self._lock = fork_lock()
 
+    def __repr__(self) -> str:
+        return f"ModelDrafter({self.shape!r})"
+
     def count(self, counts: DraftCounts) -> None:
         """Add what one draft took. Safe from several threads."""
         with self._lock:
@@ -218,6 +221,9 @@ class MergedDrafter:
         if not drafters:
             raise InvalidOption("no small model is given; give one or more")
         self.drafters = list(drafters)
+
+    def __repr__(self) -> str:
+        return f"MergedDrafter({self.drafters!r})"
 
     @property
     def counts(self) -> DraftCounts:

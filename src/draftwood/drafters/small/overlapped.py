@@ -46,6 +46,9 @@ class Overlapped:
             raise InvalidOption(f"least is {least} and ahead {ahead}; need 1 <= least <= ahead")
         self._model, self._ahead, self._least = model, ahead, least
 
+    def __repr__(self) -> str:
+        return f"Overlapped(ahead={self._ahead}, least={self._least})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> OverlappedStream:

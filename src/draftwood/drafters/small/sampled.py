@@ -94,6 +94,10 @@ class MultiCandidate:
         if isinstance(chance, int):
             SeededChance(chance)  # refuses what is no seed
 
+    def __repr__(self) -> str:
+        widths = "x".join(map(str, self.widths))
+        return f"MultiCandidate(widths={widths}, law={self.law!r})"
+
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
     ) -> SampledStream:

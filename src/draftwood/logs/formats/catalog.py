@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from draftwood.errors import InvalidOption, TraceError
-from draftwood.logs.documents import embedded
 from draftwood.logs.format import Entry, Format
 from draftwood.logs.formats.anthropic import ANTHROPIC
 from draftwood.logs.formats.conversations import SHAREGPT
 from draftwood.logs.formats.events import EVENTS
+from draftwood.logs.formats.message_rows import MESSAGE_ROWS
 from draftwood.logs.formats.native import DRAFTWOOD
 from draftwood.logs.formats.openai import BATCH, CHAT, FINE_TUNE, RESPONSES
 from draftwood.logs.formats.pairs import ALPACA, EXCHANGES, PAIRS
@@ -21,7 +21,7 @@ from draftwood.logs.formats.vllm import VLLM
 FORMATS: Final[tuple[Format, ...]] = (
     *(DRAFTWOOD, BATCH, LANGSMITH, LANGFUSE, LITELLM, HELICONE, OPENINFERENCE, OTEL, VLLM, CHATGPT),
     *(RESPONSES, ANTHROPIC, CHAT, SHAREGPT, FINE_TUNE, EXCHANGES, ALPACA, PAIRS, TRANSCRIPTS),
-    EVENTS,
+    *(MESSAGE_ROWS, EVENTS),
 )
 
 _OURS = frozenset({"prompt", "response", "prompt_tokens", "response_tokens"})
@@ -63,15 +63,6 @@ def recognized(entry: Entry) -> Format:
         )
     missing = ", ".join(sorted(near.marks - keys)[:4])
     raise TraceError(f"this looks like {near.title}, but has no {missing} (keys {shown})")
-
-
-def in_line(entry: Entry) -> Entry:
-    """The call that a line of a program's log holds as JSON; the line itself where it has none."""
-    found = embedded(entry["line"])
-    try:
-        return entry if found is None or not recognized(found) else found
-    except TraceError:
-        return entry
 
 
 def holds_calls(row: Entry) -> bool:

@@ -32,7 +32,7 @@ _ANSWERED = (
     *("completion", "response", "answer", "output", "outputs", "generation", "generated_text"),
     *("assistant", "chosen", "result", "target", "reply", "response_text", "output_text"),
     *("completion_text", "model_output", "prediction", "solution", "answers", "completions"),
-    *("generations", "bot", "gpt"),
+    *("generations", "bot", "gpt", "sampled"),
 )
 
 
