@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from draftwood.batch import Request, decode_batch
 from draftwood.decode import decode
 from draftwood.draft import ROOT, Budget, Draft, as_tokens
 from draftwood.drafters.catalog import make_drafter
@@ -343,3 +344,70 @@ def test_a_model_that_reads_several_codebooks_is_refused():
 def test_a_model_in_training_mode_is_refused():
     with pytest.raises(UnsupportedModel, match=r"call model\.eval\(\)"):
         TransformersTarget(tiny_model("llama").train())
+
+
+# --- A model that changes after it was loaded ---------------------------------------------------
+
+
+class Adapter(torch.nn.Module):
+    """What an adapter puts in the place of a linear layer; at first it adds nothing."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear, self.weight = linear, linear.weight
+        self.added = torch.nn.Linear(linear.in_features, linear.out_features, bias=False)
+        torch.nn.init.zeros_(self.added.weight)
+
+    def forward(self, x):
+        return self.linear(x) + self.added(x)
+
+
+def put_adapter(model):
+    attention = model.model.layers[1].self_attn
+    attention.q_proj = adapter = Adapter(attention.q_proj)
+    return adapter
+
+
+def test_an_adapter_that_is_put_on_and_trained_later_counts():
+    target, prompt = TransformersTarget(tiny_model("llama")), PROMPTS["ordinary"]
+    before = run(target, NoDraft(), prompt)[0]
+    assert target.network.lean is not None
+    adapter = put_adapter(target.model)
+    assert run(target, NoDraft(), prompt)[0] == generate(target, prompt) == before
+    for other in (target, TransformersTarget(target.model)):
+        with torch.no_grad():
+            torch.nn.init.normal_(adapter.added.weight, std=0.6)
+        expected = generate(target, prompt)
+        assert expected != before
+        for name, drafter in drafters(prompt, expected).items():
+            assert run(other, drafter, prompt)[0] == expected, name
+
+
+def swap_layer(model):
+    model.model.layers[1] = tiny_model("llama", seed=3).model.layers[1]
+
+
+def swap_weight(model):
+    weight = tiny_model("llama", seed=3).model.layers[0].mlp.up_proj.weight
+    model.model.layers[0].mlp.up_proj.weight = weight
+
+
+def hook(model):
+    model.model.layers[1].mlp.register_forward_hook(lambda module, given, found: 2 * found)
+
+
+@pytest.mark.parametrize("change", [swap_layer, swap_weight, hook])
+def test_a_model_whose_parts_are_changed_writes_as_it_is_now(change):
+    target, prompt = TransformersTarget(tiny_model("llama")), PROMPTS["ordinary"]
+    before = run(target, NoDraft(), prompt)[0]
+    change(target.model)
+    expected = generate(target, prompt)
+    assert expected != before
+    for name, drafter in drafters(prompt, expected).items():
+        assert run(target, drafter, prompt)[0] == expected, name
+    assert (target.network.lean is None) == (change is hook)
+    requests = [Request(np.array(prompt), Greedy(), Stop(COUNT)) for _ in range(2)]
+    texts = {0: [], 1: []}
+    for number, step in decode_batch(target, PromptLookup(), requests):
+        texts[number] += step.tokens.tolist()
+    assert list(texts.values()) == [expected, expected]

@@ -25,6 +25,7 @@ from draftwood.guarded import (
     tell_all,
 )
 from draftwood.protocols import Feedback
+from draftwood.sessions import Sessions
 from draftwood.testing import DraftFrom, ToyTarget, greedy_text, hash_model, raising
 from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
@@ -177,6 +178,43 @@ def test_a_bad_draft_costs_drafts_alone_and_in_a_batch(make, budget, together, c
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert messages.count("drafter failed in propose; this sequence goes on without drafts") == 1
     assert len(messages) <= 2  # and its call for all, where that fails as well
+
+
+def sound(context, allowed):
+    """The next token of the text, as a draft of one node."""
+    return Draft.chain([int(np.argmax(ROW(context)))])
+
+
+MIXTURES = {
+    "hybrid, first": lambda bad: Hybrid(bad, DraftFrom(sound), tau=0.5),
+    "hybrid, other": lambda bad: Hybrid(DraftFrom(lambda *_: Draft.empty()), bad, tau=0.5),
+    "blend": lambda bad: Blend([bad, DraftFrom(sound)]),
+    "hybrid in a blend": lambda bad: Blend([Hybrid(DraftFrom(sound), bad), DraftFrom(sound)]),
+}
+
+
+@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("mix", MIXTURES.values(), ids=MIXTURES)
+def test_a_bad_draft_within_a_mixture_costs_no_text_anywhere(make, mix):
+    def drafter():
+        return mix(DraftFrom(lambda context, allowed: make()))
+
+    for prompt, expected in zip(PROMPTS, EXPECTED, strict=True):
+        steps = decode(Model(ROW), drafter(), Greedy(), prompt, budget=Budget(6), stop=Stop(COUNT))
+        assert [token for step in steps for token in step.tokens.tolist()] == expected
+    asked = [Request(prompt, Greedy(), Stop(COUNT)) for prompt in PROMPTS]
+    texts = {number: [] for number in range(3)}
+    for number, step in decode_batch(Model(ROW), drafter(), asked, budget=Budget(6)):
+        texts[number] += step.tokens.tolist()
+    assert list(texts.values()) == EXPECTED
+    sessions = Sessions(drafter(), nodes=6, vocab_size=12, context_limit=64)
+    for key, prompt in enumerate(PROMPTS):
+        sessions.open(key, prompt)
+    for step in range(COUNT):
+        drafts = sessions.step([0, 1, 2], [text[step : step + 1] for text in EXPECTED])
+        for tokens, parents in drafts.trees():
+            assert all(0 <= token < 12 for token in tokens)
+            assert all(-1 <= parent < at for at, parent in enumerate(parents))
 
 
 @pytest.mark.parametrize("trees", [False, True])

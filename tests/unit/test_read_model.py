@@ -301,6 +301,31 @@ def test_a_generation_config_that_is_none_is_not_passed_over(folder, content):
         read_model(folder)
 
 
+class Adapted(torch.nn.Module):
+    """As PEFT wraps a model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, *args, **options):
+        return self.model(*args, **options)
+
+    def get_base_model(self):
+        return self.model
+
+    def merge_and_unload(self):
+        return self.model
+
+
+def test_a_model_inside_an_adapter_says_what_to_give_instead(folder):
+    model, tokenizer = read_model(folder)
+    with pytest.raises(
+        UnsupportedModel, match=r"give model\.get_base_model\(\), in which its adap"
+    ):
+        load(Adapted(model), tokenizer=tokenizer, drafter="none", cost="none")
+
+
 @pytest.mark.parametrize("key", ["suppress_tokens", "watermarking_config"])
 def test_a_key_of_a_wrong_type_is_named(folder, key):
     change(folder / "generation_config.json", **{key: 5})

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-FAMILIES: Final = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "gemma", "gemma2", "gemma3")
+FAMILIES: Final = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "phi3",
+    "gpt2",
+    "gemma",
+    "gemma2",
+    "gemma3",
+)
 """The families that `tiny_model` makes. Mistral, Gemma 2 and Gemma 3 slide over 24 tokens."""
 
 

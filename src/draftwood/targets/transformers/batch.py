@@ -52,7 +52,8 @@ class TransformersBatch:
     def __init__(self, network: Network, size: int) -> None:
         if size < 1:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
-        self.padded = network.lean is None or network.device.type != "cpu"
+        self._lean = network.lean  # the model may lose it while sequences are here
+        self.padded = self._lean is None or network.device.type != "cpu"
         self.prompt_seconds: float | None = 0.0
         self._network = network
         self._size = size
@@ -154,7 +155,7 @@ class TransformersBatch:
 
     def _lean_pass(self) -> tuple[PassLogits, list[int]]:
         """The shared pass without padding, and the first row of each slot."""
-        network, lean = self._network, self._network.lean
+        network, lean = self._network, self._lean
         assert lean is not None
         spans, ids, positions, places, firsts = [], [], [], [], [0]
         for seat in self._seats:

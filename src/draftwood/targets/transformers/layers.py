@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -26,6 +26,15 @@ class Layers:
     count: int
     windows: dict[str, int | None]
     tree_masks: bool
+
+
+@runtime_checkable
+class _Adapted(Protocol):
+    """What PEFT puts around a model: its forward says nothing of what the model takes."""
+
+    def get_base_model(self) -> Any: ...
+
+    def merge_and_unload(self) -> Any: ...
 
 
 def attention_layers(config: Any) -> Layers:
@@ -78,6 +87,11 @@ def refuse_other_kinds(model: Any) -> None:
         raise UnsupportedModel(
             f"{name} carries a recurrent state, which cannot forget a rejected draft; "
             "use a model whose layers are all full or sliding-window attention"
+        )
+    if isinstance(model, _Adapted):
+        raise UnsupportedModel(
+            f"{name} stands around a model (PEFT); give model.get_base_model(), in which its "
+            "adapters are applied, or the model that merge_and_unload() makes"
         )
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModel(

@@ -44,6 +44,10 @@ LONGEST = 64
 """Rows of a sequence in a bare pass; for more the library's own pass is as quick."""
 
 
+_MAKERS = ("transformers.", "torch.nn.", "draftwood.")
+"""Whose modules a bare pass knows; an adapter's may be as good as none when it is looked at."""
+
+
 def spread(vocab_size: int, count: int) -> TokenIds:
     """`count` token ids spread over the vocabulary."""
     return as_tokens([(1 + i * 7919) % vocab_size for i in range(count)])
@@ -125,6 +129,21 @@ class LeanPass:
         self._turns: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._kinds = list(dict.fromkeys(layer.kind for layer in self._layers))
         self.native = NativeLayers.of(self._layers, self._norm, self._head)
+        self._modules = list(model.modules())
+        self._parts = [
+            (owner, name, part)
+            for module in self._modules
+            for owner in (module._modules, module._parameters)
+            for name, part in owner.items()
+        ]
+
+    def is_current(self) -> bool:
+        """Whether the model consists of the same modules and weights still, with no code in them.
+
+        Adapters, hooks and new layers may come to a model that was loaded before.
+        """
+        same = all(owner.get(name) is part for owner, name, part in self._parts)
+        return same and not any(map(_is_changed, self._modules))
 
     def __call__(
         self,
@@ -215,10 +234,11 @@ class LeanPass:
 
 
 def _is_changed(module: Any) -> bool:
-    """Whether somebody put code of his own into a module, or another kind of linear layer."""
+    """Whether a module has code that is not its model's, or is another kind of linear layer."""
     hooks = module._forward_hooks or module._forward_pre_hooks
     return (
         bool(hooks)
         or "forward" in vars(module)
+        or not type(module).__module__.startswith(_MAKERS)
         or (isinstance(module, torch.nn.Linear) and type(module) is not torch.nn.Linear)
     )

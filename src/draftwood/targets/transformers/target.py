@@ -15,6 +15,7 @@ from draftwood.errors import UnsupportedModel
 from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.batch import TransformersBatch
 from draftwood.targets.transformers.cursor import TransformersCursor
+from draftwood.targets.transformers.lean import lean_pass
 from draftwood.targets.transformers.network import PREFILL_ROWS, Network
 from draftwood.targets.transformers.probe import PROBE_TOKENS, Probe
 
@@ -65,6 +66,7 @@ class TransformersTarget:
 
     def open(self, prompt: TokenIds) -> TransformersCursor:
         """A cursor after `prompt`; its first `score` computes the prompt. Raises as `admit`."""
+        self._look_again()
         return TransformersCursor(self.network, self.admit(prompt), trees=self.trees)
 
     def close(self) -> None:
@@ -76,6 +78,7 @@ class TransformersTarget:
         Raises:
             UnsupportedModel: where `batches` is False.
         """
+        self._look_again()
         if not self.batches:
             raise UnsupportedModel(
                 f"{type(self.model).__name__} takes no sequences of different lengths in one pass; "
@@ -108,6 +111,21 @@ class TransformersTarget:
             InvalidTokens: for an empty prompt, or ids beyond the model's vocabulary.
         """
         return self.network.admit(prompt)
+
+    def _look_again(self) -> None:
+        """Find out anew what the model can do, where it was changed after it was loaded.
+
+        Raises:
+            UnsupportedModel: as `_try`.
+        """
+        lean = self.network.lean
+        if lean is None or lean.is_current():
+            return
+        self.network.lean = lean_pass(self.model)
+        if self.network.lean is None and self._probe is not None:
+            vars(self).pop("batches", None)
+            self.trees, self._probe = self.network.takes_masks, Probe(self.model, lean=False)
+            self._try(self._probe)
 
     def _try(self, probe: Probe) -> None:
         """Find out whether drafts may branch.
