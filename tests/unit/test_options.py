@@ -10,6 +10,8 @@ import draftwood as dw
 from draftwood.errors import InvalidOption
 from draftwood.language_model.option_checks import cost_of
 from draftwood.language_model.options import BatchOptions, Options, Settings
+from draftwood.language_model.prompts import PromptEncoder
+from draftwood.testing import ByteTokenizer
 
 WRONG = [
     ("max_tokens", 1.5, "max_tokens is 1.5; give a whole number of 1 or more"),
@@ -164,3 +166,9 @@ def test_options_and_settings_name_the_same_things():
     fields = set(Settings.__dataclass_fields__) - {"given", "n"}
     assert fields == BatchOptions.__optional_keys__
     assert all(f"{name}" in Options.__doc__ + BatchOptions.__doc__ for name in fields)
+
+
+@pytest.mark.parametrize("prompts", [["a", "b"], [[1, 2], [3]]])
+def test_several_prompts_where_one_is_taken_are_named(prompts):
+    with pytest.raises(InvalidOption, match=r"2 prompts are given where one is taken.*generate"):
+        PromptEncoder(ByteTokenizer(), 300).encode(prompts)

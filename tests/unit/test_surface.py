@@ -65,5 +65,32 @@ def test_drafters_say_what_they_are(spec, shown):
     assert repr(dw.make_drafter(spec)).startswith(shown)
 
 
+def test_whatever_is_offered_shows_itself():
+    kinds = [each for each in (getattr(dw, name) for name in dw.__all__) if isinstance(each, type)]
+    assert len(kinds) > 70
+    bare = [
+        kind.__name__
+        for kind in kinds
+        if kind.__repr__ is object.__repr__ and not getattr(kind, "_is_protocol", False)
+    ]
+    assert bare == []
+
+
+def test_objects_that_work_show_how_far_they_are(tmp_path):
+    cost = dw.MeasuredCost()
+    cost.observe(0, 0.1)
+    recall = dw.Recall(1024)
+    recall.add([1, 2, 3])
+    sessions = dw.Sessions(dw.NoDraft(), vocab_size=9, context_limit=20)
+    sessions.open("a", [1])
+    shown = [repr(each) for each in (cost, recall, sessions, dw.Spending(cost))]
+    assert shown[0] == "MeasuredCost(1 passes timed)"
+    assert re.fullmatch(r"Recall\(\d+ of 1024 slots in use\)", shown[1])
+    assert shown[2] == "Sessions(NoDraft(), 1 open)"
+    assert shown[3].startswith("Spending(MeasuredCost(1 passes timed), limit=Budget(nodes=64,")
+    recall.close()
+    assert repr(recall) == "Recall(closed)"
+
+
 def test_a_calibrated_drafter_names_the_one_within():
     assert repr(dw.calibrated(dw.NoDraft())) == "calibrated(NoDraft())"

@@ -81,6 +81,9 @@ class BatchDecoder:
         self._lock = fork_lock()  # held for moments: who waits, runs and was aborted
         self._turn = fork_lock()  # held by whoever touches seats and streams
 
+    def __repr__(self) -> str:
+        return f"BatchDecoder({self.running} running, {self.waiting} waiting)"
+
     def submit(self, request: Request) -> int:
         """Queue a request; returns its id: 0, 1, 2, ..
 

@@ -49,6 +49,10 @@ class MeasuredCost:
         self._plane = PassPlane()
         self._curves: dict[tuple[int, int], PassCurve] = {}
         self._lock = fork_lock()
+        self._timed = 0
+
+    def __repr__(self) -> str:
+        return f"MeasuredCost({self._timed} passes timed)"
 
     def seconds(self, drafted: int, *, batch: int = 1, context: int = 0) -> float:
         """A pass over `batch` sequences with `drafted` tokens in all."""
@@ -72,6 +76,7 @@ class MeasuredCost:
                 expected = float(curve.upto(drafted, batch)[drafted])
                 off = log(seconds / expected) - self._speed
                 self._speed += _TURN * max(-_FARTHEST, min(_FARTHEST, off)) - _LEAK * self._speed
+            self._timed += 1
             seconds /= exp(self._speed)
             self._plane.add(drafted, seconds, batch)
             curve.add(drafted, seconds, batch)

@@ -78,6 +78,9 @@ class Spending:
         self._regimes: dict[int, _Regime] = {}
         self._levels = _Levels()
 
+    def __repr__(self) -> str:
+        return f"Spending({self.cost!r}, limit={self.limit!r}, share={self._share})"
+
     @classmethod
     def of(
         cls,

@@ -88,6 +88,9 @@ class History:
         self._mapped = mapped
         self.info = HistoryInfo.of(mapped.info)
 
+    def __repr__(self) -> str:
+        return f"History({self.info.sequences} sequences, {self.info.tokens} tokens)"
+
     @classmethod
     def open(
         cls,

@@ -46,6 +46,10 @@ class HistoryWriter:
     def __init__(self, path: str | os.PathLike[str], *, fingerprint: bytes | None = None) -> None:
         self._writer = _native.HistoryWriter(os.fsencode(path), fingerprint or UNKNOWN)
         self._info: HistoryInfo | None = None
+        self._path = os.fspath(path)
+
+    def __repr__(self) -> str:
+        return f"HistoryWriter({self._path!r}, {self.sequences} sequences, {self.tokens} tokens)"
 
     def add(
         self,

@@ -212,6 +212,11 @@ class Recall:
         """
         return self.native.clean
 
+    def __repr__(self) -> str:
+        if self._handle is None:
+            return "Recall(closed)"
+        return f"Recall({min(self.written, self.capacity)} of {self.capacity} slots in use)"
+
     def _check_writable(self) -> None:
         if not self.native.writable:
             raise InvalidOption(

@@ -149,6 +149,12 @@ class Run:
         return not self._stats.steps
 
     @property
+    def progress(self) -> str:
+        """How far it is, in a few words."""
+        state = "failed" if self.error is not None else self.finish or "unfinished"
+        return f"{self._stats.tokens} tokens after {len(self.prompt)}, {state}"
+
+    @property
     def ended(self) -> bool:
         """Whether no step follows."""
         return self.finish is not None or self.error is not None

@@ -42,6 +42,11 @@ class PromptEncoder:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> TokenIds:
         """int32 [n]: the token ids of a prompt; see `LanguageModel.encode`."""
+        if is_several(prompt):
+            raise InvalidOption(
+                f"{len(prompt)} prompts are given where one is taken; give them to `generate`, "
+                "which takes a list, or one after the other"
+            )
         turns = turns_of(prompt)
         template = getattr(self.tokenizer, "chat_template", None) is not None
         if isinstance(prompt, str) and (template if chat is None else chat):

@@ -49,6 +49,9 @@ class GenerationStream:
             raise self._run.error
         return self._run.piece()
 
+    def __repr__(self) -> str:
+        return f"GenerationStream({self._run.progress})"
+
     @property
     def generation(self) -> Generation:
         """Finish reason, tokens, figures and all else of what has been generated so far."""
@@ -88,6 +91,9 @@ class AsyncGenerationStream:
         if piece is None:
             raise StopAsyncIteration
         return piece
+
+    def __repr__(self) -> str:
+        return f"Async{self._stream!r}"
 
     @property
     def generation(self) -> Generation:

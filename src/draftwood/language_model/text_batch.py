@@ -67,6 +67,9 @@ class TextBatch:
         self._runs: dict[int, Run] = {}
         self._lock = fork_lock()
 
+    def __repr__(self) -> str:
+        return f"TextBatch({self.running} running, {self.waiting} waiting)"
+
     @takes(Options)
     def submit(self, prompt: Prompt, **options: Unpack[Options]) -> int:
         """Queue a text; returns its number: 0, 1, 2, ..

@@ -30,7 +30,11 @@ class SeededChance:
     def __init__(self, seed: int) -> None:
         if seed < 0:
             raise InvalidOption(f"seed {seed} is negative; use 0 or more")
+        self._seed = seed
         self._random = np.random.Generator(np.random.PCG64(seed))
+
+    def __repr__(self) -> str:
+        return f"SeededChance({self._seed})"
 
     def accept(self, probability: float) -> bool:
         """True where the next uniform number in [0, 1) is below `probability`."""

@@ -84,6 +84,9 @@ class LogitBias:
         self._tokens = np.array(list(bias), dtype=np.int64)
         self._values = np.array(list(bias.values()), dtype=np.float32)
 
+    def __repr__(self) -> str:
+        return f"LogitBias({len(self._tokens)} tokens)"
+
     def __call__(self, ids: TokenIds, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits, changed in place."""
         there = self._tokens < len(logits)

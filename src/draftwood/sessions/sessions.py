@@ -109,6 +109,10 @@ class Sessions:
         self._ended: float | None = None  # when the last step did
         self._fresh = False  # whether a sequence joined since the last step
 
+    def __repr__(self) -> str:
+        drafting = "" if self.drafting else ", switched off"
+        return f"Sessions({self._guards.drafter!r}, {len(self._open.sessions)} open{drafting})"
+
     def open(
         self,
         key: Hashable,

@@ -33,6 +33,9 @@ class ReplayTarget:
     def __init__(self, response: ArrayLike) -> None:
         self._response = as_tokens(response)
 
+    def __repr__(self) -> str:
+        return f"ReplayTarget({len(self._response)} tokens)"
+
     def open(self, prompt: TokenIds) -> ReplayCursor:
         """A cursor that stands before the record's first token."""
         return ReplayCursor(prompt, self._response)

@@ -22,6 +22,9 @@ class Greedy:
     def __init__(self, sampling: Sampling | None = None) -> None:
         self._sampling = sampling if sampling is not None and sampling.changes_logits else None
 
+    def __repr__(self) -> str:
+        return "Greedy()" if self._sampling is None else f"Greedy({self._sampling!r})"
+
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
         """The longest path of most likely tokens, and the most likely token after it.
 

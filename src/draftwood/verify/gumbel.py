@@ -72,6 +72,9 @@ class GumbelNoise:
         self.seed = seed
         self._key = _mix(seed + GAMMA)
 
+    def __repr__(self) -> str:
+        return f"GumbelNoise({self.seed})"
+
     def at(self, position: int, tokens: ArrayLike) -> NDArray[np.float64]:
         """float64 [n]: the noise of `tokens` [n] at `position` (>= 0)."""
         return -np.log(-np.log(self._uniform(position, np.asarray(tokens))))
@@ -139,6 +142,9 @@ class SharedGumbel:
     def __init__(self, noise: Noise, law: Law) -> None:
         self._noise = noise
         self._law = law
+
+    def __repr__(self) -> str:
+        return f"SharedGumbel({self._noise!r}, {self._law!r})"
 
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
         """The accepted path and the token after it."""

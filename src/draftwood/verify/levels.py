@@ -34,6 +34,9 @@ class LevelByLevel(ABC):
         self._chance = chance
         self._law = law
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._chance!r}, {self._law!r})"
+
     @abstractmethod
     def choose(self, draft: Draft, p: Probabilities, children: list[int]) -> int:
         """The next token, distributed as p, after trying the tokens of `children`.

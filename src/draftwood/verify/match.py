@@ -31,6 +31,9 @@ class SampleAndMatch:
         self._chance = chance
         self._law = law
 
+    def __repr__(self) -> str:
+        return f"SampleAndMatch({self._chance!r}, {self._law!r})"
+
     def verify(self, draft: Draft, rows: Rows) -> Verdict:
         """The accepted path and the token after it."""
 

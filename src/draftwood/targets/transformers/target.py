@@ -64,6 +64,10 @@ class TransformersTarget:
         if self._probe is not None:
             self._try(self._probe)
 
+    def __repr__(self) -> str:
+        kind, limit = type(self.model).__name__, self.context_limit
+        return f"TransformersTarget({kind}, vocab_size={self.vocab_size}, context_limit={limit})"
+
     def open(self, prompt: TokenIds) -> TransformersCursor:
         """A cursor after `prompt`; its first `score` computes the prompt. Raises as `admit`."""
         self._look_again()
