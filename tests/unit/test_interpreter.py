@@ -42,12 +42,39 @@ keep = [[] for _ in range(400_000)]  # takes a while to end, and threads come ba
 """
 
 
+HELD = """
+import time, {module} as threads
+from draftwood.index.recall import Recall
+started = []
+def hold():
+    recall = Recall(1024)
+    started.append(recall.capacity)
+    time.sleep(1000)
+{start}
+while not started:
+    time.sleep(0.01)
+"""
+STARTS = {
+    "threading": "threads.Thread(target=hold, daemon=True).start()",
+    "_thread": "threads.start_new_thread(hold, ())",
+}
+
+
+def ended(script: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
 def test_the_interpreter_ends_well_while_threads_are_in_native_calls() -> None:
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", EXIT], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert ended(EXIT) == (0, "")
+
+
+@pytest.mark.parametrize("module", STARTS)
+def test_the_interpreter_ends_quietly_while_a_thread_holds_a_native_object(module: str) -> None:
+    assert ended(HELD.format(module=module, start=STARTS[module])) == (0, "")
 
 
 class Interrupted(Exception):
