@@ -35,6 +35,10 @@ namespace {
 
 /// Token ids as they come from draftwood.as_tokens(): borrowed, never converted.
 using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Parents = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+/// [n + 1, k]
+using Likely = nb::ndarray<const Token, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Logprobs = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Offsets = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 /// A value for each stream.
 template <class T>
@@ -148,7 +152,7 @@ void bind_recall(nb::module_& module) {
             return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(sources.data(),
                                                                      {sources.size()}, self);
           },
-          "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction");
+          "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction, 7: the target's own rows");
 
   nb::class_<Recall>(module, "Recall", "History that requests share: a ring of tokens.")
       .def(nb::init<std::size_t, std::uint64_t, std::size_t>(), "max_tokens"_a, "seed"_a = 0,
@@ -257,6 +261,23 @@ void bind_recall(nb::module_& module) {
                                  [&](std::span<const Token> part) { self.observe(part); });
           },
           "tokens"_a.noconvert(), "Move past tokens and learn from them.")
+      .def(
+          "keep_rows",
+          [](RecallRequest& self, const Tokens& tokens, const Parents& parents,
+             const Likely& likely, const Logprobs& logprobs) {
+            if (likely.shape(0) != logprobs.shape(0) || likely.shape(1) != logprobs.shape(1)) {
+              draftwood::refuse_option("rows: a log-probability a token");
+            }
+            const draftwood::Unlocked unlocked;
+            self.keep_rows({view(tokens),
+                            {parents.data(), parents.size()},
+                            likely.shape(1),
+                            {likely.data(), likely.size()},
+                            {logprobs.data(), logprobs.size()}});
+          },
+          "tokens"_a.noconvert(), "parents"_a.noconvert(), "likely"_a.noconvert(),
+          "logprobs"_a.noconvert(),
+          "Keep the target's k likeliest tokens after the context and each node of a draft.")
       .def("close", &RecallRequest::close, NoGil(), "Share what is left; give the memory back.")
       .def("abandon", &RecallRequest::abandon, NoGil(), "Give the memory back; share nothing more.")
       .def_prop_ro("length", &RecallRequest::length)

@@ -6,6 +6,8 @@ namespace draftwood::recall {
 namespace {
 
 constexpr std::uint32_t kCertain = 0xFFFFFFFF;
+/// What the target named is judged down to this path probability.
+constexpr std::uint32_t kFaint = kCertain / 1024;
 
 /// More than there can be places at a node.
 static_assert(kSources * (kSteps[0] + kSteps[1] + kSteps[2]) < 128);
@@ -15,6 +17,7 @@ static_assert(kSources * (kSteps[0] + kSteps[1] + kSteps[2]) < 128);
 void Sketch::begin(const Views& views, std::span<const Token> context) noexcept {
   views_ = views;
   last_ = context.empty() ? -1 : context.back();
+  before_ = context.size() < 2 ? kAlone : context[context.size() - 2];
   for (std::size_t i = 0; i < kSources; ++i) walks_[i].begin(views_[i], context);
 }
 
@@ -51,6 +54,7 @@ inline void Sketch::tally(std::uint32_t first) {
   total_ = {};
   newest_.fill(-1);
   const auto last = static_cast<std::uint32_t>(places_.size());
+  if (last == first) return;
   if (last - first == 1) {
     const Place& place = places_[first];
     total_[place.source] = kPlace[kLevelOf[place.length]];
@@ -118,21 +122,55 @@ inline void Sketch::offer(std::uint64_t choice, std::size_t room) {
   choices[at] = choice;
 }
 
+/// Reads what the target said at the node, and adds what it named that no place goes on with;
+/// false where it said nothing.
+bool Sketch::hear(const Model& model, const Outcome& outcome, std::int32_t parent,
+                  const Model::Spot& spot, std::uint32_t floor) {
+  if (!model.rows.any()) return false;
+  Token before = before_;
+  if (parent != kRoot) {
+    const std::int32_t above = outcome.nodes[static_cast<std::size_t>(parent)].parent;
+    before = above == kRoot ? last_ : outcome.nodes[static_cast<std::size_t>(above)].token;
+  }
+  hints_[0] = model.rows.find(kAlone, spot.last);
+  hints_[1] = before == kAlone ? Likely{} : model.rows.find(before, spot.last);
+  const Likely& said = hints_[hints_[1].count != 0 ? 1 : 0];
+  const std::size_t placed = tallies_.size();
+  for (std::size_t i = 0; i < said.count; ++i) {
+    // What is far from the draft is not judged, which depends on nothing that is to be learned.
+    const std::uint64_t likely = std::uint64_t{spot.path} * said.share[i] >> 16;
+    if (likely < std::max(kFaint, floor / 4)) break;
+    const Token token = said.token[i];
+    const auto end = tallies_.begin() + static_cast<std::ptrdiff_t>(placed);
+    if (std::find_if(tallies_.begin(), end, [&](const Tally& tally) {
+          return tally.token == token;
+        }) == end) {
+      tallies_.push_back({token, 0, false, {}, 0, 0});
+    }
+  }
+  return (hints_[0].count | hints_[1].count) != 0;
+}
+
 /// Judges what the places from `first` on, below `parent`, go on with, and offers it.
 void Sketch::judge(const Model& model, const Limits& limits, std::int32_t parent,
                    std::uint32_t first, Outcome& outcome) {
-  if (first == places_.size()) return;
   tally(first);
-  Model::Spot spot{0, kCertain, last_};
+  Model::Spot spot{0, kCertain, last_, nullptr};
   if (parent != kRoot) {
     const Node& above = outcome.nodes[static_cast<std::size_t>(parent)];
-    spot = {above.depth, above.path, above.token};
+    spot = {above.depth, above.path, above.token, nullptr};
   }
+  if (hear(model, outcome, parent, spot, limits.floor)) spot.hints = &hints_;
+  if (tallies_.empty()) return;
   const auto first_trial = static_cast<std::uint32_t>(outcome.trials.size());
   outcome.trials.resize(first_trial + tallies_.size());
   const std::span<Trial> trials(outcome.trials.data() + first_trial, tallies_.size());
   Trial* next = trials.data();
-  const std::uint64_t rivals = tallies_.size() > 1 ? 4 : 0;
+  const std::uint64_t seen =
+      spot.hints == nullptr
+          ? 0
+          : (hints_[0].count != 0 ? 8U : 0U) | (hints_[1].count != 0 ? 16U : 0U);
+  const std::uint64_t rivals = seen | (tallies_.size() > 1 ? 4U : 0U);
   for (const Tally& tally : tallies_) {
     const std::uint64_t newest =
         rivals | (newest_[0] == tally.token ? 1U : 0U) | (newest_[1] == tally.token ? 2U : 0U);
@@ -183,6 +221,12 @@ void Sketch::grow(const Model& model, const Limits& limits, Outcome& outcome) {
     if (depth == limits.reach) continue;
     const auto first = static_cast<std::uint32_t>(places_.size());
     node.first_trial = static_cast<std::uint32_t>(trials.size());
+    if (model.rows.any()) {
+      model.rows.foresee(kAlone, node.token);
+      const Token before =
+          trial.parent == kRoot ? last_ : nodes[static_cast<std::size_t>(trial.parent)].token;
+      model.rows.foresee(before, node.token);
+    }
     follow(trial.places);
     judge(model, limits, static_cast<std::int32_t>(nodes.size()) - 1, first, outcome);
     node.last_trial = static_cast<std::uint32_t>(trials.size());

@@ -75,14 +75,17 @@ class Sketch {
   std::uint32_t reading_of(const Model& model, const Sight& sight, std::vector<Reading>& readings);
   void judge(const Model& model, const Limits& limits, std::int32_t parent, std::uint32_t first,
              Outcome& outcome);
+  bool hear(const Model& model, const Outcome& outcome, std::int32_t parent,
+            const Model::Spot& spot, std::uint32_t floor);
   void offer(std::uint64_t choice, std::size_t room);
 
   Views views_;
   std::array<Walk, kSources> walks_;
-  Token last_;
+  Token last_, before_;
   std::uint32_t match_ = 0;
   std::vector<Place> places_;
   std::vector<Tally> tallies_;
+  Hints hints_;
   Counts total_;
   std::array<Token, kSources> newest_;      ///< what came next at the newest of the longest matches
   std::array<std::uint8_t, 128> tally_at_;  ///< tallies by hash of their token, plus 1

@@ -49,6 +49,10 @@ constexpr std::uint32_t kEchoLimit = 25;
 constexpr std::uint32_t kFirstEcho = kOne * 3 / 10;
 constexpr std::int32_t kFirstWeight = 65536 * 3 / 10;
 constexpr std::int32_t kFirstEchoWeight = 65536 / 5;
+constexpr std::uint32_t kFirstUnlisted = kOne / 50;
+constexpr std::int32_t kFirstHint = 65536 * 6 / 10;
+constexpr std::int32_t kFirstSecondHint = 65536 * 2 / 10;
+constexpr std::int32_t kFirstUnplaced = 65536 / 10;
 constexpr std::int32_t kBias = 77;  ///< the input of the weight that stands alone
 constexpr std::int64_t kHeaviest = 1 << 24;
 /// Of the weights, and of the small sets: 2^-18 a unit of error and input.
@@ -105,13 +109,30 @@ std::array<std::int32_t, kLeaning> leaning_inputs(const Reading& reading,
   return {reading.sum[0], reading.sum[1], trial.echoed[0], trial.echoed[1], kBias};
 }
 
+/// Among the classes of shares: a token that the row does not name.
+constexpr std::size_t kUnlisted = 16;
+
+/// The cell of what a row says about a token. placed: 0: no place at the node, 1: none of them goes
+/// on with it, 2: some do.
+std::uint16_t hint_cell(std::size_t order, const Likely& row, Token token,
+                        std::size_t placed) noexcept {
+  const std::size_t at = row.find(token);
+  const std::size_t share =
+      at == kLikely ? kUnlisted
+                    : static_cast<std::size_t>(kLogOdds[row.share[at] >> 4] + 2048) >> 8;
+  return static_cast<std::uint16_t>(
+      (((order * (kUnlisted + 1) + share) * 2 + (at == 0 ? 1U : 0U)) * 2 + (row.again ? 1U : 0U)) *
+          3 +
+      placed);
+}
+
 std::uint32_t start_of(std::size_t bin) noexcept {
   return cell_of(std::clamp(static_cast<std::uint32_t>(kCurve[bin]), kLeast, kMost));
 }
 
 }  // namespace
 
-Model::Model() {
+Model::Model(std::uint32_t row_bits) : rows(row_bits) {
   constexpr std::array<std::uint32_t, 8> typical = {0, 100, 200, 350, 600, 1000, 1600, 2800};
   constexpr std::array<std::uint32_t, kLevels> escape = {400, 400, 150, 100, 60, 60};
   std::size_t at = 0;
@@ -133,6 +154,7 @@ Model::Model() {
     const bool echo = input >= kInputs && input < kInputs + kEchoes;
     weights_[i].store(echo ? kFirstEchoWeight : kFirstWeight, kRelaxed);
   }
+  begin_hints();
   for (std::size_t i = 0; i < refined_.size(); ++i)
     refined_[i].store(start_of(i % kBins), kRelaxed);
   for (std::size_t i = 0; i < settled_.size(); ++i)
@@ -143,6 +165,34 @@ Model::Model() {
 void Model::forget() noexcept {
   for (Cell& cell : echoes_) cell.store(cell_of(kFirstEcho), kRelaxed);
   for (auto& weight : leanings_) weight.store(0, kRelaxed);
+  rows.forget();
+}
+
+/// What rows are worth before anything was learned: about what they say.
+void Model::begin_hints() noexcept {
+  std::size_t at = 0;
+  for (std::size_t order = 0; order < kHints; ++order) {
+    for (std::size_t share = 0; share <= kUnlisted; ++share) {
+      for (std::size_t rest = 0; rest < 2 * 2 * 3; ++rest) {
+        const std::uint32_t p = share == kUnlisted
+                                    ? kFirstUnlisted
+                                    : curve(static_cast<std::int32_t>(share) * 256 + 128 - 2048);
+        hint_cells_[at++].store(cell_of(std::clamp(p, 200U, 63500U)), kRelaxed);
+      }
+    }
+  }
+  for (std::size_t i = 0; i < hint_weights_.size(); ++i) {
+    const std::size_t seen = i / (kHints * kSets) + 1;
+    const bool pair = i % kHints == 1;
+    hint_weights_[i].store(seen == 3 && !pair ? kFirstSecondHint : kFirstHint, kRelaxed);
+  }
+  // Places that go on with other tokens say less about one that the target named.
+  for (std::size_t set = kSets; set < kSets + kHintedSets; ++set) {
+    if (set % 2 != 0) continue;
+    for (std::size_t input = 0; input < kWeights; ++input) {
+      weights_[set * kWeights + input].store(kFirstUnplaced, kRelaxed);
+    }
+  }
 }
 
 void Model::read(const Sight& sight, Reading& reading) const noexcept {
@@ -156,11 +206,14 @@ void Model::read(const Sight& sight, Reading& reading) const noexcept {
     reached = std::max(reached, filled(sight.with[source]));
   }
   const std::size_t pair = levels[0] * (kLevels + 1) + levels[1];
-  const std::size_t set =
-      pair * 4 + (sight.newest >> 2) + (reached == std::max(levels[0], levels[1]) ? 2U : 0U);
+  const std::size_t seen = sight.newest >> 3;
+  // Beside rows a token has rivals; there it counts whether it has places.
+  const std::size_t other = seen == 0 ? sight.newest >> 2 & 1 : reached != 0 ? 1U : 0U;
+  const std::size_t set = seen * kSets + pair * 4 + other +
+                          (reached == std::max(levels[0], levels[1]) ? 2U : 0U);
   reading.sight = sight;
   reading.weights = static_cast<std::uint16_t>(set);
-  reading.level = static_cast<std::uint16_t>(reached - 1);
+  reading.level = static_cast<std::uint16_t>(reached == 0 ? kLevels : reached - 1);
   reading.active =
       static_cast<std::uint16_t>(((1U << levels[0]) - 1) | ((1U << levels[1]) - 1) << kLevels);
   const auto* weights = &weights_[set * kWeights];
@@ -187,7 +240,9 @@ void Model::read(const Sight& sight, Reading& reading) const noexcept {
 
 void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
                   const Spot& spot) const noexcept {
-  const std::size_t deep = std::min(spot.depth, 7U) * kLevels;
+  const std::size_t near = std::min(spot.depth, 7U);
+  const std::size_t deep =
+      spot.hints == nullptr ? near * kLevels : kRefined + near * (kLevels + 1);
   const std::uint16_t behind_last = leaning_set(spot.last, 1);
   std::array<std::int64_t, kLeaning> leaning;
   for (std::size_t i = 0; i < kLeaning; ++i) {
@@ -203,12 +258,13 @@ void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
     trial.echoed = {static_cast<std::int16_t>(alone), static_cast<std::int16_t>(behind)};
     trial.leaning = {leaning_set(trial.token, 0), behind_last};
     const auto* own = &leanings_[std::size_t{trial.leaning[0]} * kLeaning];
-    const std::int64_t dot =
+    std::int64_t dot =
         reading.dot + (own[0].load(kRelaxed) + leaning[0]) * reading.sum[0] +
         (own[1].load(kRelaxed) + leaning[1]) * reading.sum[1] +
         (weights[0].load(kRelaxed) + (own[2].load(kRelaxed) + leaning[2])) * alone +
         (weights[1].load(kRelaxed) + (own[3].load(kRelaxed) + leaning[3])) * behind +
         (own[4].load(kRelaxed) + leaning[4]) * kBias;
+    if (spot.hints != nullptr) dot += hear(*spot.hints, reading, trial);
     const std::int32_t log_odds = log_odds_of(dot);
     const Bin at = bin_of(log_odds);
     const std::size_t bins = (deep + reading.level) * kBins;
@@ -230,10 +286,31 @@ void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
   const std::size_t bins = (sure * 6 + far) * kBins;
   for (Trial& trial : trials) {
     const Bin at = bin_of(kLogOdds[trial.estimate >> 4]);
-    trial.settled = static_cast<std::uint16_t>(bins + at.nearest());
+    std::size_t own = bins;
+    if (spot.hints != nullptr) own += (trial.places == 0 ? 2 : 1) * kSettled * kBins;
+    trial.settled = static_cast<std::uint16_t>(own + at.nearest());
     trial.confidence =
-        static_cast<std::uint16_t>(std::clamp(corrected(&settled_[bins], at), kLeast, kMost));
+        static_cast<std::uint16_t>(std::clamp(corrected(&settled_[own], at), kLeast, kMost));
   }
+}
+
+/// Fills in what the rows say about a trial's token; returns what that adds to the sum.
+std::int64_t Model::hear(const Hints& hints, const Reading& reading, Trial& trial) const noexcept {
+  const Sight& sight = reading.sight;
+  const std::size_t placed = trial.places != 0                           ? 2
+                             : (sight.without[0] | sight.without[1]) != 0 ? 1
+                                                                          : 0;
+  const auto* weights = &hint_weights_[(reading.weights - kSets) * kHints];
+  std::int64_t dot = 0;
+  for (std::size_t order = 0; order < kHints; ++order) {
+    if (hints[order].count == 0) continue;
+    const std::uint16_t cell = hint_cell(order, hints[order], trial.token, placed);
+    const std::int32_t input = kLogOdds[hint_cells_[cell].load(kRelaxed) >> 20];
+    trial.hint[order] = cell;
+    trial.hinted[order] = static_cast<std::int16_t>(input);
+    dot += std::int64_t{weights[order].load(kRelaxed)} * input;
+  }
+  return dot;
 }
 
 void Model::learn(std::span<const Trial> trials, std::span<const Reading> readings, Token truth) {
@@ -253,6 +330,12 @@ void Model::learn(std::span<const Trial> trials, std::span<const Reading> readin
       move<2, kEchoLimit>(echoes_[trial.echo[k]], right);
     }
     nudge(weights[kWeights - 1], nudge_of(kBias, push));
+    for (std::size_t order = 0, seen = reading.sight.newest >> 3; seen != 0; seen >>= 1, ++order) {
+      if ((seen & 1) == 0) continue;
+      nudge(hint_weights_[(reading.weights - kSets) * kHints + order],
+            nudge_of(trial.hinted[order], push));
+      move<6, kCellLimit>(hint_cells_[trial.hint[order]], right);
+    }
     const auto inputs = leaning_inputs(reading, trial);
     auto* own = &leanings_[std::size_t{trial.leaning[0]} * kLeaning];
     auto* last = &leanings_[std::size_t{trial.leaning[1]} * kLeaning];
@@ -273,11 +356,15 @@ std::vector<std::uint32_t> Model::words() const {
   std::vector<std::uint32_t> words;
   words.reserve(kWords);
   for (const auto& cell : cells_) words.push_back(cell.load(kRelaxed));
-  for (const auto& weight : weights_) {
+  for (const auto& weight : std::span(weights_).first(kSets * kWeights)) {
     words.push_back(static_cast<std::uint32_t>(weight.load(kRelaxed)));
   }
-  for (const auto& cell : refined_) words.push_back(cell.load(kRelaxed));
-  for (const auto& cell : settled_) words.push_back(cell.load(kRelaxed));
+  for (const auto& cell : std::span(refined_).first(kRefined * kBins)) {
+    words.push_back(cell.load(kRelaxed));
+  }
+  for (const auto& cell : std::span(settled_).first(kSettled * kBins)) {
+    words.push_back(cell.load(kRelaxed));
+  }
   for (const auto& cell : echoes_) words.push_back(cell.load(kRelaxed));
   for (const auto& weight : leanings_) {
     words.push_back(static_cast<std::uint32_t>(weight.load(kRelaxed)));
@@ -287,9 +374,11 @@ std::vector<std::uint32_t> Model::words() const {
 
 void Model::restore(const std::uint32_t* words) noexcept {
   for (auto& cell : cells_) cell.store(*words++, kRelaxed);
-  for (auto& weight : weights_) weight.store(static_cast<std::int32_t>(*words++), kRelaxed);
-  for (auto& cell : refined_) cell.store(*words++, kRelaxed);
-  for (auto& cell : settled_) cell.store(*words++, kRelaxed);
+  for (auto& weight : std::span(weights_).first(kSets * kWeights)) {
+    weight.store(static_cast<std::int32_t>(*words++), kRelaxed);
+  }
+  for (auto& cell : std::span(refined_).first(kRefined * kBins)) cell.store(*words++, kRelaxed);
+  for (auto& cell : std::span(settled_).first(kSettled * kBins)) cell.store(*words++, kRelaxed);
   for (auto& cell : echoes_) cell.store(*words++, kRelaxed);
   for (auto& weight : leanings_) weight.store(static_cast<std::int32_t>(*words++), kRelaxed);
 }

@@ -26,6 +26,7 @@
 #include "prediction_trust.h"
 #include "recall_odds.h"
 #include "recall_ring.h"
+#include "recall_rows.h"
 
 namespace draftwood::recall {
 
@@ -47,6 +48,15 @@ inline constexpr std::uint32_t kEchoBits = 12;
 inline constexpr std::size_t kLeanings = 2;
 inline constexpr std::size_t kLeaning = kSources + kEchoes + 1;
 inline constexpr std::uint32_t kLeaningBits = 11;
+
+/// Where the target said what is likely after the node's last two tokens, or after its last, that is
+/// evidence, too: an input for each of the two rows that is known. A node with rows has weights and
+/// corrections of its own.
+inline constexpr std::size_t kHints = 2;                 ///< 0: after the last token, 1: the last two
+inline constexpr std::size_t kSeenRows = 1U << kHints;   ///< which of the rows are known, as bits
+
+/// What the target said at a node; `count` 0: that row is not known.
+using Hints = std::array<Likely, kHints>;
 
 /// The level of every match length up to kMatchCap; entry 0 is not used.
 inline constexpr auto kLevelOf = [] {
@@ -87,7 +97,7 @@ struct Sight {
   Counts with;     ///< places that go on with it
   Counts without;  ///< places that do not
   /// Bits 0 and 1: it came next at the newest of the longest matches of that source. Bit 2: it has
-  /// rivals.
+  /// rivals. Bits 3 and 4: which rows are known.
   std::uint64_t newest;
 
   friend bool operator==(const Sight& a, const Sight& b) noexcept {
@@ -102,7 +112,7 @@ struct Reading {
   std::int64_t dot;  ///< weighted sum of the inputs and of the weight that stands alone
   std::array<std::int16_t, kSources> sum;  ///< what each source adds to it, in log-odds
   std::uint16_t weights;                   ///< which set
-  std::uint16_t level;                     ///< of the candidate's longest match
+  std::uint16_t level;                     ///< of the candidate's longest match; kLevels: it has none
   std::uint16_t active;  ///< bit i: input i, of kInputs, was there; the next two arrays hold these
   std::array<std::uint16_t, kInputs> cell;
   std::array<std::int16_t, kInputs> input;
@@ -112,11 +122,13 @@ struct Reading {
 struct Trial {
   Token token;
   std::int32_t parent;                      ///< the node below which it may come
-  std::uint32_t places;                     ///< the first place that goes on with it, plus 1
+  std::uint32_t places;                     ///< the first place that goes on with it, plus 1, or 0
   std::uint32_t reading;                    ///< what its counts say
   std::array<std::uint16_t, kEchoes> echo;  ///< cells, and what they gave
   std::array<std::int16_t, kEchoes> echoed;
   std::array<std::uint16_t, kLeanings> leaning;  ///< which small sets
+  std::array<std::uint16_t, kHints> hint;        ///< of the rows that are known: cells, what they gave
+  std::array<std::int16_t, kHints> hinted;
   std::uint16_t mixed;                           ///< probability before the secondary stages
   std::uint16_t estimate;                        ///< probability after the first
   std::uint16_t refined;                         ///< cell of the first secondary stage
@@ -128,7 +140,9 @@ struct Trial {
 /// What was learned so far. Any number of threads judge while others learn, in turns.
 class Model {
  public:
-  Model();
+  /// At most 2^row_bits rows of the target are kept.
+  explicit Model(std::uint32_t row_bits = kRowBits);
+  static constexpr std::uint32_t kRowBits = 17;
 
   /// Fills in what is known of `sight`.
   void read(const Sight& sight, Reading& reading) const noexcept;
@@ -138,6 +152,7 @@ class Model {
     std::uint32_t depth;  ///< tokens drafted above
     std::uint32_t path;   ///< the node's probability, 32 bits
     Token last;           ///< the token before
+    const Hints* hints;   ///< what the target said there; null: nothing
   };
 
   /// Fills in estimate and confidence of all candidates of a node, whose readings are known.
@@ -149,6 +164,9 @@ class Model {
 
   /// Learns whether a drafted node was right, given that its parent was.
   void learn_choice(const Trial& trial, bool right);
+
+  /// What the target found likely; in memory only. Learners hold the mutex.
+  KeptRows rows;
 
   /// What predictions were worth; in memory only. Learners hold the mutex.
   Trust trust;
@@ -162,6 +180,11 @@ class Model {
   static constexpr std::size_t kBins = 33;
   static constexpr std::size_t kRefined = 8 * kLevels;
   static constexpr std::size_t kSettled = 4 * 6;
+  /// What was learned where rows are known, besides: in memory only.
+  static constexpr std::size_t kHintCells = kHints * (16 + 1) * 2 * 2 * 3;
+  static constexpr std::size_t kHintedSets = (kSeenRows - 1) * kSets;
+  static constexpr std::size_t kHintedRefined = 8 * (kLevels + 1);
+  static constexpr std::size_t kHintedSettled = 2 * kSettled;
   static constexpr std::size_t kWords = kCells + kSets * kWeights + (kRefined + kSettled) * kBins +
                                         (kEchoes << kEchoBits) +
                                         (kLeanings << kLeaningBits) * kLeaning;
@@ -172,12 +195,17 @@ class Model {
   void forget() noexcept;
 
  private:
+  void begin_hints() noexcept;
+  std::int64_t hear(const Hints& hints, const Reading& reading, Trial& trial) const noexcept;
+
   using Cell =
       std::atomic<std::uint32_t>;  ///< probability in the upper 22 bits, outcomes seen below
   std::array<Cell, kCells> cells_;
-  std::array<std::atomic<std::int32_t>, kSets * kWeights> weights_;
-  std::array<Cell, kRefined * kBins> refined_;
-  std::array<Cell, kSettled * kBins> settled_;
+  std::array<std::atomic<std::int32_t>, (kSets + kHintedSets) * kWeights> weights_;
+  std::array<Cell, (kRefined + kHintedRefined) * kBins> refined_;
+  std::array<Cell, (kSettled + kHintedSettled) * kBins> settled_;
+  std::array<Cell, kHintCells> hint_cells_;
+  std::array<std::atomic<std::int32_t>, kHintedSets * kHints> hint_weights_;
   std::array<Cell, kEchoes << kEchoBits> echoes_;
   std::array<std::atomic<std::int32_t>, (kLeanings << kLeaningBits) * kLeaning> leanings_{};
   ForkSafe<std::mutex> mutex_;

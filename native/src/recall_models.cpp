@@ -9,7 +9,7 @@ std::shared_ptr<Model> Models::of(NamespaceKey name) {
   // Made and dropped outside of the lock, as whatever has a lock of its own.
   std::shared_ptr<Model> made;
   std::shared_ptr<Model> dropped;
-  for (;; made = std::make_shared<Model>()) {
+  for (;; made = std::make_shared<Model>(kRowBits)) {
     const std::lock_guard lock(mutex_);
     if (const auto at = found_.find(name); at != found_.end()) {
       others_.splice(others_.begin(), others_, at->second);
@@ -58,7 +58,9 @@ void Models::forget_all() {
 
 std::size_t Models::nbytes() const {
   const std::lock_guard lock(mutex_);
-  return others_.size() * sizeof(Model);
+  std::size_t bytes = common_->rows.nbytes();
+  for (const Entry& entry : others_) bytes += sizeof(Model) + entry.second->rows.nbytes();
+  return bytes;
 }
 
 }  // namespace draftwood::recall

@@ -21,6 +21,8 @@ namespace draftwood::recall {
 class Models {
  public:
   static constexpr std::size_t kMost = 64;
+  /// Of the most rows of the target that each of them keeps.
+  static constexpr std::uint32_t kRowBits = 15;
   /// BLAKE2b of the empty name.
   static constexpr NamespaceKey kDefault = 0xB4B2797457A0A6E4U;
 
@@ -34,7 +36,7 @@ class Models {
   void forget(NamespaceKey name);
   void forget_all();
 
-  /// Bytes of the models beside the default one.
+  /// Bytes of the models beside the default one, and of all that they keep of the target's rows.
   [[nodiscard]] std::size_t nbytes() const;
 
  private:

@@ -292,7 +292,9 @@ void RecallRequest::Impl::publish(const Sketch& sketch) {
     draft.parents[i] = drawn[i].parent;
     draft.confidence[i] = static_cast<float>(trial.confidence) / 65536.0F;
     draft.probability[i] = static_cast<float>(drawn[i].path) / 4294967296.0F;
-    RecallSource source = trial.own ? RecallSource::kOwn : RecallSource::kShared;
+    RecallSource source = trial.places == 0 ? RecallSource::kTarget
+                          : trial.own       ? RecallSource::kOwn
+                                            : RecallSource::kShared;
     if (trial.own && own.lead() != 0 && sketch.first_own(trial) < own.lead()) {
       source = RecallSource::kPrediction;
     }
@@ -417,6 +419,40 @@ void RecallRequest::observe(std::span<const Token> tokens) {
   check(tokens);
   self.own.extend(tokens);
   self.settle(tokens);
+}
+
+void RecallRequest::keep_rows(const RowsOfDraft& said) {
+  Impl& self = *impl_;
+  const std::size_t nodes = said.tokens.size();
+  if (said.parents.size() != nodes || said.likely.size() != (nodes + 1) * said.k ||
+      said.logprobs.size() != said.likely.size()) {
+    throw std::invalid_argument("rows: k tokens and log-probabilities after the context and each node");
+  }
+  check(said.tokens);
+  check(said.likely);
+  for (std::size_t i = 0; i < nodes; ++i) {
+    if (said.parents[i] < kRoot || said.parents[i] >= static_cast<std::int32_t>(i)) {
+      throw std::invalid_argument("rows: parents come before their children");
+    }
+  }
+  if (self.closed || self.running.stopped || self.text.empty()) return;
+  const Token last = self.text.back();
+  const Token before = self.text.size() < 2 ? recall::kAlone : self.text[self.text.size() - 2];
+  recall::Model& model = *self.model;
+  const std::lock_guard lock(model.mutex());
+  for (std::size_t i = 0; i <= nodes; ++i) {
+    const auto row = recall::likely_of(said.likely.subspan(i * said.k, said.k),
+                                       said.logprobs.subspan(i * said.k, said.k));
+    Token at = last;
+    Token above = before;
+    if (i > 0) {
+      at = said.tokens[i - 1];
+      const std::int32_t parent = said.parents[i - 1];
+      above = parent == kRoot ? last : said.tokens[static_cast<std::size_t>(parent)];
+    }
+    model.rows.add(recall::kAlone, at, row);
+    if (above != recall::kAlone) model.rows.add(above, at, row);
+  }
 }
 
 void RecallRequest::share() {

@@ -289,7 +289,7 @@ class RecallDraft(Draft):
     @property
     def sources(self) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,))]:
         """
-        uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction
+        uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction, 7: the target's own rows
         """
 
 class Recall:
@@ -360,6 +360,11 @@ class RecallRequest:
 
     def observe(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
         """Move past tokens and learn from them."""
+
+    def keep_rows(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], parents: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], likely: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order='C', device='cpu', writable=False)], logprobs: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> None:
+        """
+        Keep the target's k likeliest tokens after the context and each node of a draft.
+        """
 
     def close(self) -> None:
         """Share what is left; give the memory back."""

@@ -141,7 +141,18 @@ struct RecallBudget {
 };
 
 /// Where a node was found.
-enum class RecallSource : std::uint8_t { kOwn, kShared, kPrediction };
+/// kTarget: in no text, but the target had said that it is likely there.
+enum class RecallSource : std::uint8_t { kOwn, kShared, kPrediction, kTarget = 7 };
+
+/// What the target said in the pass that verified a draft: the k likeliest tokens after the context,
+/// and after each node.
+struct RowsOfDraft {
+  std::span<const Token> tokens;          ///< [n]: the draft that was verified
+  std::span<const std::int32_t> parents;  ///< [n]
+  std::size_t k;
+  std::span<const Token> likely;    ///< [(n + 1) * k], the likeliest first
+  std::span<const float> logprobs;  ///< of these
+};
 
 /// A draft and where its nodes were found.
 struct RecallDraft : Draft {
@@ -170,6 +181,10 @@ class RecallRequest {
 
   /// Moves past `tokens` and learns from them how good the last draft was.
   void observe(std::span<const Token> tokens);
+
+  /// Keeps what the target said about the last draft, rejected branches included, as evidence for
+  /// all requests of the namespace; before `observe`. Memory only. Throws std::invalid_argument.
+  void keep_rows(const RowsOfDraft& said);
 
   /// Adds what is not there yet to shared history; the request goes on.
   void share();

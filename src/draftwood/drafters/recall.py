@@ -38,7 +38,9 @@ class RecallDrafter:
     namespace; a Recall file at `path` that is there already holds them and is not given them again.
     threads: that a batch call uses, at most; no more than there are processors. seed: of a history
     that is created here, see `Recall`; None: drawn at random. quota: slots that each namespace may
-    hold, see `Recall`; None: any number.
+    hold, see `Recall`; None: any number. recycle: whether what the target found
+    likely at each position that it verified, rejected branches included, is evidence, too, where a
+    target says it (Token Recycling, arXiv 2408.08696): up to 8 MB, in memory only.
 
     Thread-safe: streams may be used from several threads, each stream by one at a time. What a
     request generates is drafted for requests of its namespace only.
@@ -64,12 +66,13 @@ class RecallDrafter:
         threads: int = 2,
         seed: int | None = None,
         quota: int | None = None,
+        recycle: bool = True,
     ) -> None:
         if not 1 <= threads <= 1024:
             raise InvalidOption(f"threads is {threads}; use 1 to 1024, such as 2")
         self.threads = threads
         limit = FLOORS.get(mode, 0.0) if floor is None else floor
-        self.policy = RecallPolicy(mode, limit, share, nodes)
+        self.policy = RecallPolicy(mode, limit, share, nodes, recycle)
         self.prompts = prompts
         self._owns = recall is None
         self._recall = recall
@@ -191,6 +194,7 @@ class RecallDrafter:
             share=share,
             recall=self.recall,
             threads=self.threads,
+            recycle=self.policy.recycle,
         )
         made._texts = self._texts
         made.listener = self.listener
@@ -217,6 +221,8 @@ class RecallDrafter:
         A closed stream stays as it is.
         """
         self._require_own(streams)
+        for stream, each in zip(streams, feedback, strict=True):
+            stream.hear(each)
         observe_all(streams, [each.tokens for each in feedback], threads=self.threads)
         for stream, each in zip(streams, feedback, strict=True):
             if isinstance(stream, ToldStream):

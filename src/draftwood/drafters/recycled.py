@@ -17,11 +17,11 @@ from heapq import heappop, heappush
 import numpy as np
 
 from draftwood.draft import ROOT, Budget, Draft, TokenIds
-from draftwood.errors import InvalidOption, UnsupportedModel
+from draftwood.errors import InvalidOption
 from draftwood.index.recall import namespace_key
 from draftwood.index.recycled import ALONE, RecycledTable
-from draftwood.protocols import Feedback, RankedRows, Rows, Top
-from draftwood.sampling.ranking import k_likeliest
+from draftwood.protocols import Feedback, Rows
+from draftwood.sampling.ranking import likely_tokens
 from draftwood.sources import RECYCLED
 
 _CLASSES = 33
@@ -228,19 +228,3 @@ def share_class(share: float) -> int:
     if share >= 0.9997:
         return _CLASSES - 1
     return max(0, round(2 * math.log(share / (1 - share))) + 16)
-
-
-def likely_tokens(rows: Rows, count: int, k: int) -> Top | None:
-    """The k likeliest tokens of `count` rows; None where rows have no logits.
-
-    By the rows' own `top` where they have one, else row by row.
-    """
-    if isinstance(rows, RankedRows):
-        return rows.top(k)
-    try:
-        logits = np.stack([np.asarray(rows.logits(row), dtype=np.float32) for row in range(count)])
-    except UnsupportedModel:
-        return None
-    high = logits.max(axis=1, keepdims=True)
-    total = high + np.log(np.exp(logits - high).sum(axis=1, keepdims=True))
-    return k_likeliest(logits - total, k)

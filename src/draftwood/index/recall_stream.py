@@ -15,9 +15,12 @@ from draftwood.draft import NO_TOKENS, Budget, Draft, TokenIds, as_tokens
 from draftwood.errors import InvalidOption
 from draftwood.index.recall_ring import Recall, namespace_key
 from draftwood.index.token_texts import TokenTexts
-from draftwood.protocols import Feedback
+from draftwood.protocols import Feedback, Top
+from draftwood.sampling.ranking import likely_tokens
 
 Mode = Literal["tree", "chain"]
+LIKELY = 8
+"""Of each row, the target's likeliest tokens that are kept."""
 MOST_NODES = 2**16 - 1
 """The largest draft that there is."""
 
@@ -30,7 +33,8 @@ class RecallPolicy:
     continuation only. floor: no node that is less likely to be accepted than this, in [0, 1]; best
     at what a drafted token costs, in steps. share: generated tokens after which they are added to
     shared history, without waiting for the end of the request. nodes: the largest draft, whatever
-    a budget allows.
+    a budget allows. recycle: whether the target's likeliest tokens at each position that it verified
+    are kept as evidence, where the feedback has its rows (Token Recycling, arXiv 2408.08696).
 
     Raises:
         InvalidOption: a value outside its range.
@@ -40,6 +44,7 @@ class RecallPolicy:
     floor: float = 0.0
     share: int = 256
     nodes: int = MOST_NODES
+    recycle: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -64,7 +69,7 @@ class RecallStream:
         InvalidTokens: a prompt or a prediction of anything but token ids.
     """
 
-    __slots__ = ("_nodes", "native", "recall")
+    __slots__ = ("_nodes", "_recycle", "native", "recall")
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class RecallStream:
         chosen = policy or RecallPolicy()
         self.recall = recall
         self._nodes = chosen.nodes
+        self._recycle = chosen.recycle
         self.native = _native.RecallRequest(
             recall.native,
             as_tokens(prompt),
@@ -101,11 +107,38 @@ class RecallStream:
     def observe(self, feedback: Feedback | ArrayLike) -> None:
         """Move past what was generated, and learn from it how good the last draft was.
 
-        The tokens alone are enough: the stream knows what it drafted.
+        The tokens alone are enough: the stream knows what it drafted. Rows tell it more.
         """
-        self.native.observe(
-            feedback.tokens if isinstance(feedback, Feedback) else as_tokens(feedback)
-        )
+        if isinstance(feedback, Feedback):
+            self.hear(feedback)
+            self.native.observe(feedback.tokens)
+        else:
+            self.native.observe(as_tokens(feedback))
+
+    def hear(self, feedback: Feedback) -> None:
+        """Keep what the target said about the whole verified draft; the stream does not move.
+
+        `observe` does it, too; a call for many streams does not.
+        """
+        told = feedback.verified or feedback
+        if not self._recycle or told.rows is None:
+            return
+        top = likely_tokens(told.rows, len(told.draft) + 1, LIKELY)
+        if top is None:
+            self._recycle = False  # a target without logits, such as a recorded trace
+        else:
+            self.keep_rows(told.draft, top)
+
+    def keep_rows(self, draft: Draft, top: Top) -> None:
+        """Keep what the target said about a draft that it verified, before `observe`.
+
+        top: its likeliest tokens after the context and after each node. They are evidence for all
+        requests of the namespace, in memory only.
+
+        Raises:
+            InvalidOption: arrays of other lengths than the draft's.
+        """
+        self.native.keep_rows(draft.tokens, draft.parents, top.tokens, top.logprobs)
 
     def close(self) -> None:
         """Share what is left and give the memory back; a second call does nothing."""

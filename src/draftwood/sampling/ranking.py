@@ -1,4 +1,4 @@
-"""The k likeliest tokens of rows in CPU memory."""
+"""The k likeliest tokens of rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from draftwood.protocols import Top
+from draftwood.errors import UnsupportedModel
+from draftwood.protocols import RankedRows, Rows, Top
 
 _FEW = 8
 """Up to here so many searches for a maximum are quicker than a partition, at any vocabulary."""
@@ -34,3 +35,19 @@ def k_likeliest(rows: NDArray[np.floating[Any]], k: int) -> Top:
         best = np.take_along_axis(best, order, 1)
     found = np.take_along_axis(rows, best, 1)
     return Top(best.astype(np.int32), found.astype(np.float32, copy=False))
+
+
+def likely_tokens(rows: Rows, count: int, k: int) -> Top | None:
+    """The k likeliest tokens of `count` rows; None where rows have no logits.
+
+    By the rows' own `top` where they have one, else row by row.
+    """
+    if isinstance(rows, RankedRows):
+        return rows.top(k)
+    try:
+        logits = np.stack([np.asarray(rows.logits(row), dtype=np.float32) for row in range(count)])
+    except UnsupportedModel:
+        return None
+    high = logits.max(axis=1, keepdims=True)
+    total = high + np.log(np.exp(logits - high).sum(axis=1, keepdims=True))
+    return k_likeliest(logits - total, k)
