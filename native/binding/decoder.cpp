@@ -218,6 +218,20 @@ void bind_decoder(nb::module_& module) {
       .def("multiply", &Layers::multiply, "x"_a.noconvert(), "weight"_a, "norm"_a.none(),
            "y"_a.noconvert(), "threads"_a,
            "y = norm(x) W^T + b for few rows; ValueError where shapes do not fit.");
+  module.def(
+      "likeliest",
+      [](const Array<const float, 2>& logits, const Array<std::int32_t, 2>& tokens,
+         const Array<float, 2>& logprobs) {
+        const std::size_t rows = logits.shape(0), k = tokens.shape(1);
+        require(tokens.shape(0) == rows && logprobs.shape(0) == rows && logprobs.shape(1) == k,
+                "tokens and logprobs have k columns and a row for each row of logits");
+        require(1 <= k && k <= logits.shape(1), "k is at least 1 and at most the vocabulary");
+        const Unlocked unlocked;
+        draftwood::likeliest(logits.data(), rows, logits.shape(1), k, tokens.data(),
+                             logprobs.data());
+      },
+      "logits"_a.noconvert(), "tokens"_a.noconvert(), "logprobs"_a.noconvert(),
+      "Writes each row's k likeliest tokens, the likeliest first, and their log-probabilities.");
   module.def("decoder_instructions", &draftwood::decoder_instructions,
              "The instructions that Decoder uses here: avx512, avx2 or any.");
 }

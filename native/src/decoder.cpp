@@ -1,6 +1,7 @@
 #include "draftwood/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -215,6 +216,15 @@ void multiply(const Linear& linear, const Norm& norm, const float* x, std::size_
   with_crew(pool, [&](Crew& crew) {
     products(crew, pool.threads(), {&linear, 1}, x, rows, y, linear.outputs, false);
   });
+}
+
+void likeliest(const float* logits, std::size_t rows, std::size_t vocab, std::size_t k,
+               std::int32_t* tokens, float* logprobs) {
+  for (std::size_t row = 0; row < rows; ++row, tokens += k, logprobs += k) {
+    const float total = kernels().likeliest(logits + row * vocab, vocab, k, tokens, logprobs);
+    const float least = logprobs[0] + std::log(total);
+    for (std::size_t i = 0; i < k; ++i) logprobs[i] -= least;
+  }
 }
 
 const char* decoder_instructions() { return kernels().name; }

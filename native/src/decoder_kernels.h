@@ -58,6 +58,10 @@ struct Kernels {
   void (*norm)(const float* x, const float* weight, float epsilon, std::size_t n, float* out);
   /// out [n] = activation(gate) * up; gelu: by tanh, else SiLU.
   void (*activate)(const float* gate, const float* up, std::size_t n, bool gelu, float* out);
+  /// The k largest of n logits, the largest first, equals by the lower id; k <= n. Returns the sum of
+  /// e^(logit - the largest) over all. Of logits that are no numbers there are fewer, and the sum is none.
+  float (*likeliest)(const float* logits, std::size_t n, std::size_t k, std::int32_t* tokens,
+                     float* found);
 };
 
 /// Null where they were not built.

@@ -332,7 +332,61 @@ void activate(const float* gate, const float* up, size_t n, bool gelu, float* ou
   }
 }
 
-constexpr Kernels kKernels{KERNELS_NAME, &multiply, &attend, &norm, &activate};
+float likeliest(const float* logits, std::size_t n, std::size_t k, std::int32_t* tokens,
+                float* found) {
+  constexpr std::size_t kBlock = 8 * LANES;
+  const float none = -__builtin_inff();
+  std::size_t count = 0;
+  const auto offer = [&](std::size_t id) {
+    const float logit = logits[id];
+    if (count == k ? !(logit > found[k - 1]) : logit != logit) return;
+    std::size_t at = count == k ? k - 1 : count++;
+    for (; at > 0 && found[at - 1] < logit; --at) {
+      found[at] = found[at - 1];
+      tokens[at] = tokens[at - 1];
+    }
+    found[at] = logit;
+    tokens[at] = static_cast<std::int32_t>(id);
+  };
+  std::size_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) {
+    Floats most, x;
+    load(most, logits + i);
+    for (std::size_t j = LANES; j < kBlock; j += LANES) {
+      load(x, logits + i + j);
+      most = x > most ? x : most;
+    }
+    // Of a block that holds what is no number a lane may hide others: it is looked at in full.
+    bool better = count < k;
+    for (int lane = 0; lane < LANES; ++lane) better = better || !(most[lane] <= found[k - 1]);
+    if (!better) continue;
+    for (std::size_t j = 0; j < kBlock; ++j) offer(i + j);
+  }
+  for (; i < n; ++i) offer(i);
+  for (i = count; i < k; ++i) {
+    found[i] = none;
+    tokens[i] = 0;
+  }
+  Floats sum = {};
+  for (i = 0; i + LANES <= n; i += LANES) {
+    Floats x;
+    load(x, logits + i);
+    x = x - found[0];
+    exponential(x);
+    sum += x;
+  }
+  if (i < n) {
+    Floats x = Floats{} + none;
+    for (int lane = 0; i < n; ++i, ++lane) x[lane] = logits[i] - found[0];
+    exponential(x);
+    sum += x;
+  }
+  float total = 0.0F;
+  for (int lane = 0; lane < LANES; ++lane) total += sum[lane];
+  return total;
+}
+
+constexpr Kernels kKernels{KERNELS_NAME, &multiply, &attend, &norm, &activate, &likeliest};
 
 }  // namespace
 }  // namespace draftwood

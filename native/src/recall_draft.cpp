@@ -142,9 +142,8 @@ bool Sketch::hear(const Model& model, const Outcome& outcome, std::int32_t paren
     if (likely < std::max(kFaint, floor / 4)) break;
     const Token token = said.token[i];
     const auto end = tallies_.begin() + static_cast<std::ptrdiff_t>(placed);
-    if (std::find_if(tallies_.begin(), end, [&](const Tally& tally) {
-          return tally.token == token;
-        }) == end) {
+    if (std::find_if(tallies_.begin(), end,
+                     [&](const Tally& tally) { return tally.token == token; }) == end) {
       tallies_.push_back({token, 0, false, {}, 0, 0});
     }
   }
@@ -167,9 +166,8 @@ void Sketch::judge(const Model& model, const Limits& limits, std::int32_t parent
   const std::span<Trial> trials(outcome.trials.data() + first_trial, tallies_.size());
   Trial* next = trials.data();
   const std::uint64_t seen =
-      spot.hints == nullptr
-          ? 0
-          : (hints_[0].count != 0 ? 8U : 0U) | (hints_[1].count != 0 ? 16U : 0U);
+      spot.hints == nullptr ? 0
+                            : (hints_[0].count != 0 ? 8U : 0U) | (hints_[1].count != 0 ? 16U : 0U);
   const std::uint64_t rivals = seen | (tallies_.size() > 1 ? 4U : 0U);
   for (const Tally& tally : tallies_) {
     const std::uint64_t newest =

@@ -209,8 +209,8 @@ void Model::read(const Sight& sight, Reading& reading) const noexcept {
   const std::size_t seen = sight.newest >> 3;
   // Beside rows a token has rivals; there it counts whether it has places.
   const std::size_t other = seen == 0 ? sight.newest >> 2 & 1 : reached != 0 ? 1U : 0U;
-  const std::size_t set = seen * kSets + pair * 4 + other +
-                          (reached == std::max(levels[0], levels[1]) ? 2U : 0U);
+  const std::size_t set =
+      seen * kSets + pair * 4 + other + (reached == std::max(levels[0], levels[1]) ? 2U : 0U);
   reading.sight = sight;
   reading.weights = static_cast<std::uint16_t>(set);
   reading.level = static_cast<std::uint16_t>(reached == 0 ? kLevels : reached - 1);
@@ -241,8 +241,7 @@ void Model::read(const Sight& sight, Reading& reading) const noexcept {
 void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
                   const Spot& spot) const noexcept {
   const std::size_t near = std::min(spot.depth, 7U);
-  const std::size_t deep =
-      spot.hints == nullptr ? near * kLevels : kRefined + near * (kLevels + 1);
+  const std::size_t deep = spot.hints == nullptr ? near * kLevels : kRefined + near * (kLevels + 1);
   const std::uint16_t behind_last = leaning_set(spot.last, 1);
   std::array<std::int64_t, kLeaning> leaning;
   for (std::size_t i = 0; i < kLeaning; ++i) {
@@ -258,12 +257,11 @@ void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
     trial.echoed = {static_cast<std::int16_t>(alone), static_cast<std::int16_t>(behind)};
     trial.leaning = {leaning_set(trial.token, 0), behind_last};
     const auto* own = &leanings_[std::size_t{trial.leaning[0]} * kLeaning];
-    std::int64_t dot =
-        reading.dot + (own[0].load(kRelaxed) + leaning[0]) * reading.sum[0] +
-        (own[1].load(kRelaxed) + leaning[1]) * reading.sum[1] +
-        (weights[0].load(kRelaxed) + (own[2].load(kRelaxed) + leaning[2])) * alone +
-        (weights[1].load(kRelaxed) + (own[3].load(kRelaxed) + leaning[3])) * behind +
-        (own[4].load(kRelaxed) + leaning[4]) * kBias;
+    std::int64_t dot = reading.dot + (own[0].load(kRelaxed) + leaning[0]) * reading.sum[0] +
+                       (own[1].load(kRelaxed) + leaning[1]) * reading.sum[1] +
+                       (weights[0].load(kRelaxed) + (own[2].load(kRelaxed) + leaning[2])) * alone +
+                       (weights[1].load(kRelaxed) + (own[3].load(kRelaxed) + leaning[3])) * behind +
+                       (own[4].load(kRelaxed) + leaning[4]) * kBias;
     if (spot.hints != nullptr) dot += hear(*spot.hints, reading, trial);
     const std::int32_t log_odds = log_odds_of(dot);
     const Bin at = bin_of(log_odds);
@@ -297,7 +295,7 @@ void Model::judge(std::span<Trial> trials, std::span<const Reading> readings,
 /// Fills in what the rows say about a trial's token; returns what that adds to the sum.
 std::int64_t Model::hear(const Hints& hints, const Reading& reading, Trial& trial) const noexcept {
   const Sight& sight = reading.sight;
-  const std::size_t placed = trial.places != 0                           ? 2
+  const std::size_t placed = trial.places != 0                            ? 2
                              : (sight.without[0] | sight.without[1]) != 0 ? 1
                                                                           : 0;
   const auto* weights = &hint_weights_[(reading.weights - kSets) * kHints];

@@ -52,8 +52,8 @@ inline constexpr std::uint32_t kLeaningBits = 11;
 /// Where the target said what is likely after the node's last two tokens, or after its last, that is
 /// evidence, too: an input for each of the two rows that is known. A node with rows has weights and
 /// corrections of its own.
-inline constexpr std::size_t kHints = 2;                 ///< 0: after the last token, 1: the last two
-inline constexpr std::size_t kSeenRows = 1U << kHints;   ///< which of the rows are known, as bits
+inline constexpr std::size_t kHints = 2;  ///< 0: after the last token, 1: the last two
+inline constexpr std::size_t kSeenRows = 1U << kHints;  ///< which of the rows are known, as bits
 
 /// What the target said at a node; `count` 0: that row is not known.
 using Hints = std::array<Likely, kHints>;
@@ -112,7 +112,7 @@ struct Reading {
   std::int64_t dot;  ///< weighted sum of the inputs and of the weight that stands alone
   std::array<std::int16_t, kSources> sum;  ///< what each source adds to it, in log-odds
   std::uint16_t weights;                   ///< which set
-  std::uint16_t level;                     ///< of the candidate's longest match; kLevels: it has none
+  std::uint16_t level;   ///< of the candidate's longest match; kLevels: it has none
   std::uint16_t active;  ///< bit i: input i, of kInputs, was there; the next two arrays hold these
   std::array<std::uint16_t, kInputs> cell;
   std::array<std::int16_t, kInputs> input;
@@ -127,14 +127,14 @@ struct Trial {
   std::array<std::uint16_t, kEchoes> echo;  ///< cells, and what they gave
   std::array<std::int16_t, kEchoes> echoed;
   std::array<std::uint16_t, kLeanings> leaning;  ///< which small sets
-  std::array<std::uint16_t, kHints> hint;        ///< of the rows that are known: cells, what they gave
+  std::array<std::uint16_t, kHints> hint;  ///< of the rows that are known: cells, what they gave
   std::array<std::int16_t, kHints> hinted;
-  std::uint16_t mixed;                           ///< probability before the secondary stages
-  std::uint16_t estimate;                        ///< probability after the first
-  std::uint16_t refined;                         ///< cell of the first secondary stage
-  std::uint16_t settled;                         ///< cell of the second
-  std::uint16_t confidence;                      ///< probability after the second
-  bool own;  ///< whether the longest match is in the request's own text
+  std::uint16_t mixed;       ///< probability before the secondary stages
+  std::uint16_t estimate;    ///< probability after the first
+  std::uint16_t refined;     ///< cell of the first secondary stage
+  std::uint16_t settled;     ///< cell of the second
+  std::uint16_t confidence;  ///< probability after the second
+  bool own;                  ///< whether the longest match is in the request's own text
 };
 
 /// What was learned so far. Any number of threads judge while others learn, in turns.

@@ -26,8 +26,12 @@ class Models {
   /// BLAKE2b of the empty name.
   static constexpr NamespaceKey kDefault = 0xB4B2797457A0A6E4U;
 
-  /// From now on all namespaces have the default one's model, as in files of version 1.
-  void join() noexcept { joined_ = true; }
+  /// From now on all namespaces have the default one's model, as in files of version 1; rows of the
+  /// target, which would tell one namespace what was said in another, are not kept then.
+  void join() noexcept {
+    joined_ = true;
+    common_->rows.refuse();
+  }
   /// The model of a namespace; a new one where it has none.
   std::shared_ptr<Model> of(NamespaceKey name);
   [[nodiscard]] Model& common() const noexcept { return *common_; }

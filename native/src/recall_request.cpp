@@ -426,7 +426,8 @@ void RecallRequest::keep_rows(const RowsOfDraft& said) {
   const std::size_t nodes = said.tokens.size();
   if (said.parents.size() != nodes || said.likely.size() != (nodes + 1) * said.k ||
       said.logprobs.size() != said.likely.size()) {
-    throw std::invalid_argument("rows: k tokens and log-probabilities after the context and each node");
+    throw std::invalid_argument(
+        "rows: k tokens and log-probabilities after the context and each node");
   }
   check(said.tokens);
   check(said.likely);

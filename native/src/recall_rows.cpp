@@ -107,7 +107,7 @@ std::size_t KeptRows::slot(std::uint64_t key) const noexcept {
 }
 
 void KeptRows::add(Token before, Token last, const Likely& row) {
-  if (row.count == 0) return;
+  if (row.count == 0 || refused_) return;
   KeptRow* rows = rows_.load(std::memory_order_relaxed);
   if (rows == nullptr) {
     // Fresh zeroed pages, which take no memory until they are written.

@@ -27,10 +27,10 @@ inline constexpr Token kAlone = -1;        ///< instead of the token before last
 /// A row as it is kept: one cache line, written in whole words, so that whoever reads while another
 /// writes gets some of before and some of after.
 struct alignas(64) KeptRow {
-  std::uint64_t key;                            ///< the two tokens; of an empty row anything
-  std::array<std::uint64_t, kLikely / 2> pairs; ///< two tokens each
-  std::array<std::uint64_t, kLikely / 4> quads; ///< four shares each
-  std::uint64_t rows;                           ///< averaged, up to 255
+  std::uint64_t key;                             ///< the two tokens; of an empty row anything
+  std::array<std::uint64_t, kLikely / 2> pairs;  ///< two tokens each
+  std::array<std::uint64_t, kLikely / 4> quads;  ///< four shares each
+  std::uint64_t rows;                            ///< averaged, up to 255
 };
 static_assert(sizeof(KeptRow) == 64);
 
@@ -68,6 +68,11 @@ class KeptRows {
   [[nodiscard]] bool any() const noexcept {
     return rows_.load(std::memory_order_acquire) != nullptr;
   }
+  /// Keeps nothing from now on.
+  void refuse() noexcept {
+    forget();
+    refused_ = true;
+  }
   /// Adds what the target said after `last`, and `before` it: averaged with what was known.
   void add(Token before, Token last, const Likely& row);
   /// Asks for the memory that `find` will read.
@@ -76,14 +81,13 @@ class KeptRows {
   [[nodiscard]] Likely find(Token before, Token last) const noexcept;
   /// Leaves no byte of any row.
   void forget() noexcept;
-  [[nodiscard]] std::size_t nbytes() const noexcept {
-    return any() ? sizeof(KeptRow) << bits_ : 0;
-  }
+  [[nodiscard]] std::size_t nbytes() const noexcept { return any() ? sizeof(KeptRow) << bits_ : 0; }
 
  private:
   [[nodiscard]] std::size_t slot(std::uint64_t key) const noexcept;
 
   std::uint32_t bits_;
+  bool refused_ = false;
   void* memory_ = nullptr;
   std::atomic<KeptRow*> rows_ = nullptr;
 };

@@ -297,9 +297,52 @@ void any_bytes_behind_a_header_are_safe() {
   std::filesystem::remove_all(folder);
 }
 
+void rows_are_kept_while_others_draft_from_them_and_forget_them() {
+  const auto shared = std::make_shared<Recall>(1024);
+  std::atomic<bool> done{false};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 3; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int round = 0; round < 300; ++round) {
+        RecallRequest stream(shared, run(thread + round % 10, 3), 0, RecallPolicy{});
+        const RecallDraft draft = stream.propose({16, 16});
+        for (const std::uint8_t source : draft.sources) {
+          EXPECT(source == static_cast<std::uint8_t>(RecallSource::kTarget));
+        }
+        std::vector<Token> likely;
+        std::vector<float> logprobs;
+        Token at = thread + round % 10 + 2;
+        for (std::size_t i = 0; i <= draft.tokens.size(); ++i) {
+          if (i > 0) at = draft.tokens[i - 1];
+          for (const Token each : run(at + 1, 2)) likely.push_back(each);
+          logprobs.insert(logprobs.end(), {-0.1F, -2.4F});
+        }
+        stream.keep_rows({draft.tokens, draft.parents, 2, likely, logprobs});
+        stream.abandon();
+      }
+      done = true;
+    });
+  }
+  while (!done) shared->remove_namespace(0);
+  for (std::thread& thread : threads) thread.join();
+  RecallRequest stream(shared, run(500, 3), 0, RecallPolicy{});
+  const std::vector<Token> likely = {7, 9};
+  const std::vector<float> logprobs = {-0.2F, -1.8F};
+  stream.keep_rows({{}, {}, 2, likely, logprobs});
+  EXPECT(stream.propose({1, 1}).tokens == std::vector<Token>{7});
+  bool refused = false;
+  try {
+    stream.keep_rows({likely, {}, 1, likely, logprobs});
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  EXPECT(refused);
+}
+
 }  // namespace
 
 int main() {
+  rows_are_kept_while_others_draft_from_them_and_forget_them();
   streams_draft_true_continuations_while_others_write_and_remove();
   a_batch_is_what_its_streams_are_alone();
   a_stream_counts_all_it_holds();

@@ -39,7 +39,7 @@ LOOKUP: Final = 5
 TRIGRAM: Final = 6
 """Trigrams of the target's outputs."""
 RECYCLED: Final = 7
-"""Recycled logits."""
+"""Recycled logits: by `recycled`, or by Recall where no text goes on so."""
 PHRASE: Final = 8
 """Phrases that lengthen another drafter's draft (Ouroboros)."""
 SMALL_MODEL: Final = 16

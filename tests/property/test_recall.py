@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from draftwood.draft import Budget
 from draftwood.index.recall import Recall, namespace_key
 from draftwood.index.recall_stream import RecallPolicy, RecallStream, observe_all, propose_all
+from draftwood.protocols import Top
 from draftwood.testing.twins import recall as reference
 
 WORD = st.integers(0, 5)  # few words: everything repeats
@@ -58,6 +59,46 @@ def test_drafts_are_those_of_the_slow_twin(requests, policy, nodes, reach, floor
         mine.close()
         twin.close()
         assert native.written == len(slow.cells)
+
+
+def said(draft, rng):
+    """What a target may say after the context and each node of a draft."""
+    tokens = np.array([rng.permutation(9)[:8] for _ in range(len(draft) + 1)], np.int32)
+    shares = np.sort(rng.dirichlet([0.2] * 8, len(tokens)), axis=1)[:, ::-1]
+    with np.errstate(divide="ignore"):
+        return Top(tokens, np.ascontiguousarray(np.log(shares), dtype=np.float32))
+
+
+@settings(max_examples=60)
+@given(
+    requests=st.lists(REQUEST, min_size=1, max_size=8),
+    policy=POLICY,
+    gone=st.integers(0, 20),
+    name=st.sampled_from(["a", "b", "c"]),
+    seed=st.integers(0, 99),
+)
+def test_what_the_target_said_counts_as_in_the_slow_twin(requests, policy, gone, name, seed):
+    native, slow = Recall(256, seed=SEED), reference.SlowRecall(256, SEED)
+    rng = np.random.default_rng(seed)
+    for at, (namespace, prompt, likely, steps) in enumerate(requests):
+        options = {"namespace": namespace, "policy": policy, "predictions": likely}
+        mine = RecallStream(native, prompt, **options)
+        twin = reference.SlowRecallStream(slow, prompt, **options)
+        for tokens in steps:
+            draft = mine.propose(Budget(24))
+            same(draft, twin.propose(Budget(24)))
+            if rng.random() < 0.8:
+                top = said(draft, rng)
+                mine.keep_rows(draft, top)
+                rows = draft.tokens.tolist(), draft.parents.tolist()
+                twin.keep_rows(*rows, top.tokens.tolist(), top.logprobs.tolist())
+            mine.observe(tokens)
+            twin.observe(tokens)
+        mine.close()
+        twin.close()
+        if at == gone:
+            assert native.remove(1) == slow.remove(1)
+            assert native.remove_namespace(name) == slow.remove_namespace(name)
 
 
 @settings(max_examples=40)

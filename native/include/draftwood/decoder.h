@@ -114,6 +114,12 @@ class Decoder {
 void multiply(const Linear& linear, const Norm& norm, const float* x, std::size_t rows, float* y,
               ThreadPool& pool);
 
+/// The k likeliest tokens of each row of logits [rows, vocab], the likeliest first, equals by the
+/// lower id, and their log-probabilities: both [rows, k], 1 <= k <= vocab. Of a row that holds what is
+/// no number all log-probabilities are none.
+void likeliest(const float* logits, std::size_t rows, std::size_t vocab, std::size_t k,
+               std::int32_t* tokens, float* logprobs);
+
 /// The instructions that all this uses here: "avx512", "avx2", or "any" (what every processor of the
 /// kind has).
 [[nodiscard]] const char* decoder_instructions();

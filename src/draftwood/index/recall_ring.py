@@ -194,7 +194,7 @@ class Recall:
     def nbytes(self) -> int:
         """Bytes of memory or file, fixed at creation, and of what other namespaces learned.
 
-        That is 0.14 MB for each of the 64 other namespaces that opened a request last.
+        That is 0.2 MB for each of the 64 other namespaces that opened a request last.
         """
         return self.native.nbytes
 

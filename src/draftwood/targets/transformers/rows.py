@@ -6,8 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from draftwood import _native
 from draftwood.draft import TokenIds
 from draftwood.protocols import NOT_A_NUMBER, Top
+
+_FEW = 64
+"""Up to so many tokens of a row, those found so far are kept in order one by one."""
 
 
 class PassLogits:
@@ -88,10 +92,22 @@ def most_likely(logits: torch.Tensor) -> TokenIds:
 def top_of(logits: torch.Tensor, k: int) -> Top:
     """The k likeliest tokens of logits [rows, V], found where the logits are.
 
-    By torch on a CPU, too, which is ten times as fast at this as NumPy: 7 against 72 ms for 17 rows
-    of 152 k logits.
+    On a CPU by native code, in one reading of the logits for the tokens and one for their sum. Of a
+    row that holds NaN all log-probabilities are NaN.
     """
+    k = min(k, logits.shape[-1])
+    if _ready(logits) and k <= _FEW:
+        tokens = np.empty((len(logits), k), dtype=np.int32)
+        logprobs = np.empty((len(logits), k), dtype=np.float32)
+        _native.likeliest(logits.detach().numpy(), tokens, logprobs)
+        return Top(tokens, logprobs)
     logits = logits.float()
-    best = logits.topk(min(k, logits.shape[-1]))
-    logprobs = best.values - logits.logsumexp(-1, keepdim=True)
-    return Top(best.indices.to("cpu", torch.int32).numpy(), logprobs.cpu().numpy())
+    best = logits.topk(k)
+    found = best.values - logits.logsumexp(-1, keepdim=True)
+    return Top(best.indices.to("cpu", torch.int32).numpy(), found.cpu().numpy())
+
+
+def _ready(logits: torch.Tensor) -> bool:
+    """Whether native code can read them as they lie."""
+    known = logits.device.type == "cpu" and logits.dtype == torch.float32
+    return known and logits.is_contiguous()

@@ -12,6 +12,7 @@ its newest steps are looked at. What the places say is judged by `Model` in `rec
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ import numpy as np
 from draftwood.draft import ROOT, Budget
 from draftwood.index.recall import namespace_key
 from draftwood.index.recall_stream import RecallPolicy
-from draftwood.sources import OWN, PREDICTED, SHARED
+from draftwood.sources import OWN, PREDICTED, RECYCLED, SHARED
 from draftwood.testing.twins.prediction import Drafted, SlowFollower, Trust
 from draftwood.testing.twins.recall_chains import ORDERS, Chains, salt_of
 from draftwood.testing.twins.recall_model import Model, Place, Trial, path_below
+from draftwood.testing.twins.recall_rows import ALONE, SlowRows, row_of
 
 STEPS = (24, 12, 8)
 """Steps along the chain of each order, at most: short contexts have the most continuations."""
@@ -41,6 +43,13 @@ CERTAIN = 2**32 - 1
 """The path probability of the context itself, 32 bits."""
 
 
+class KeyedRows(dict[int, SlowRows]):
+    """Rows by their namespace's key, begun when first asked for."""
+
+    def __missing__(self, key: int) -> SlowRows:
+        return self.setdefault(key, SlowRows(key))
+
+
 @dataclass(slots=True)
 class SlowRecall:
     """The twin of `draftwood.index.recall.Recall`; see there."""
@@ -54,6 +63,8 @@ class SlowRecall:
     """What each namespace learned, by its key."""
     trusts: dict[int, Trust] = field(default_factory=lambda: defaultdict(Trust))
     """What its predictions were worth."""
+    rows: dict[int, SlowRows] = field(default_factory=KeyedRows)
+    """What the target found likely in each namespace, by its key."""
     sequences: int = 0
     chains: Chains = field(init=False)
     capacity: int = field(init=False)
@@ -144,8 +155,9 @@ class SlowRecall:
         self._blank(range(self._oldest, named))  # lost its number, and is out of reach
         own = [position for s, part in held if s == sequence for position in part]
         owners = {self.owner(position) for position in own if self.cells[position] >= 0}
-        for key in owners or self.models:
+        for key in owners or set(self.models) | set(self.rows):
             self.models[key].forget()
+            self.rows[key].forget()
         return self._blank(own)
 
     def remove_namespace(self, namespace: str) -> int:
@@ -154,6 +166,7 @@ class SlowRecall:
         for stream in self.streams:
             stream.stopped |= stream.key == key
         self.models[key].forget()
+        self.rows[key].forget()
         held = range(self._oldest, len(self.cells))
         return self._blank([position for position in held if self.owner(position) == key])
 
@@ -228,6 +241,7 @@ class SlowRecallStream:
         self.shared = len(prompt)
         self.stopped = False
         self.model = recall.models[self.key]
+        self.rows = recall.rows[self.key]
         recall.streams.append(self)
         self.hidden: set[int] = set()
         self.sequence = 0
@@ -263,7 +277,23 @@ class SlowRecallStream:
 
         def expand(parent: int, depth: int, path: int, places: list[Place]) -> list[Trial]:
             last = self.nodes[parent].trial.token if parent != ROOT else _last(self.text)
-            trials = self.model.judge(places, depth, last, path)
+            before = ALONE
+            if parent == ROOT:
+                before = _last(self.text[:-1])
+            elif (above := self.nodes[parent].parent) == ROOT:
+                before = _last(self.text)
+            else:
+                before = self.nodes[above].trial.token
+            hints = [self.rows.find(ALONE, last), ([], False)]
+            if before != ALONE:
+                hints[1] = self.rows.find(before, last)
+            faint = max(CERTAIN // 1024, least // 4)
+            named = itertools.takewhile(
+                lambda each: path * each[1] >> 16 >= faint, (hints[1][0] or hints[0][0])
+            )
+            trials = self.model.judge(
+                places, depth, last, path, hints, [token for token, _ in named]
+            )
             entries = [
                 (-path_below(path, trial), parent, i, trial)
                 for i, trial in enumerate(trials)
@@ -293,6 +323,25 @@ class SlowRecallStream:
             Drafted(n.trial.token, n.parent, n.trial.confidence, n.source, n.at, n.path)
             for n in self.nodes
         ]
+
+    def keep_rows(
+        self,
+        tokens: Sequence[int],
+        parents: Sequence[int],
+        likely: Sequence[Sequence[int]],
+        logprobs: Sequence[Sequence[float]],
+    ) -> None:
+        """Keep what the target said after the context and after each node of a draft."""
+        if self.stopped or not self.text:
+            return
+        before, last = _last(self.text[:-1]), self.text[-1]
+        above = [last if parent == ROOT else tokens[parent] for parent in parents]
+        pairs = [(before, last), *zip(above, tokens, strict=True)]
+        for (first, second), each, said in zip(pairs, likely, logprobs, strict=True):
+            row = row_of(each, said)
+            self.rows.add(ALONE, second, row)
+            if first != ALONE:
+                self.rows.add(first, second, row)
 
     def observe(self, tokens: list[int]) -> None:
         """Learn from how the last draft went, then move past the tokens."""
@@ -374,6 +423,8 @@ class SlowRecallStream:
 
         And its place in the prediction, or -1.
         """
+        if not trial.placed:
+            return RECYCLED, -1
         if trial.source != OWN:
             return SHARED, -1
         first = next(p for p in above if p.source == OWN and p.token == trial.token)

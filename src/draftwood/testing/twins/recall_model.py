@@ -8,7 +8,10 @@ Mahoney 2005). Every token, and every token before, has a small set of weights o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from draftwood.testing.twins.recall_rows import Row
 
 MASK = 2**32 - 1
 ONE = 65536
@@ -116,6 +119,10 @@ class Trial:
     echoes: list[Cell]
     leanings: list[list[int]]
     leaning_inputs: list[int]
+    placed: bool = True
+    hint_weights: list[int] = field(default_factory=list)
+    hints: dict[int, tuple[Cell, int]] = field(default_factory=dict)
+    """What the rows gave that are known (0: after the last token, 1: after the last two)."""
 
 
 def path_below(path: int, trial: Trial) -> int:
@@ -128,8 +135,11 @@ class Model:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int, int, bool], Cell] = {}
-        # by: levels with evidence of each source, has the token the longest match, has it rivals
-        self._weights: dict[tuple[int, int, bool, bool], list[int]] = {}
+        # by: which rows are known, levels with evidence of each source, has the token the longest
+        # match, has it rivals (beside rows: has it places)
+        self._weights: dict[tuple[int, ...], list[int]] = {}
+        self._hint_cells: dict[tuple[int, int, bool, bool, int], Cell] = {}
+        self._hint_weights: dict[tuple[int, ...], list[int]] = {}
         self._refined = _Curves()
         self._settled = _Curves()
         self._echoes: dict[tuple[int, int], Cell] = {}
@@ -140,32 +150,46 @@ class Model:
         self._echoes.clear()
         self._leanings.clear()
 
-    def judge(self, places: list[Place], depth: int, last: int, path: int) -> list[Trial]:
+    def judge(
+        self,
+        places: list[Place],
+        depth: int,
+        last: int,
+        path: int,
+        hints: Sequence[tuple[Row, bool]] = (([], False), ([], False)),
+        named: Sequence[int] = (),
+    ) -> list[Trial]:
         """A trial for every token that the places continue with, in the order of the places.
 
         depth: tokens drafted above the node. last: the token before. path: the node's probability.
+        hints: what the target said after the last token and after the last two, and whether over
+        several rows. named: tokens that it named, which are judged whether or not they have places.
         """
-        reached = {slot: _at_least(slot, places) for slot in range(INPUTS)}
-        active = [slot for slot in range(INPUTS) if reached[slot]]
+        seen = sum(1 << order for order, (row, _) in enumerate(hints) if row)
+        matching = {slot: _at_least(slot, places) for slot in range(INPUTS)}
+        active = [slot for slot in range(INPUTS) if matching[slot]]
         own_levels = sum(slot < len(LEVELS) for slot in active)
         known = (own_levels, len(active) - own_levels)
-        tokens = list(dict.fromkeys(p.token for p in places))
+        tokens = list(dict.fromkeys([*(p.token for p in places), *named]))
         trials = []
         for token in tokens:
-            longest = max(p.length for p in places if p.token == token)
-            level = level_of(longest)
-            weights = self._weights_of((*known, level + 1 == max(known), len(tokens) > 1))
+            longest = max((p.length for p in places if p.token == token), default=0)
+            level = level_of(longest) if longest else len(LEVELS)
+            reached = level + 1 if longest else 0
+            other = bool(longest) if seen else len(tokens) > 1
+            situation = (seen, *known, reached == max(known), other)
+            weights = self._weights_of(situation)
             cells, inputs = {}, {}
             for slot in active:
-                at = reached[slot]
+                at = matching[slot]
                 with_it = sum(p.token == token for p in at)
                 newest = max(at, key=slot_of)  # the first of equals
                 cell = self._cell(slot, with_it, len(at) - with_it, newest.token == token)
                 cells[slot], inputs[slot] = cell, LOG_ODDS[cell.probability >> 4]
             echoes = self._echoes_of(token, last)
             for i, echo in enumerate(echoes):
-                seen = min(echo.seen, 1023)
-                trust = 65536 * 2 * seen // (2 * seen + 3)
+                outcomes = min(echo.seen, 1023)
+                trust = 65536 * 2 * outcomes // (2 * outcomes + 3)
                 inputs[INPUTS + i] = LOG_ODDS[echo.probability >> 4] * trust >> 16
             inputs[INPUTS + ECHOES] = BIAS
             parts = {slot: weights[slot] * value for slot, value in inputs.items()}
@@ -179,19 +203,28 @@ class Model:
                 *(inputs[slot] for slot in range(INPUTS, INPUTS + ECHOES + 1)),
             ]
             leans = sum(w * x for own in leanings for w, x in zip(own, leaning_inputs, strict=True))
-            log_odds = log_odds_of(sum(parts.values()) + leans)
+            hint_weights = self._hint_weights_of(situation)
+            support = 2 if longest else 1 if places else 0
+            heard = {
+                order: self._hint_of(order, row, again, token, support)
+                for order, (row, again) in enumerate(hints)
+                if row
+            }
+            said_by_rows = sum(hint_weights[order] * x for order, (_, x) in heard.items())
+            log_odds = log_odds_of(sum(parts.values()) + leans + said_by_rows)
             mixed = squash(log_odds)
-            said, refined = self._refined.read((min(depth, 7), level), log_odds)
+            said, refined = self._refined.read((bool(seen), min(depth, 7), level), log_odds)
             own = any(p.source == 0 and p.length == longest for p in places if p.token == token)
             trials.append(
                 Trial(token, 0 if own else 1, cells, inputs, weights, mixed, refined,
-                      (mixed + said) // 2, refined, 0, echoes, leanings, leaning_inputs)
+                      (mixed + said) // 2, refined, 0, echoes, leanings, leaning_inputs,
+                      bool(longest), hint_weights, heard)
             )  # fmt: skip
         total = sum(trial.estimate for trial in trials)
         for trial in trials:
             if total > MOST:
                 trial.estimate = max(LEAST, trial.estimate * MOST // total)
-            context = (_sure(path), _deep(depth))
+            context = (trial.placed if seen else None, _sure(path), _deep(depth))
             log_odds = LOG_ODDS[min(trial.estimate >> 4, 4095)]
             said, trial.settled = self._settled.read(context, log_odds)
             trial.confidence = clamp(said, LEAST, MOST)
@@ -207,6 +240,9 @@ class Model:
             for leaning in trial.leanings:
                 for slot, value in enumerate(trial.leaning_inputs):
                     _nudge(leaning, slot, value, error * 60)
+            for order, (cell, value) in trial.hints.items():
+                _nudge(trial.hint_weights, order, value, error * 40)
+                cell.move(right, prior=6, limit=255)
             for cell in trial.cells.values():
                 cell.move(right, prior=6, limit=255)
             for echo in trial.echoes:
@@ -227,9 +263,33 @@ class Model:
             self._cells[key] = Cell(clamp(start, 200, 63500) << 6)
         return self._cells[key]
 
-    def _weights_of(self, situation: tuple[int, int, bool, bool]) -> list[int]:
+    def _weights_of(self, situation: tuple[int, ...]) -> list[int]:
+        seen, *_, placed = situation
         start = [ONE * 3 // 10] * INPUTS + [ONE // 5] * ECHOES + [ONE * 3 // 10]
+        if seen and not placed:
+            start = [ONE // 10] * len(start)
         return self._weights.setdefault(situation, start)
+
+    def _hint_weights_of(self, situation: tuple[int, ...]) -> list[int]:
+        first, second = ONE * 6 // 10, ONE * 2 // 10
+        start = [second if situation[0] == 3 else first, first]
+        return self._hint_weights.setdefault(situation, start)
+
+    def _hint_of(
+        self, order: int, row: Row, again: bool, token: int, support: int
+    ) -> tuple[Cell, int]:
+        """The cell of what a row says about a token, and its log-odds.
+
+        support: 0: no place at the node, 1: none goes on with the token, 2: some do.
+        """
+        at = next((i for i, (each, _) in enumerate(row) if each == token), None)
+        share = 16 if at is None else LOG_ODDS[row[at][1] >> 4] + 2048 >> 8
+        key = (order, share, at == 0, again, support)
+        if key not in self._hint_cells:
+            start = ONE // 50 if at is None else curve(share * 256 + 128 - 2048)
+            self._hint_cells[key] = Cell(clamp(start, 200, 63500) << 6)
+        cell = self._hint_cells[key]
+        return cell, LOG_ODDS[cell.probability >> 4]
 
     def _echoes_of(self, token: int, last: int) -> list[Cell]:
         alone = token * 0x9E3779B1 & MASK
