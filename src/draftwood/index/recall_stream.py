@@ -33,8 +33,8 @@ class RecallPolicy:
     continuation only. floor: no node that is less likely to be accepted than this, in [0, 1]; best
     at what a drafted token costs, in steps. share: generated tokens after which they are added to
     shared history, without waiting for the end of the request. nodes: the largest draft, whatever
-    a budget allows. recycle: whether the target's likeliest tokens at each position that it verified
-    are kept as evidence, where the feedback has its rows (Token Recycling, arXiv 2408.08696).
+    a budget allows. recycle: whether the target's likeliest tokens at each position that it
+    verified are kept as evidence, where feedback has its rows (Token Recycling, arXiv 2408.08696).
 
     Raises:
         InvalidOption: a value outside its range.
