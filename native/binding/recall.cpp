@@ -152,7 +152,7 @@ void bind_recall(nb::module_& module) {
             return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(sources.data(),
                                                                      {sources.size()}, self);
           },
-          "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction, 7: the target's own rows");
+          "uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction, 9: the target's own rows");
 
   nb::class_<Recall>(module, "Recall", "History that requests share: a ring of tokens.")
       .def(nb::init<std::size_t, std::uint64_t, std::size_t>(), "max_tokens"_a, "seed"_a = 0,

@@ -294,7 +294,7 @@ class RecallDraft(Draft):
     @property
     def sources(self) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,))]:
         """
-        uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction, 7: the target's own rows
+        uint8 [n]; 0: the request's own text, 1: shared history, 2: a prediction, 9: the target's own rows
         """
 
 class Recall:

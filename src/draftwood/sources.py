@@ -39,9 +39,11 @@ LOOKUP: Final = 5
 TRIGRAM: Final = 6
 """Trigrams of the target's outputs."""
 RECYCLED: Final = 7
-"""Recycled logits: by `recycled`, or by Recall where no text goes on so."""
+"""Recycled logits."""
 PHRASE: Final = 8
 """Phrases that lengthen another drafter's draft (Ouroboros)."""
+TARGET_ROWS: Final = 9
+"""Recall, where no text goes on so, from what the target found likely in earlier passes."""
 SMALL_MODEL: Final = 16
 """A small model; of several, the following numbers, up to 31."""
 _FIRST_CUSTOM: Final = 64
@@ -55,6 +57,7 @@ _TABLE: dict[int, Source] = {
     LOOKUP: Source("lookup", "own text"),
     TRIGRAM: Source("trigram", "trigrams"),
     RECYCLED: Source("recycled", "recycled logits"),
+    TARGET_ROWS: Source("recall", "recycled logits"),
     PHRASE: Source("ouroboros", "phrases"),
     **{SMALL_MODEL + at: Source("small model", f"model {at + 1}") for at in range(16)},
 }

@@ -12,7 +12,7 @@ from draftwood.errors import InvalidOption
 from draftwood.index.recall import Recall
 from draftwood.index.recall_stream import RecallStream
 from draftwood.protocols import Feedback, Top, Verdict
-from draftwood.sources import RECYCLED
+from draftwood.sources import TARGET_ROWS
 
 PROMPT = [1, 2, 3]
 
@@ -41,7 +41,7 @@ def test_what_was_said_after_rejected_tokens_is_drafted():
     tell(recall)
     draft = drafted(recall, [8, 3, 7])
     assert draft.tokens.tolist()[0] == 9
-    assert set(draft.source.tolist()) == {RECYCLED}
+    assert set(draft.source.tolist()) == {TARGET_ROWS}
 
 
 def test_two_tokens_say_more_than_the_last_alone():

@@ -31,7 +31,11 @@ def kinds_of(spec, steps=60):
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("recall:share=8", {"recall: own text", "recall: shared history"}),
+        (
+            "recall:share=8",
+            {"recall: own text", "recall: shared history", "recall: recycled logits"},
+        ),
+        ("recall:share=8,recycle=no", {"recall: own text", "recall: shared history"}),
         ("suffix", {"suffix: own text", "suffix: shared history"}),
         ("lookup", {"lookup: own text"}),
         ("trigram", {"trigram: trigrams"}),

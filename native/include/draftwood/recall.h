@@ -142,7 +142,7 @@ struct RecallBudget {
 
 /// Where a node was found.
 /// kTarget: in no text, but the target had said that it is likely there.
-enum class RecallSource : std::uint8_t { kOwn, kShared, kPrediction, kTarget = 7 };
+enum class RecallSource : std::uint8_t { kOwn, kShared, kPrediction, kTarget = 9 };
 
 /// What the target said in the pass that verified a draft: the k likeliest tokens after the context,
 /// and after each node.

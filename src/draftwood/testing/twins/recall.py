@@ -22,7 +22,7 @@ import numpy as np
 from draftwood.draft import ROOT, Budget
 from draftwood.index.recall import namespace_key
 from draftwood.index.recall_stream import RecallPolicy
-from draftwood.sources import OWN, PREDICTED, RECYCLED, SHARED
+from draftwood.sources import OWN, PREDICTED, SHARED, TARGET_ROWS
 from draftwood.testing.twins.prediction import Drafted, SlowFollower, Trust
 from draftwood.testing.twins.recall_chains import ORDERS, Chains, salt_of
 from draftwood.testing.twins.recall_model import Model, Place, Trial, path_below
@@ -424,7 +424,7 @@ class SlowRecallStream:
         And its place in the prediction, or -1.
         """
         if not trial.placed:
-            return RECYCLED, -1
+            return TARGET_ROWS, -1
         if trial.source != OWN:
             return SHARED, -1
         first = next(p for p in above if p.source == OWN and p.token == trial.token)
