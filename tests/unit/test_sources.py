@@ -61,7 +61,7 @@ def test_drafters_in_a_mixture_keep_their_numbers():
 
 def test_the_numbers_of_the_package_are_different_ones():
     numbers = [value for name, value in vars(sources).items() if name.isupper() and name[0] != "_"]
-    assert len(numbers) == len(set(numbers)) == 10
+    assert len(numbers) == len(set(numbers)) == 11
     assert len({source_of(number) for number in numbers}) == len(numbers)
     with pytest.raises(InvalidOption, match="source 255 is nobody's"):
         source_of(255)
