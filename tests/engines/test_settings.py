@@ -52,7 +52,7 @@ def test_sglang_takes_the_settings():
         "given = vars(parser.parse_args(sys.argv[1:]))\n"
         "print(json.dumps({k: v for k, v in given.items() if 'speculative' in k}))\n"
     )
-    (words,) = words_of("sglang")
+    (words,) = words_of("sglang-ngram")
     done = subprocess.run(
         [str(sglang_python()), "-c", code, *words[3:]], capture_output=True, text=True, check=False
     )

@@ -30,6 +30,7 @@ from draftwood.errors import InvalidOption
 from draftwood.logs import log as log_module
 from draftwood.logs.call import LoggedCall, Record
 from draftwood.logs.sample import SessionSample
+from draftwood.serving.options import EngineOptions
 
 KEYS = [
     *("verdict", "low", "high", "setting", "engine", "format", "requests", "unread", "cost"),
@@ -272,7 +273,10 @@ def test_the_best_for_each_engine_is_one_that_it_can_run():
     texts = {each.engine: each.text for each in settings_of(advice)}
     assert '"method": "suffix"' in texts["vllm-suffix"]
     assert "draftwood.vllm.Proposer" in texts["vllm"]
-    json.loads(re.search(r"--additional-config '(.*)'", texts["vllm"])[1])
+    told = json.loads(re.search(r"--additional-config '(.*)'", texts["vllm"])[1])
+    EngineOptions(**told["draftwood"])
+    options, *_ = shlex.split(texts["sglang"])
+    EngineOptions(**json.loads(options.removeprefix("DRAFTWOOD_OPTIONS=")))
 
 
 def test_the_setting_for_the_server_is_one_that_it_takes():

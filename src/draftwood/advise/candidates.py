@@ -15,8 +15,8 @@ class Candidate:
     engines: tuple[str, ...]
 
 
-_TREES = ("draftwood",)
-_CHAINS = ("vllm", "draftwood")
+_TREES = ("draftwood", "sglang")
+_CHAINS = ("vllm", *_TREES)
 
 CANDIDATES: Final[tuple[Candidate, ...]] = (
     Candidate("recall:cost=auto", _TREES),
@@ -25,7 +25,7 @@ CANDIDATES: Final[tuple[Candidate, ...]] = (
     Candidate("suffix:mode=tree,alpha=4,floor=0,nodes=32,cost=auto", _TREES),
     Candidate("suffix:mode=linear", ("vllm-suffix", *_CHAINS)),
     Candidate("hybrid:first=recall,other=lookup,cost=auto", _TREES),
-    Candidate("lookup:nodes=5", ("vllm-ngram", "llama.cpp", "sglang", *_CHAINS)),
+    Candidate("lookup:nodes=5", ("vllm-ngram", "llama.cpp", "sglang-ngram", *_CHAINS)),
 )
 """Trees, trees cut to what pays, the chain that vLLM can verify, and what engines have built in."""
 

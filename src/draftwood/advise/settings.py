@@ -74,7 +74,16 @@ def _vllm_ngram(_spec: str) -> str:
     return f"vllm serve MODEL --speculative-config '{config}'"
 
 
-def _sglang(_spec: str) -> str:
+def _sglang(spec: str) -> str:
+    drafter, _ = _parted(spec)  # the door has a budget by itself
+    options = shlex.quote(json.dumps({"drafter": drafter}))
+    return (
+        f"DRAFTWOOD_OPTIONS={options} sglang serve MODEL --speculative-algorithm DRAFTWOOD "
+        "--speculative-num-draft-tokens 32"
+    )
+
+
+def _sglang_ngram(_spec: str) -> str:
     return (
         "python -m sglang.launch_server --model-path MODEL --speculative-algorithm NGRAM "
         "--speculative-num-draft-tokens 6 --speculative-ngram-max-bfs-breadth 1"
@@ -92,8 +101,9 @@ _ENGINES = (
     ("draftwood", "Draftwood's own loop: trees", _ours),
     ("draftwood", "Draftwood's server", _served),
     ("vllm", "vLLM with Draftwood: chains", _vllm),
+    ("sglang", "SGLang with Draftwood: trees", _sglang),
     ("vllm-suffix", "vLLM alone, its suffix method", _vllm_suffix),
     ("vllm-ngram", "vLLM alone, its n-gram method", _vllm_ngram),
-    ("sglang", "SGLang alone; its n-grams are nearest to the lookup that was tried", _sglang),
+    ("sglang-ngram", "SGLang alone; its n-grams are nearest to the lookup tried", _sglang_ngram),
     ("llama.cpp", "llama.cpp alone; its n-grams are nearest to the lookup tried", _llama_cpp),
 )
