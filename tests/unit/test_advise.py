@@ -210,6 +210,7 @@ def test_a_sample_forgets_neither_answers_without_text_nor_ids():
     for answer in ("", np.empty(0, np.int32), tool, np.arange(3, dtype=np.int32)):
         sample.add(LoggedCall("p", answer))
     assert [each.response is tool for each in sample.calls()] == [True, False]
+    assert not sample.full  # one without an answer could not be served anyway
 
 
 def interrupted_after(calls, monkeypatch):

@@ -131,7 +131,7 @@ class Log:
                     if self._tokenizer is None:
                         self._texts(call)  # says so before all of a long log is read
                     chosen.add(call)
-                    if progress is not None:
+                    if progress is not None and chosen.seen % _BATCH == 0:
                         progress(self.fraction_read)
                 break
             except KeyboardInterrupt:

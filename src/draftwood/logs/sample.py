@@ -53,11 +53,12 @@ class SessionSample:
     sample as well: single sessions picked far apart would hide that. A log that fits is kept whole;
     of a single stretch that does not fit, the first calls are.
 
-    seen: calls that were looked at. stretches: how many are kept.
+    seen: calls that were looked at. full: whether any with an answer were left out. stretches: how
+    many are kept.
     """
 
     def __init__(self, tokens: int) -> None:
-        self.seen = 0
+        self.seen, self.full = 0, False
         self._most = tokens
         self._enough = max(1, tokens // _STRETCHES)
         self._kept: dict[int, _Stretch] = {}
@@ -73,11 +74,6 @@ class SessionSample:
         """Neighborhoods that are kept."""
         return len(self._kept)
 
-    @property
-    def full(self) -> bool:
-        """Whether something was left out."""
-        return self.seen > sum(len(each.calls) for each in self._kept.values())
-
     def add(self, call: LoggedCall) -> None:
         """Look at the next call of the log."""
         number, self.seen = self.seen, self.seen + 1
@@ -88,10 +84,12 @@ class SessionSample:
         of = self._of_kept.get(name, self._of_others.get(name))
         stretch = self._kept.get(self._begun(name) if of is None else of)
         if stretch is None:
+            self.full = True
             if of is None or of == self._last.number:
                 self._last.tokens += size
             return
         if self._tokens + size > self._most and len(self._kept) == 1 and stretch.calls:
+            self.full = True
             return
         stretch.calls.append((number, call))
         stretch.tokens += size
@@ -121,6 +119,7 @@ class SessionSample:
 
     def _drop(self) -> None:
         """Give up the stretch with the largest random number, and all later ones above it."""
+        self.full = True
         chance, number = heapq.heappop(self._order)
         self._limit = -chance
         dropped = self._kept.pop(number)
