@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-WAIT = 30.0
+WAIT = 60.0
 
 
 def free_port() -> int:

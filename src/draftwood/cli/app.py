@@ -11,13 +11,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from draftwood.cli.advise import advise
+from draftwood.cli.compact import compact
 from draftwood.cli.completion import join_words
 from draftwood.cli.demo import demo
 from draftwood.cli.drafters import drafters
 from draftwood.cli.follow import follow
+from draftwood.cli.forget import forget
 from draftwood.cli.generate import generate
 from draftwood.cli.index import index
 from draftwood.cli.measure import measure
+from draftwood.cli.publish_events import publish_events
 from draftwood.cli.replay import replay
 from draftwood.cli.serve import serve
 from draftwood.errors import DraftwoodError
@@ -40,6 +43,9 @@ app.command()(advise)
 app.command()(measure)
 app.command()(serve)
 app.command()(follow)
+app.command()(forget)
+app.command()(compact)
+app.command("publish-events")(publish_events)
 app.command()(drafters)
 app.add_typer(index)
 

@@ -33,6 +33,10 @@ def follow(
         str | None,
         typer.Option(help="A JSON file of namespaces and their grants: only these are read."),
     ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(help="Begin with a snapshot of `draftwood compact`: its folder, or URL."),
+    ] = None,
     host: Annotated[str, typer.Option(help="This host's name. [its host name]")] = "",
     report: Annotated[int, typer.Option(help="Seconds between two lines of counts; 0: none.")] = 60,
 ) -> None:
@@ -49,7 +53,7 @@ def follow(
 
     if report < 0:
         raise InvalidOption(f"report is {report}; use 0 or more seconds")
-    options = ShareOptions(url, secret=secret, grants=grants, host=host)
+    options = ShareOptions(url, secret=secret, grants=grants, snapshot=snapshot, host=host)
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

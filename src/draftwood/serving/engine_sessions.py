@@ -17,7 +17,8 @@ from draftwood.budget.spending import Spending
 from draftwood.draft import Budget, Draft, as_tokens
 from draftwood.drafters.recall import RecallDrafter
 from draftwood.index.recall import Recall
-from draftwood.protocols import Feedback
+from draftwood.protocols import Feedback, TargetInfo
+from draftwood.serving.engine_texts import EngineTexts, engine_texts
 from draftwood.serving.figures import EngineFigures
 from draftwood.serving.history import engine_drafter, unshared
 from draftwood.serving.options import EngineOptions, RequestFacts, RequestOptions, Tokenize
@@ -41,7 +42,7 @@ class EngineShape:
     nodes: the most tokens of a draft. context_limit: tokens of a request, its prompt included.
     vocab: token text -> id, for the fingerprint of a history file; None: not known. tokenize: for
     predictions. trees: whether it verifies trees; else drafts are chains. logger: the name of a
-    logger that the engine shows.
+    logger that the engine shows. model: its name, which goes along with texts that are shared.
     """
 
     vocab_size: int
@@ -51,6 +52,7 @@ class EngineShape:
     tokenize: Tokenize | None = None
     trees: bool = False
     logger: str = "draftwood"
+    model: str = ""
 
 
 class EngineSessions:
@@ -81,6 +83,10 @@ class EngineSessions:
         recall = priced.drafter if isinstance(priced.drafter, RecallDrafter) else None
         self._unshared = None if recall is None else unshared(recall)
         self.recall: Recall | None = None if recall is None else recall.recall
+        self._texts: EngineTexts | None = None
+        if options.replicas is not None:
+            info = TargetInfo(shape.vocab, shape.vocab_size)
+            self._texts = engine_texts(options.replicas, priced.drafter, info, model=shape.model)
         limit = Budget(shape.nodes)
         self.spending = None if priced.cost is None else Spending.of(priced.cost, limit=limit)
         self.sessions = Sessions(
@@ -143,6 +149,8 @@ class EngineSessions:
         self.closed = True
         self.keep(())
         try:
+            if self._texts is not None:
+                self._texts.replica.close()
             if isinstance(self.drafter, RecallDrafter):
                 self.drafter.close()
         except Exception:
@@ -161,6 +169,7 @@ class EngineSessions:
             history_tokens=0 if recall is None else min(recall.written, recall.capacity),
             history_capacity=0 if recall is None else recall.capacity,
             history_bytes=0 if recall is None else recall.nbytes,
+            shared={} if self._texts is None else self._texts.replica.report(),
         )
 
     def failed(self, kind: str) -> None:
@@ -209,6 +218,8 @@ class EngineSessions:
             new = _tokens(texts[at], request.length, end)
             if request.ends_in(new):
                 done.append(key)
+            if request.came is not None:
+                request.came += new
             self.figures.count(*request.outcome(new))
             request.length = end
             asked.append(key)
@@ -252,6 +263,7 @@ class EngineSessions:
             self.tell(problem)
         prompt = min(facts.prompt, end)
         request = _Request(facts, options, prompt)
+        request.came = None if self._texts is None or options.private else []
         self._requests[key] = request
         if options.drafts:
             self.sessions.open(
@@ -277,19 +289,23 @@ class EngineSessions:
         if request.options.private:
             self.sessions.abandon(key)
         else:
+            if self._texts is not None:
+                self._texts.ends(request.came or ())
             self.sessions.close(key)
 
 
 class _Request:
     """A request of the engine's.
 
-    length: of its text. Of its last draft: sources of a chain's tokens, or the tree.
+    length: of its text. came: what it has generated, where that is shared. Of its last draft:
+    sources of a chain's tokens, or the tree.
     """
 
-    __slots__ = ("end", "length", "open", "options", "sources", "stops", "tree")
+    __slots__ = ("came", "end", "length", "open", "options", "sources", "stops", "tree")
 
     def __init__(self, facts: RequestFacts, options: RequestOptions, length: int) -> None:
         self.length = length
+        self.came: list[int] | None = None
         self.end = facts.end
         self.stops = facts.stops
         self.options = options

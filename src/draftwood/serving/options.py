@@ -30,7 +30,8 @@ class EngineOptions:
     namespace. request_ids: whether requests are told apart by the runner's ids, where the runner
     can be found; False: by their tokens. runner: 2 for vLLM's runner of version 2, whose speculator
     was not run on a GPU (speculator.py). flush_seconds, log_seconds: between two writes of history
-    and figures, and between two log lines (0: none).
+    and figures, and between two log lines (0: none). replicas: the URL of a log
+    through which replicas share what they generate, or an object of `draftwood.share.ShareOptions`.
 
     Raises:
         InvalidOption: a value outside its range.
@@ -48,6 +49,7 @@ class EngineOptions:
     runner: int = 1
     flush_seconds: float = 10.0
     log_seconds: float = 60.0
+    replicas: str | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for field, kinds in _KINDS.items():
@@ -102,6 +104,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "runner": (int,),
     "flush_seconds": (float, int),
     "log_seconds": (float, int),
+    "replicas": (str, dict, type(None)),
 }
 
 

@@ -14,11 +14,12 @@ from typing import Any, Final
 from draftwood.errors import BrokenRecord, InvalidTokens, LogUnreachable
 from draftwood.index.recall import Recall
 from draftwood.share.envelope import NewerSchema, Origin, unpacked_batch
-from draftwood.share.keys import NamespaceKeys
+from draftwood.share.following import FollowerCounts, Reading
 from draftwood.share.ledger import LedgerEntry, TextLedger
 from draftwood.share.log import LogMessage, TextLog
 from draftwood.share.records import DoneRecord, ForgetRecord, TextRecord
 from draftwood.share.sealing import unsealed_record
+from draftwood.share.snapshot import SnapshotTexts
 
 log = logging.getLogger(__name__)
 
@@ -26,35 +27,6 @@ PRUNE_EVERY: Final = 1000
 """Texts after which the ledger leaves out what the ring has overwritten."""
 _DELAYS: Final = 10_000
 FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
-
-
-@dataclass(slots=True)
-class FollowerCounts:
-    """What was read.
-
-    messages; texts and tokens that were taken. duplicates: texts that had come before. own: texts
-    of this host. other_tokenizer, unreadable (of namespaces that are not this host's), outdated (of
-    a policy that is too old), forgotten (a tombstone was there first): texts left out. poison:
-    messages and records that cannot be read. newer, unknown: of a later version, of a later kind.
-    tombstones, removed_tokens. log_errors, disk_errors: tries that failed.
-    """
-
-    messages: int = 0
-    texts: int = 0
-    tokens: int = 0
-    duplicates: int = 0
-    own: int = 0
-    other_tokenizer: int = 0
-    unreadable: int = 0
-    outdated: int = 0
-    forgotten: int = 0
-    poison: int = 0
-    newer: int = 0
-    unknown: int = 0
-    tombstones: int = 0
-    removed_tokens: int = 0
-    log_errors: int = 0
-    disk_errors: int = 0
 
 
 @dataclass(slots=True)
@@ -66,20 +38,6 @@ class _Changes:
     forgotten: list[bytes] = field(default_factory=list)
     dropped: list[bytes] = field(default_factory=list)
     orders: list[DoneRecord] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Which records a follower takes.
-
-    fingerprint: of the only tokenizer whose texts it takes. vocab_size: ids are below it.
-    generations: how much older than the newest policy seen a text's may be; None: any age.
-    """
-
-    keys: NamespaceKeys
-    fingerprint: bytes
-    vocab_size: int = 2**31 - 1
-    generations: int | None = None
 
 
 def _nobody(_: TextRecord) -> int | None:
@@ -124,9 +82,11 @@ class Follower:
         self._said: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._before: Callable[[], None] | None = None
 
-    def start(self) -> None:
-        """Follow in a thread, until `close`."""
+    def start(self, before: Callable[[], None] | None = None) -> None:
+        """Follow in a thread, until `close`. before: what that thread does first."""
+        self._before = before
         self._thread = threading.Thread(target=self._run, name="draftwood-follower", daemon=True)
         self._thread.start()
 
@@ -142,6 +102,15 @@ class Follower:
             if self._stopping.is_set():
                 break
         return len(messages)
+
+    def begin_with(self, snapshot: SnapshotTexts, origin: Origin) -> None:
+        """Take a snapshot's texts, and read the log from where it ends."""
+        changes = self._changes = _Changes(snapshot.position, forgotten=list(snapshot.forgotten))
+        for _, record in snapshot.texts:
+            self._text(record, origin, changes)
+            if self._stopping.is_set():
+                return
+        self._commit(changes)
 
     def catch_up(self) -> None:
         """Read until nothing comes.
@@ -179,6 +148,8 @@ class Follower:
 
     def _run(self) -> None:
         wait = FIRST_WAIT
+        if self._before is not None:
+            self._before()
         while not self._stopping.is_set():
             try:
                 self.poll()

@@ -15,6 +15,7 @@ from draftwood.index.recall import Recall
 from draftwood.protocols import Drafter
 from draftwood.share.options import ShareOptions
 from draftwood.share.replica import Replica
+from draftwood.share.settled import sequences_in
 
 HISTORY: Final = "history.recall"
 """The file in a follower's folder; its ledger is beside it."""
@@ -40,9 +41,10 @@ class HostFollower:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / HISTORY
-        if path.exists() and not Path(f"{path}.share").exists():
+        ledger = Path(f"{path}.share")
+        if path.exists() and not ledger.exists() and sequences_in(path) > 0:
             raise HistoryError(
-                f"{path} is there without its ledger {path}.share, so that nothing in it could be "
+                f"{path} is there without its ledger {ledger}, so that nothing in it could be "
                 "forgotten; remove it, or use another folder"
             )
         self.recall = Recall.open(path, max_tokens=max_tokens, fingerprint=fingerprint)

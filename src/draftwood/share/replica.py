@@ -14,21 +14,23 @@ from typing import Any, Final
 
 from draftwood.drafters.history_listener import FinishedText
 from draftwood.drafters.recall import RecallDrafter
-from draftwood.errors import InvalidOption
+from draftwood.errors import DraftwoodError, InvalidOption
 from draftwood.fork import fork_lock
 from draftwood.index.fingerprint import UNKNOWN, vocab_fingerprint
 from draftwood.index.recall import Recall
 from draftwood.protocols import Composed, Drafter, TargetInfo
 from draftwood.share.envelope import Origin
-from draftwood.share.follower import Follower, Reading
+from draftwood.share.follower import Follower
+from draftwood.share.following import Reading
 from draftwood.share.keys import ID_BYTES, NamespaceKeys
 from draftwood.share.ledger import TextLedger
-from draftwood.share.log import open_log
+from draftwood.share.log import BEGINNING, open_log
 from draftwood.share.options import ShareOptions
 from draftwood.share.publisher import Publisher
 from draftwood.share.records import CONTEXT_TOKENS, PART_TOKENS, AnyRecord, ForgetRecord, TextRecord
 from draftwood.share.sealing import sealed_record
-from draftwood.share.settled import sequences_in, settle
+from draftwood.share.settled import ledger_of, sequences_in, settle
+from draftwood.share.snapshot import SnapshotFolder
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Replica:
                 open_log(options.url), origin, queue_bytes=options.queue_bytes
             )
         if options.follow:
-            ledger = TextLedger(None if path is None else Path(f"{path}.share"))
+            ledger = TextLedger() if path is None else ledger_of(path)
             if path is not None:
                 settle(ledger, recall, path)
             reading = Reading(self._keys, fingerprint, vocab_size, options.generations)
@@ -96,7 +98,10 @@ class Replica:
                 told=self._withdraw,
                 done=self._offer,
             )
-            self._follower.start()
+            fresh = ledger.position == BEGINNING
+            self._follower.start(
+                self._warm_start if fresh and options.snapshot is not None else None
+            )
 
     def name_of(self, namespace: str) -> str:
         """What a namespace is called in Recall, here and wherever its texts come."""
@@ -154,6 +159,18 @@ class Replica:
                 closing.callback(self._follower.stop)
             if self._publisher is not None:
                 closing.callback(self._publisher.close, timeout)
+
+    def _warm_start(self) -> None:
+        """Begin with the newest snapshot; where there is none to be had, with the log alone."""
+        if self._follower is None or self.options.snapshot is None:
+            return
+        fingerprint = self._follower.reading.fingerprint
+        try:
+            snapshot = SnapshotFolder(self.options.snapshot, fingerprint).read()
+            if snapshot.position != BEGINNING:
+                self._follower.begin_with(snapshot, Origin(bytes(8), fingerprint=fingerprint))
+        except (DraftwoodError, OSError) as error:
+            log.warning("no snapshot is used: %s", error)
 
     def _settled(self, follower: Follower) -> None:
         if self._path is not None and not follower.behind:

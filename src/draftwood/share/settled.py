@@ -23,6 +23,19 @@ def sequences_in(path: Path) -> int:
         return int.from_bytes(file.read(8), "little")
 
 
+def ledger_of(path: Path) -> TextLedger:
+    """The ledger beside a Recall file; a new one where the file is new.
+
+    Raises:
+        HistoryError, OSError: a ledger that cannot be used.
+    """
+    beside = Path(f"{path}.share")
+    if sequences_in(path) == 0:  # of a file that was here before
+        for name in (beside.name, f"{beside.name}-wal", f"{beside.name}-shm"):
+            beside.with_name(name).unlink(missing_ok=True)
+    return TextLedger(beside)
+
+
 def settle(ledger: TextLedger, recall: Recall, path: Path) -> int:
     """Remove the sequences that came after the ledger's last entry; returns how many.
 

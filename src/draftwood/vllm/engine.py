@@ -35,7 +35,8 @@ def sessions_of(vllm_config: Any) -> EngineSessions:
         vocab_size=model.get_vocab_size(),
         context_limit=model.max_model_len,
         nodes=min(vllm_config.speculative_config.num_speculative_tokens, MOST_DRAFTED),
-        vocab=None if options.path is None else tokenizer.vocab(),
+        vocab=tokenizer.vocab() if options.path or options.replicas else None,
+        model=str(model.model) if options.replicas else "",
         tokenize=tokenizer.tokenize,
         logger="vllm.draftwood",  # vLLM shows its own loggers only
     )
