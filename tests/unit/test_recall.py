@@ -104,6 +104,7 @@ def test_a_draft_keeps_to_its_budget():
             for parent in guess.parents.tolist():
                 depths.append(1 + (depths[parent] if parent >= 0 else 0))
             assert max(depths, default=0) <= reach
+        assert stream.propose(7).tokens.tolist() == stream.propose(Budget(7)).tokens.tolist()
 
 
 def test_a_chain_has_no_branches_and_keeps_to_its_floor():

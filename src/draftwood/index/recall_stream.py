@@ -96,8 +96,13 @@ class RecallStream:
             texts=texts,
         )
 
-    def propose(self, budget: Budget) -> Draft:
-        """The nodes most likely to be accepted, best first; the stream itself does not move."""
+    def propose(self, budget: Budget | int) -> Draft:
+        """The nodes most likely to be accepted, best first; the stream itself does not move.
+
+        budget: an int stands for so many nodes.
+        """
+        if isinstance(budget, int):
+            budget = Budget(budget)
         nodes = min(budget.nodes, self._nodes)
         guess = self.native.propose(nodes, min(budget.reach, nodes), budget.floor)
         if not len(guess):
