@@ -15,6 +15,7 @@ using history::Section;
 namespace {
 
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+constexpr std::uint64_t kSynced = std::uint64_t{1} << 25U;  // bytes: a signal waits no longer
 
 [[noreturn]] void fail_with_errno(const std::string& path) {
   throw std::system_error(errno, std::generic_category(), path);
@@ -115,6 +116,9 @@ void HistoryWriter::flush() {
   }
   written_ += buffer_.size();
   buffer_.clear();
+  if (written_ - synced_ < kSynced) return;
+  if (::fsync(out_.file()) != 0) fail_with_errno(out_.path());
+  synced_ = written_;
 }
 
 HistoryInfo HistoryWriter::finish() {

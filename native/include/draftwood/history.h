@@ -193,6 +193,7 @@ class HistoryWriter {
   Fingerprint fingerprint_;
   std::vector<std::byte> buffer_;
   std::uint64_t written_ = 0;
+  std::uint64_t synced_ = 0;  ///< of them, surely on disk
   std::uint32_t token_checksum_ = 0;
   std::uint64_t tokens_ = 0;
   std::uint32_t token_limit_ = 0;
