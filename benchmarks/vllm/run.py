@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -27,7 +28,19 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.common.command import parser, publish, read, require
-from benchmarks.vllm.traffic import Traffic, chunks, demo, prompts, recorded
+from benchmarks.vllm.traffic import Request, Traffic, chunks, demo, prompts, recorded
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What engines took, by name.
+
+    chunks: of each timed one CPU seconds, tokens, rows, drafted tokens and ms of drafting. equal:
+    whether the engine said what the first one did.
+    """
+
+    chunks: dict[str, list[tuple[float, int, int, int, float]]]
+    equal: dict[str, bool]
 
 
 def main() -> None:
@@ -90,7 +103,25 @@ _kept: list[Any] = []
 """Engines; one that is dropped tears down the process groups of all."""
 
 
+def names_of(engines: str) -> list[str]:
+    """The engines that can be measured here."""
+    names = engines.split(",")
+    if find_spec("arctic_inference") is None and "suffix" in names:
+        print("arctic-inference is not installed: no row for suffix")
+        names.remove("suffix")
+    return names
+
+
 def _row(traffic: Traffic, batch: int, options: Any) -> list[dict[str, Any]]:
+    names = names_of(options.engines)
+    served = chunks(traffic.requests, batch, options.warm + options.chunks)
+    return figures_of(traffic.name, batch, names, turns(traffic, names, served, options))
+
+
+def turns(
+    traffic: Traffic, names: Sequence[str], served: Sequence[Sequence[Request]], options: Any
+) -> Turns:
+    """Every engine serves every chunk, each time another one first."""
     from benchmarks.vllm import engines
 
     engines.prepare()
@@ -102,31 +133,25 @@ def _row(traffic: Traffic, batch: int, options: Any) -> list[dict[str, Any]]:
                 key[0], hidden=options.hidden, layers=options.layers
             )
         model = _models[key]
-    names = options.engines.split(",")
-    if find_spec("arctic_inference") is None and "suffix" in names:
-        print("arctic-inference is not installed: no row for suffix")
-        names.remove("suffix")
-    longest = max(len(each.prompt) for each in traffic.requests)
-    limit = longest + options.tokens + 8
+    longest = max(len(each.prompt) for chunk in served for each in chunk)
+    limit, batch = longest + options.tokens + 8, len(served[0])
     sides = {name: engines.Engine(name, model, traffic, batch=batch, limit=limit) for name in names}
     _kept.extend(sides.values())
-    found: dict[str, list[tuple[float, int, int, int, float]]] = {name: [] for name in names}
-    equal = dict.fromkeys(names, True)
-    served = chunks(traffic.requests, batch, options.warm + options.chunks)
+    found = Turns({name: [] for name in names}, dict.fromkeys(names, True))
     for turn, chunk in enumerate(served):
         said = {}
-        order = names[turn % len(names) :] + names[: turn % len(names)]
-        for name in order:
+        first = turn % len(names)
+        for name in [*names[first:], *names[:first]]:
             side = sides[name]
             seconds, said[name] = side.serve(chunk, options.tokens)
             if turn >= options.warm:
-                found[name].append(
+                found.chunks[name].append(
                     (seconds, sum(map(len, said[name])), side.rows, side.drafted, side.draft_ms())
                 )
         if turn >= options.warm:
-            print(_progress(traffic.name, batch, names, found), flush=True)
+            print(_progress(traffic.name, batch, names, found.chunks), flush=True)
         for name in names:
-            equal[name] &= said[name] == said[names[0]]
+            found.equal[name] &= said[name] == said[names[0]]
             if traffic.model is None:
                 require(
                     all(
@@ -135,7 +160,14 @@ def _row(traffic: Traffic, batch: int, options: Any) -> list[dict[str, Any]]:
                     ),
                     f"{name} says what is forced",
                 )
-    rows = [_figures(traffic.name, batch, name, found, equal[name]) for name in names]
+    return found
+
+
+def figures_of(
+    traffic: str, batch: int, names: Sequence[str], found: Turns
+) -> list[dict[str, Any]]:
+    """A row for each engine."""
+    rows = [_figures(traffic, batch, name, found.chunks, found.equal[name]) for name in names]
     for row in rows:
         print(_shown(row), flush=True)
     return rows

@@ -42,9 +42,15 @@ class Traffic:
 
 
 def recorded(
-    paths: Sequence[Path], tokenizer: Path, *, records: int, prompt: int, answer: int
+    paths: Sequence[Path],
+    tokenizer: Path,
+    *,
+    records: int,
+    prompt: int,
+    answer: int,
+    served: int = 4,
 ) -> list[Traffic]:
-    """Traces by kind: every fourth response is served, the others are history.
+    """Traces by kind: every `served`-th response is served, the others are history.
 
     records: of each set. prompt, answer: the most tokens of each; of a prompt its last.
     """
@@ -65,12 +71,12 @@ def recorded(
         Traffic(
             kind,
             None,
-            kept[3::4],
-            [each for at, each in enumerate(kept) if at % 4 != 3],
+            kept[served - 1 :: served],
+            [each for at, each in enumerate(kept) if at % served != served - 1],
             highest + 1,
         )
         for kind, kept in found.items()
-        if len(kept) >= 4
+        if len(kept) >= served
     ]
 
 
