@@ -193,6 +193,12 @@ def main() -> None:
     made = parser(__doc__, traces=True)
     made.add_argument("--records", type=int, default=400, help="of each trace, at most")
     made.add_argument("--steps", type=int, default=600, help="timed ones of each row")
+    made.add_argument(
+        "--streamed",
+        type=int,
+        default=0,
+        help="MB read and written before each step",
+    )
     options = read(made, records=12, steps=12)
     require(PEER_INSTALLED or options.smoke, "arctic-inference is installed")
     records = _records(options)
@@ -208,8 +214,10 @@ def main() -> None:
             if PEER_INSTALLED:
                 sides.append(Released(history, batch))
             served = [Served(side, cycle(asked), batch) for side in sides]
+            streamed = np.zeros(options.streamed << 17)  # of 8 bytes
             for _ in range(options.steps):
                 for each in served:
+                    streamed += 1.0
                     each.step()
             require(not ours.sessions.failures, f"nothing fails: {ours.sessions.failures}")
             times, busy = (
