@@ -68,6 +68,8 @@ def options_of(script: str) -> set[str]:
     """The options that a script's parser is given, in the script or in `common`."""
     source = (REPO / script).read_text("utf-8")
     imported = re.findall(r"^from benchmarks\.common\.(\w+) import", source, re.MULTILINE)
+    for names in re.findall(r"^from benchmarks\.common import ([\w, ]+)$", source, re.MULTILINE):
+        imported += names.split(", ")
     modules = [REPO / f"benchmarks/common/{name}.py" for name in {"command", *imported}]
     sources = [source, *(module.read_text("utf-8") for module in modules)]
     found = re.findall(r'add_argument\(\s*"(--[\w-]+)"', "".join(sources))
