@@ -21,11 +21,19 @@ WARM, ROUNDS = 4, 9
 
 
 def sides(model: Any) -> dict[str, Network]:
-    """The passes that a model has, by name: the library's own, and ours."""
-    found = {"library": Network(model, lean=False)}
-    bare = Network(model)
-    if bare.lean is not None:
-        found["bare"] = bare
+    """The passes that a model has, by name: the library's own, and ours.
+
+    `bare` without graphs, which on a GPU serves single sequences only; `static` with them.
+    """
+    found = {
+        "library": Network(model, lean=False),
+        "bare": Network(model, static=False),
+        "static": Network(model, static=True),
+    }
+    if found["bare"].lean is None:
+        del found["bare"]
+    if found["static"].static is None:
+        del found["static"]
     return found
 
 
@@ -43,7 +51,7 @@ def curves(
         for _, (side, network) in clock.each(
             (f"{name} {side} batch {batch}", (side, network))
             for side, network in sides(model).items()
-            if side != "bare" or batch == 1  # on a GPU, batches are the library's
+            if side != "bare" or batch == 1
         ):
             yield from _curve(name, side, network, batch, counts, context=context, rounds=rounds)
 

@@ -34,6 +34,8 @@ from draftwood.verify.greedy import Greedy
 VOCAB_SIZE = 61
 WIDER = {torch.float32: torch.float64, torch.bfloat16: torch.float32}
 """By the dtype of a model, the one that tells how far its logits are rounded."""
+LIBRARY_S = ("gpt2", "gemma2")
+"""Families whose passes are all the library's."""
 SMALLER: dict[torch.dtype, dict[str, Any]] = {
     torch.float32: {},
     torch.bfloat16: {"initializer_range": 0.15},
@@ -146,15 +148,20 @@ def widened(model: Any) -> Any:
 def equality(device: torch.device, clock: Clock, families: Sequence[str] = FAMILIES) -> list[Any]:
     """A row for each model and dtype."""
     rows: list[dict[str, Any]] = []
-    kinds = [(dtype, family) for family in ("demo", *families) for dtype in WIDER]
-    named = ((f"{family} {str(dtype)[6:]}", (dtype, family)) for dtype, family in kinds)
-    for name, (dtype, family) in clock.each(named):
+    kinds = [
+        (dtype, family, static)
+        for family in ("demo", *families)
+        for static in ([None] if family in ("demo", *LIBRARY_S) else [True, False])
+        for dtype in WIDER
+    ]
+    named = ((f"{kind[1]} {str(kind[0])[6:]} static={kind[2]}", kind) for kind in kinds)
+    for name, (dtype, family, static) in clock.each(named):
         row: dict[str, Any] = {"model": family, "dtype": str(dtype)[6:]}
         try:
             if family == "demo":
-                row |= _demo(device, dtype).as_dict()
+                row |= _demo(device, dtype, row).as_dict()
             else:
-                row |= _family(family, device, dtype, row).as_dict()
+                row |= _family(family, device, dtype, row, static).as_dict()
         except Exception as error:  # one family must not cost the others
             row |= {"error": f"{type(error).__name__}: {error}"[:300]}
         rows.append(row)
@@ -163,11 +170,16 @@ def equality(device: torch.device, clock: Clock, families: Sequence[str] = FAMIL
 
 
 def _family(
-    family: str, device: torch.device, dtype: torch.dtype, row: dict[str, Any], count: int = 32
+    family: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    row: dict[str, Any],
+    static: bool | None,
+    count: int = 32,
 ) -> Tally:
     attention = "eager" if family == "gemma2" else "sdpa"
     model = tiny_model(family, attention=attention, **SMALLER[dtype]).to(device, dtype)
-    target, tally = TransformersTarget(model), Tally()
+    target, tally = TransformersTarget(model, static=static), Tally()
     row |= {"trees": target.trees, "batches": target.batches} | passes_of(target)
     wider = widened(model)
     expected = [Expected.of(model, wider, prompt, count) for prompt in PROMPTS]
@@ -185,7 +197,8 @@ def _family(
 
 def passes_of(target: TransformersTarget) -> dict[str, Any]:
     """Which pass makes the target's short passes."""
-    return {"bare": target.network.lean is not None}
+    network = target.network
+    return {"bare": network.lean is not None, "static": network.static is not None}
 
 
 def _drafters(text: Sequence[int]) -> Iterator[tuple[str, Drafter]]:
@@ -232,7 +245,9 @@ def _together(target: Any, drafter: Drafter, size: int, count: int) -> list[list
     return found
 
 
-def _demo(device: torch.device, dtype: torch.dtype, requests: int = 2) -> Tally:
+def _demo(
+    device: torch.device, dtype: torch.dtype, row: dict[str, Any], requests: int = 2
+) -> Tally:
     """The bundled model's answers to agent requests, by the options that users have."""
     tally = Tally()
     specs = ("none", "recall:cost=none", "suffix:mode=tree,alpha=4,floor=0,nodes=32", "lookup")
@@ -244,6 +259,7 @@ def _demo(device: torch.device, dtype: torch.dtype, requests: int = 2) -> Tally:
                 prompts.append(model.encode(call.prompt(answers), chat=False))
                 answers.append(model.generate(prompts[-1], max_tokens=64).text)
         ends, own = sorted(model.end_tokens), model.target.model
+        row |= passes_of(model.target)
         wider = widened(own)
         expected = [
             Expected.of(own, wider, prompt.tolist(), 64, eos_token_id=ends) for prompt in prompts

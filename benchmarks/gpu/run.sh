@@ -28,5 +28,6 @@ if [ -z "$wheel" ] || ! install "$wheel" || ! works; then
 fi
 export PYTHONPATH=$site PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+"$python" benchmarks/gpu/check.py 2>&1 | tee "$out/check.txt"  # stops here where it fails
 "$python" benchmarks/gpu/run.py --prepared "$prepared" --out "$out/gpu.json" "$@" 2>&1 |
   tee "$out/log.txt"

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from draftwood.targets.transformers.packed import pack_linears
+
 VOCAB_SIZE = 151_936
 """Qwen 2.5's, whose tokenizer gives the ids of the recorded traffic."""
 
@@ -19,7 +21,7 @@ SHAPES = {  # hidden, layers, heads, groups, head size, intermediate, whether th
 
 
 def random_llama(name: str, device: torch.device, *, vocab_size: int = VOCAB_SIZE) -> Any:
-    """A model of that shape in bfloat16, in evaluation mode; float32 on a CPU."""
+    """A model of that shape in bfloat16, packed as `load` does it; float32 on a CPU."""
     hidden, layers, heads, groups, size, inner, tied = SHAPES[name]
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -36,4 +38,7 @@ def random_llama(name: str, device: torch.device, *, vocab_size: int = VOCAB_SIZ
     torch.manual_seed(0)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     with device:
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    if device.type != "cpu":
+        pack_linears(model)
+    return model

@@ -106,10 +106,10 @@ def compare_rows(target, prompts, drafts):
 
 def test_positions_are_there_up_to_the_last_that_a_pass_asks_for():
     lean = lean_pass(tiny_model("llama"))
-    (kind,) = {layer.kind for layer in lean._layers}
-    held = len(lean._table(kind, 3)[0])
+    (kind,) = {layer.kind for layer in lean.layers}
+    held = len(lean.table(kind, 3)[0])
     for last in (held - 1, held, held + 1):
-        cosine, sine = lean._table(kind, last)
+        cosine, sine = lean.table(kind, last)
         assert len(cosine) == len(sine) > last
 
 

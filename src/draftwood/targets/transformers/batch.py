@@ -25,6 +25,8 @@ from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.lean_layer import Span
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.rows import PassLogits, TransformersRows
+from draftwood.targets.transformers.static_rows import StaticRows
+from draftwood.targets.transformers.static_slots import StaticSlots
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
 
 
@@ -36,7 +38,7 @@ class TransformersBatch:
     prompt_seconds: what of the last `score` went into prompts. padded: whether a pass has as many
     rows for every sequence as for the one with the longest draft; a bare pass (`LeanPass`) on a CPU
     has none but those of the drafts, one sequence after the other, which on a GPU would be as many
-    calls a layer as there are sequences.
+    calls a layer as there are sequences. There, static shapes (`StaticPass`) round up further.
 
     Memory in bytes, of a model with L layers, H key-value heads of size D, numbers of b bytes and
     a vocabulary of V; with n the nodes of the largest draft and T the tokens of the longest
@@ -53,12 +55,19 @@ class TransformersBatch:
         if size < 1:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
         self._lean = network.lean  # the model may lose it while sequences are here
-        self.padded = self._lean is None or network.device.type != "cpu"
+        self._static = network.static
+        self.padded = (
+            self._lean is None or self._static is not None or network.device.type != "cpu"
+        )
         self.prompt_seconds: float | None = 0.0
         self._network = network
         self._size = size
         self._seats: list[TransformersSeat] = []  # by slot
-        self._cache = BatchCache(network.layers.count, size)
+        self._cache: BatchCache | StaticSlots = (
+            BatchCache(network.layers.count, size)
+            if self._static is None
+            else self._static.slots(size)
+        )
 
     def open(self, prompt: TokenIds) -> TransformersSeat:
         """A seat after `prompt`; the next `score` computes the prompt.
@@ -94,7 +103,11 @@ class TransformersBatch:
         with torch.inference_mode():
             self._settle()
             self.prompt_seconds = self._fill_all()
-            scored, firsts = self._padded_pass() if self.padded else self._lean_pass()
+            if isinstance(self._cache, StaticSlots):
+                scored, firsts = self._static_pass(self._cache)
+            else:
+                passed = self._padded_pass if self.padded else self._lean_pass
+                scored, firsts = passed(self._cache)
         return [
             TransformersRows(scored, firsts[seat.slot], len(seat.scored), seat.context)
             for seat in seats
@@ -103,6 +116,8 @@ class TransformersBatch:
     def close(self) -> None:
         """Give all caches back; the batch is not used again."""
         self._seats.clear()
+        if isinstance(self._cache, StaticSlots) and self._static is not None:
+            self._static.give_back(self._cache)
         self._cache = BatchCache(0, 0)
 
     def leave(self, seat: TransformersSeat) -> None:
@@ -153,7 +168,19 @@ class TransformersBatch:
             self._cache.adopt(seat.slot, cache)
         seat.filled = True
 
-    def _lean_pass(self) -> tuple[PassLogits, list[int]]:
+    def _static_pass(self, slots: StaticSlots) -> tuple[PassLogits, list[int]]:
+        """The shared pass in a static shape, and the first row of each slot."""
+        static = self._static
+        assert static is not None
+        rows = StaticRows.of(
+            [seat.context for seat in self._seats],
+            [seat.scored for seat in self._seats],
+            self._network.known,
+            size=self._size,
+        )
+        return PassLogits(static(rows, slots)), rows.firsts
+
+    def _lean_pass(self, cache: BatchCache) -> tuple[PassLogits, list[int]]:
         """The shared pass without padding, and the first row of each slot."""
         network, lean = self._network, self._lean
         assert lean is not None
@@ -173,15 +200,15 @@ class TransformersBatch:
             places.append(np.arange(past, past + rows))
             firsts.append(firsts[-1] + rows)
         slots = np.repeat(np.arange(len(spans)), [span.rows for span in spans])
-        self._cache.begin(
+        cache.begin(
             torch.from_numpy(np.concatenate(places)).to(network.device),
             max(span.end for span in spans),
             torch.from_numpy(slots).to(network.device),
         )
-        logits = lean(np.concatenate(ids), np.concatenate(positions), spans, self._cache)
+        logits = lean(np.concatenate(ids), np.concatenate(positions), spans, cache)
         return PassLogits(logits), firsts
 
-    def _padded_pass(self) -> tuple[PassLogits, list[int]]:
+    def _padded_pass(self, cache: BatchCache) -> tuple[PassLogits, list[int]]:
         """The shared pass of as many rows for each sequence, and the first row of each slot."""
         network, windows = self._network, self._network.layers.windows
         width = 1 + max(len(seat.scored) for seat in self._seats)
@@ -202,8 +229,8 @@ class TransformersBatch:
                 sees[:rows, : past + rows] = within_window(tree, positions[slot, :rows], window)
                 sees[rows:] = sees[0]
         places = pasts[:, None] + np.arange(width)
-        self._cache.begin(torch.from_numpy(places).to(network.device), keys)
-        logits = network.run(ids, positions, visible, self._cache)
+        cache.begin(torch.from_numpy(places).to(network.device), keys)
+        logits = network.run(ids, positions, visible, cache)
         firsts = [slot * width for slot in range(len(self._seats))]
         return PassLogits(logits.flatten(0, 1)), firsts
 

@@ -62,7 +62,9 @@ class TransformersDraftModel:
         probe: bool = True,
         prefill_rows: int = PREFILL_ROWS,
     ) -> None:
-        target = TransformersTarget(model, probe=probe, prefill_rows=prefill_rows, lean=lean)
+        target = TransformersTarget(
+            model, probe=probe, prefill_rows=prefill_rows, lean=lean, static=False
+        )
         if not target.trees:
             raise UnsupportedModel(
                 f"{type(model).__name__} takes no tree masks, which a drafter's cache needs; load "

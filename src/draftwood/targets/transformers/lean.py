@@ -55,14 +55,12 @@ def spread(vocab_size: int, count: int) -> TokenIds:
 
 def lean_pass(model: Any) -> LeanPass | None:
     """The bare pass of `model`; None where it is of another kind, or its rows are not the same."""
-    name, limit = type(model).__name__, 0.1
-    if model.dtype in (torch.float32, torch.float64):
-        limit = 1e-3
+    name = type(model).__name__
     try:
         lean = _made(model)
         if lean is None:
             return None
-        off = lean.difference()
+        limit, off = lean.allowed, lean.difference()
         if lean.native is not None and not off <= limit:
             if not math.isnan(off):
                 log.warning("the native layers of %s are off by %.2g: they are not used", name, off)
@@ -109,8 +107,8 @@ def _made(model: Any) -> LeanPass | None:
 class LeanPass:
     """The pass of one model. Shared by any number of caches, as the model is.
 
-    It holds the model's own weights, no copies. native: its layers in native code where these serve
-    and are faster; None: PyTorch's operators make the pass.
+    It holds the model's own weights, no copies. layers, embedding: those. native: its layers in
+    native code where these serve and are faster; None: PyTorch's operators make the pass.
     """
 
     @torch.inference_mode()
@@ -119,16 +117,16 @@ class LeanPass:
         kinds = attention_layers(config)
         names = getattr(config, "layer_types", None) or [next(iter(kinds.windows))] * kinds.count
         self._model = model
-        self._embedding = body.embed_tokens
-        self._layers = [
+        self.embedding = body.embed_tokens
+        self.layers = [
             LeanLayer(layer, config, name) for layer, name in zip(body.layers, names, strict=True)
         ]
         self._norm, self._head = RmsNorm(body.norm), model.lm_head
         self._cap: float | None = getattr(config, "final_logit_softcapping", None)
         self._rotary = body.rotary_emb
         self._turns: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._kinds = list(dict.fromkeys(layer.kind for layer in self._layers))
-        self.native = NativeLayers.of(self._layers, self._norm, self._head)
+        self._kinds = list(dict.fromkeys(layer.kind for layer in self.layers))
+        self.native = NativeLayers.of(self.layers, self._norm, self._head)
         self._modules = list(model.modules())
         self._parts = [
             (owner, name, part)
@@ -158,7 +156,7 @@ class LeanPass:
 
         tokens, positions: [n], of all spans in their order.
         """
-        device = self._embedding.weight.device
+        device = self.device
         ids = torch.from_numpy(tokens.astype(np.int64)).to(device)
         first, last = int(positions[0]), int(positions.max())
         rows: slice | torch.Tensor
@@ -166,16 +164,38 @@ class LeanPass:
             rows = slice(first, last + 1)  # a chain's turns need no copies
         else:
             rows = torch.from_numpy(positions).to(device)
-        tables = {kind: self._table(kind, last) for kind in self._kinds}
+        tables = {kind: self.table(kind, last) for kind in self._kinds}
         turns = {kind: (cosine[rows], sine[rows]) for kind, (cosine, sine) in tables.items()}
-        x = self._embedding(ids)
+        x = self.embedding(ids)
         if self.native is not None and not self.native.is_current():
             self.native = None  # the weights have moved to another device, or to another dtype
         if self.native is not None:
-            logits = self.native.logits(self.native(x, turns, spans, cache)[-keep:])
-        else:
-            logits = self._head(self._norm(self._by_torch(x, turns, spans, cache)[-keep:]))
+            return self._capped(self.native.logits(self.native(x, turns, spans, cache)[-keep:]))
+        return self.logits(self._by_torch(x, turns, spans, cache)[-keep:])
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [n, V] of rows [n, hidden] that went through all layers."""
+        return self._capped(self._head(self._norm(x)))
+
+    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
         return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        device: torch.device = self.embedding.weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers."""
+        dtype: torch.dtype = self.embedding.weight.dtype
+        return dtype
+
+    @property
+    def allowed(self) -> float:
+        """How far its logits may be off those of another pass, in standard deviations."""
+        return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
 
     def _by_torch(
         self,
@@ -186,21 +206,21 @@ class LeanPass:
     ) -> torch.Tensor:
         """Rows [n, hidden] after all layers."""
         sees = {kind: [self._mask(span, kind) for span in spans] for kind in self._kinds}
-        for layer, cached in zip(self._layers, cache.layers, strict=True):
+        for layer, cached in zip(self.layers, cache.layers, strict=True):
             x = layer(x, turns[layer.kind], spans, sees[layer.kind], cached)
         return x
 
     @torch.inference_mode()
     def difference(self) -> float:
         """How far its logits are from the model's own, in standard deviations of these."""
-        weight = self._embedding.weight
+        weight = self.embedding.weight
         tokens = spread(int(weight.shape[0]), 5)
         ids = torch.from_numpy(tokens.astype(np.int64)[None]).to(weight.device)
         expected = self._model(input_ids=ids, use_cache=False).logits[0].float()
-        cache, rows = SequenceCache(len(self._layers)), []
+        cache, rows = SequenceCache(len(self.layers)), []
         for first, end in ((0, 3), (3, 5)):
             sees = np.tri(end - first, end, first, dtype=np.bool_)
-            span = Span(0, end - first, end, {layer.kind: sees for layer in self._layers})
+            span = Span(0, end - first, end, {layer.kind: sees for layer in self.layers})
             rows.append(self(tokens[first:end], np.arange(first, end), [span], cache))
         return float((torch.cat(rows).float() - expected).abs().max() / expected.std())
 
@@ -213,20 +233,20 @@ class LeanPass:
             visible = torch.from_numpy(chain)
         else:
             return None
-        mask = torch.zeros(visible.shape, dtype=self._embedding.weight.dtype)
+        mask = torch.zeros(visible.shape, dtype=self.embedding.weight.dtype)
         mask.masked_fill_(~visible, -torch.inf)
-        return mask.repeat(self._layers[0].each, 1).to(self._embedding.weight.device)
+        return mask.repeat(self.layers[0].each, 1).to(self.embedding.weight.device)
 
-    def _table(self, kind: str, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def table(self, kind: str, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine [n, 1, size] of all positions up to `last` at least.
 
         The first half of the sine has its sign turned, so that a rotation needs no negation.
         """
         turns = self._turns.get(kind)
         if turns is None or last >= len(turns[0]):
-            all_ = torch.arange(max(256, 2 * last), device=self._embedding.weight.device)
+            all_ = torch.arange(max(256, 2 * last), device=self.embedding.weight.device)
             by_kind = (kind,) if hasattr(self._rotary, "layer_types") else ()
-            both = self._rotary(self._embedding.weight, all_[None], *by_kind)
+            both = self._rotary(self.embedding.weight, all_[None], *by_kind)
             cosine, sine = (part[0, :, None].clone() for part in both)
             sine[..., : sine.shape[-1] // 2].neg_()
             turns = self._turns[kind] = (cosine, sine)

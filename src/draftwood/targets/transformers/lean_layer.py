@@ -70,21 +70,31 @@ class LeanLayer:
         cached: Any,
     ) -> torch.Tensor:
         """Rows [n, hidden] after the layer; their keys and values are in `cached` then."""
-        count, heads = len(x), self.heads
-        y = self.heads_in(self.before(x)).view(count, -1, self.size)
+        query, keys, values = self.project(x, turns)
+        cached.append(keys, values)
+        seen, first = [], 0
+        for span, mask in zip(spans, sees, strict=True):
+            all_keys, held = cached.held(span.slot, span.end)
+            own = query[first : first + span.rows]
+            first += span.rows
+            seen.append(self._attend(own, all_keys, held, mask))
+        return self.finish(x, seen[0] if len(seen) == 1 else torch.cat(seen))
+
+    def project(
+        self, x: torch.Tensor, turns: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries [n, heads, size], keys and values [n, groups, size] of rows, turned."""
+        heads = self.heads
+        y = self.heads_in(self.before(x)).view(len(x), -1, self.size)
         turned, values = y[:, : heads + self.groups], y[:, heads + self.groups :]
         if self.head_norms is not None:
             query, key = self.head_norms
             turned = torch.cat((query(turned[:, :heads]), key(turned[:, heads:])), 1)
         turned = _turned(turned, *turns)
-        cached.append(turned[:, heads:], values)
-        seen, first = [], 0
-        for span, mask in zip(spans, sees, strict=True):
-            keys, held = cached.held(span.slot, span.end)
-            own = turned[first : first + span.rows, :heads]
-            first += span.rows
-            seen.append(self._attend(own, keys, held, mask))
-        attended = seen[0] if len(seen) == 1 else torch.cat(seen)
+        return turned[:, :heads], turned[:, heads:], values
+
+    def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Rows after the layer, from those before it and what these saw, [n, heads * size]."""
         x = _added(x, attended, self.heads_out, self.after and self.after[0])
         gate, up = self.gate_up(self.between(x)).chunk(2, -1)
         return _added(x, self.activation(gate) * up, self.down, self.after and self.after[1])

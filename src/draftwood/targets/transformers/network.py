@@ -27,6 +27,7 @@ from draftwood.targets.transformers.layers import attention_layers, refuse_other
 from draftwood.targets.transformers.lean import LONGEST, lean_pass
 from draftwood.targets.transformers.lean_layer import Span
 from draftwood.targets.transformers.rope import length_rope
+from draftwood.targets.transformers.static_pass import static_pass
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,23 @@ class Network:
     layers. rope: its rotary embedding where that depends on the length of a text, else None.
     vocab_size: token ids that it takes. context_limit: tokens of prompt and text in all, or None.
     takes_masks: whether masks and positions of ours may be passed at all. lean: its bare pass,
-    which short passes are made by; None: it has none, or none is wanted.
+    which short passes are made by; None: it has none, or none is wanted. static: the same in static
+    shapes, which then makes the passes over drafts; asked for by True (on any device), or by None
+    on a GPU where it is faster.
 
     Raises:
         UnsupportedModel: for recurrent or linear-attention state, an encoder, a cache of another
             kind, training mode.
     """
 
-    def __init__(self, model: Any, *, prefill_rows: int = PREFILL_ROWS, lean: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        prefill_rows: int = PREFILL_ROWS,
+        lean: bool = True,
+        static: bool | None = None,
+    ) -> None:
         refuse_other_kinds(model)
         config = model.config.get_text_config(decoder=True)
         parameters = inspect.signature(model.forward).parameters
@@ -69,6 +79,11 @@ class Network:
         self._takes_rows_to_keep = "logits_to_keep" in parameters
         self.takes_masks = self.layers.tree_masks and self._takes_positions
         self.lean = lean_pass(model) if lean else None
+        self.static = (
+            None
+            if self.lean is None
+            else static_pass(self.lean, self.layers.windows, wanted=static)
+        )
         self._warned = False
 
     def admit(self, prompt: TokenIds) -> Committed:

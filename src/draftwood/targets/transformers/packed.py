@@ -42,9 +42,10 @@ _FEW = 8
 def pack_linears(model: Any) -> int:
     """Lay out a model's linear weights for few rows where that is faster, in place.
 
-    Projections of one input (`TOGETHER`) come to lie side by side, each a view of the whole.
-    Memory: one of these at most stands there twice at any time. Only `torch.nn.Linear` on a CPU, in
-    float32 or bfloat16, is packed; weights that layers share stay shared. Returns the bytes packed.
+    Projections of one input (`TOGETHER`) come to lie side by side, each a view of the whole; on a
+    GPU that is all, output by output as before, so that they are one product. Memory: one of these
+    at most stands there twice at any time. Only `torch.nn.Linear` is packed, on a CPU in float32 or
+    bfloat16; weights that layers share stay shared. Returns the bytes packed.
     """
     faster: dict[tuple[Any, ...], bool] = {}
     total, packed = 0, dict[tuple[Any, ...], torch.Tensor]()
@@ -53,6 +54,9 @@ def pack_linears(model: Any) -> int:
         kinds = [(weight.data_ptr(), weight.shape, weight.dtype) for weight in weights]
         if len(kinds) == 1 and kinds[0] in packed:
             weights[0].data = packed[kinds[0]]  # another layer's as well
+        elif joinable(weights):
+            total += sum(weight.nbytes for weight in weights)
+            _point(weights, torch.cat([weight.detach() for weight in weights]))
         elif packable(weights):
             outputs = sum(len(weight) for weight in weights)
             kind = (outputs, weights[0].shape[1], weights[0].dtype)
@@ -60,14 +64,39 @@ def pack_linears(model: Any) -> int:
                 faster[kind] = faster_packed(torch.cat(_first_rows(weights)))
             if faster[kind]:
                 total += sum(weight.nbytes for weight in weights)
-                laid, end = in_by_out(weights), 0
-                for weight, key in zip(weights, kinds, strict=True):
-                    first, end = end, end + len(weight)
-                    packed[key] = weight.data = laid[first:end]
+                _point(weights, in_by_out(weights))
+                packed |= {key: weight.data for weight, key in zip(weights, kinds, strict=True)}
     if total:
         model.register_state_dict_post_hook(_as_stored)  # what saves it expects rows in order
         log.info("packed %.0f MB of linear weights for passes over few rows", total / 1e6)
     return total
+
+
+def joinable(weights: Sequence[torch.Tensor]) -> bool:
+    """Whether weights [out, in] of one input are to lie side by side on a GPU, and do not yet."""
+    first = weights[0]
+    return (
+        len(weights) > 1
+        and side_by_side(weights) is None
+        and all(
+            type(weight.data) is torch.Tensor
+            and weight.device.type == "cuda"
+            and weight.device == first.device
+            and weight.dtype == first.dtype
+            and weight.is_floating_point()
+            and weight.shape[1] == first.shape[1]
+            and weight.is_contiguous()
+            for weight in weights
+        )
+    )
+
+
+def _point(weights: Sequence[torch.Tensor], whole: torch.Tensor) -> None:
+    """Make weights [out, in] views of one, in their order."""
+    end = 0
+    for weight in weights:
+        first, end = end, end + len(weight)
+        weight.data = whole[first:end]
 
 
 def side_by_side(weights: Sequence[torch.Tensor]) -> torch.Tensor | None:
@@ -118,9 +147,14 @@ def _as_stored(model: Any, state: dict[str, Any], prefix: str, metadata: Any) ->
     """Give a state dict its weights output by output again; those that are shared, shared."""
     stored: dict[int, torch.Tensor] = {}
     for name, value in state.items():
-        if isinstance(value, torch.Tensor) and value.ndim == 2 and value.stride(0) == 1:
+        if not isinstance(value, torch.Tensor) or value.ndim != 2:
+            continue
+        whole = value.untyped_storage().nbytes() == value.nbytes
+        if value.stride(0) == 1 or not (whole or value.device.type == "cpu"):
             at = value.data_ptr()
-            state[name] = stored[at] = stored.get(at, value.contiguous())
+            if at not in stored:
+                stored[at] = value.clone(memory_format=torch.contiguous_format)
+            state[name] = stored[at]
 
 
 def packable(weights: Sequence[torch.Tensor]) -> bool:

@@ -32,6 +32,7 @@ from draftwood.targets.transformers.batch import TransformersBatch
 from draftwood.targets.transformers.cursor import TransformersCursor
 from draftwood.targets.transformers.lean import spread
 from draftwood.targets.transformers.network import Network
+from draftwood.targets.transformers.solo import SoloCursor
 
 PROMPT_TOKENS = 8
 """Tokens of the prompt of a probe."""
@@ -48,14 +49,15 @@ _WINDOW_NAMES = re.compile(
 class Probe:
     """Short passes of a model, compared with what its `generate` computes.
 
-    lean: whether they are made bare where it has a bare pass.
+    lean: whether they are made bare where it has a bare pass. static: whether in static shapes.
     """
 
-    def __init__(self, model: Any, *, lean: bool = True) -> None:
-        self._subjects = [_Subject(_sharing_weights(model) or model, lean=lean)]
+    def __init__(self, model: Any, *, lean: bool = True, static: bool = False) -> None:
+        way = {"lean": lean, "static": static}
+        self._subjects = [_Subject(_sharing_weights(model) or model, **way)]
         narrow = narrowed(model)
         if narrow is not None:
-            self._subjects += filter(_Subject.generates, [_Subject(narrow, lean=lean)])
+            self._subjects += filter(_Subject.generates, [_Subject(narrow, **way)])
 
     def chain_problem(self) -> str | None:
         """How a chain in one pass differs from one token after the other; None: not at all."""
@@ -79,9 +81,9 @@ class _Subject:
     allowed: how far logits of passes of other shapes may be off, in standard deviations.
     """
 
-    def __init__(self, model: Any, *, lean: bool) -> None:
+    def __init__(self, model: Any, *, lean: bool, static: bool) -> None:
         self.model = model
-        self.network = Network(model, lean=lean)
+        self.network = Network(model, lean=lean, static=static)
         self.allowed = 1e-3 if self.network.dtype in (torch.float32, torch.float64) else 0.25
         tokens = spread(self.network.vocab_size, PROBE_TOKENS)
         self._prompt, self._first = tokens[:PROMPT_TOKENS], tokens[PROMPT_TOKENS]
@@ -134,7 +136,9 @@ class _Subject:
         """How the same tree differs in a batch."""
         return self.tree_problem(lambda prompt: _Accompanied(self.network, prompt))
 
-    def _cursor(self, prompt: TokenIds) -> TransformersCursor:
+    def _cursor(self, prompt: TokenIds) -> TransformersCursor | SoloCursor:
+        if self.network.static is not None:
+            return SoloCursor(self.network, prompt)
         return TransformersCursor(self.network, self.network.admit(prompt))
 
     def _problem(

@@ -18,6 +18,8 @@ from draftwood.targets.transformers.cursor import TransformersCursor
 from draftwood.targets.transformers.lean import lean_pass
 from draftwood.targets.transformers.network import PREFILL_ROWS, Network
 from draftwood.targets.transformers.probe import PROBE_TOKENS, Probe
+from draftwood.targets.transformers.solo import SoloCursor
+from draftwood.targets.transformers.static_pass import static_pass
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ class TransformersTarget:
     model: in evaluation mode, with ordinary (full or sliding-window) attention; `sdpa` and `eager`
     attention take trees, other kernels chains. probe: whether to compare short passes with
     `generate` first. prefill_rows: rows of a prompt in one pass. lean: whether to make short passes
-    bare where the model is of a kind that `LeanPass` knows. Shared by any number of cursors;
+    bare where the model is of a kind that `LeanPass` knows. static: whether to make them in static
+    shapes, as CUDA graphs; None: on a GPU, where that is faster. Shared by any number of cursors;
     passes of several threads may run beside one another as far as the model allows it.
 
     trees: whether drafts may branch; False where the model's attention takes no mask of ours.
@@ -48,29 +51,26 @@ class TransformersTarget:
         probe: bool = True,
         prefill_rows: int = PREFILL_ROWS,
         lean: bool = True,
+        static: bool | None = None,
     ) -> None:
         self.model = model
-        self.network = Network(model, prefill_rows=prefill_rows, lean=lean)
+        self.network = Network(model, prefill_rows=prefill_rows, lean=lean, static=static)
         self.vocab_size = self.network.vocab_size
         self.context_limit = self.network.context_limit
         self.trees = self.network.takes_masks
-        self._probe = Probe(model, lean=self.network.lean is not None) if probe else None
-        if self._probe is not None and self.network.lean is not None:
-            problem = self._probe.chain_problem() or self._probe.tree_problem()
-            if problem is None:
-                return
-            log.info("%s is not passed bare: %s", type(model).__name__, problem)
-            self.network.lean, self._probe = None, Probe(model, lean=False)
-        if self._probe is not None:
+        self._probe = self._probe_of_passes() if probe else None
+        if self._probe is not None and self.network.lean is None:
             self._try(self._probe)
 
     def __repr__(self) -> str:
         kind, limit = type(self.model).__name__, self.context_limit
         return f"TransformersTarget({kind}, vocab_size={self.vocab_size}, context_limit={limit})"
 
-    def open(self, prompt: TokenIds) -> TransformersCursor:
+    def open(self, prompt: TokenIds) -> TransformersCursor | SoloCursor:
         """A cursor after `prompt`; its first `score` computes the prompt. Raises as `admit`."""
         self._look_again()
+        if self.network.static is not None:
+            return SoloCursor(self.network, prompt)
         return TransformersCursor(self.network, self.admit(prompt), trees=self.trees)
 
     def close(self) -> None:
@@ -125,11 +125,34 @@ class TransformersTarget:
         lean = self.network.lean
         if lean is None or lean.is_current():
             return
-        self.network.lean = lean_pass(self.model)
+        network = self.network
+        network.lean = lean_pass(self.model)
+        if network.static is not None:
+            network.static = network.lean and static_pass(
+                network.lean, network.layers.windows, wanted=True
+            )
         if self.network.lean is None and self._probe is not None:
             vars(self).pop("batches", None)
             self.trees, self._probe = self.network.takes_masks, Probe(self.model, lean=False)
             self._try(self._probe)
+
+    def _probe_of_passes(self) -> Probe:
+        """The probe of the best passes of ours that are right; else that of the library's own."""
+        network = self.network
+        while True:
+            probe = Probe(
+                self.model, lean=network.lean is not None, static=network.static is not None
+            )
+            if network.lean is None:
+                return probe
+            problem = probe.chain_problem() or probe.tree_problem()
+            if problem is None:
+                return probe
+            if network.static is not None:
+                network.static, way = None, "in static shapes"
+            else:
+                network.lean, way = None, "bare"
+            log.info("%s is not passed %s: %s", type(self.model).__name__, way, problem)
 
     def _try(self, probe: Probe) -> None:
         """Find out whether drafts may branch.
