@@ -38,9 +38,9 @@ SIDES = {
     "recall": "recall:cost=none",
     "cost=auto": "recall:cost=auto",
 }
-REQUESTS = {1: 5, 16: 32, 64: 64}
+REQUESTS = {1: 4, 16: 24, 64: 64}
 """Requests that are served, by batch size."""
-HISTORY = 192
+HISTORY = 96
 """Answers that every drafter has seen before, at most."""
 
 
@@ -186,8 +186,9 @@ def forced(
     """A row for each way to draft; each begins with the same history."""
     served = traffic.requests[:requests]
     plain = None
-    if clock.left > 0:
-        _sweep(MeasuredCost(), target, served[0], batch)  # first passes of a shape are slow ones
+    for context in (len(served[0].prompt), len(served[0].prompt) + 100):
+        if clock.left > 0:  # the first passes of a shape are slow ones
+            _sweep(MeasuredCost(), target, served[0], batch, context=context)
     for label, (side, spec) in clock.each(
         (f"{name} {traffic.name} batch {batch} {side}", item)
         for side, item in zip(SIDES, SIDES.items(), strict=True)
@@ -223,10 +224,18 @@ def forced(
         yield row
 
 
-def _sweep(cost: MeasuredCost, target: TransformersTarget, asked: Recorded, batch: int) -> None:
-    """Time passes of a few sizes, as `load` does."""
-    sizes = (0, 1, 3, 7, 15, 31)
-    cost.sweep(target, asked.prompt, sizes=sizes, batches=(batch,), rounds=3, seconds=2.0)
+def _sweep(
+    cost: MeasuredCost,
+    target: TransformersTarget,
+    asked: Recorded,
+    batch: int,
+    *,
+    context: int | None = None,
+) -> None:
+    """Time passes of a few sizes, as `load` does. context: tokens, the prompt's over and over."""
+    prompt = np.resize(as_tokens(asked.prompt), context or len(asked.prompt))
+    sizes = (0, 1, 3, 7, 11, 15, 23, 31)
+    cost.sweep(target, prompt, sizes=sizes, batches=(batch,), rounds=3, seconds=3.0)
 
 
 def _replay(drafting: Drafting, recorded: Recorded) -> None:

@@ -92,6 +92,22 @@ def test_sequences_of_different_lengths_share_a_bare_pass_without_padding(family
         compare_rows(target, prompts, drafts)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_padded_batch_beside_a_bare_pass_gives_the_same_rows_down_to_one_sequence(family):
+    target = TransformersTarget(tiny_model(family))  # as batches are passed on a GPU
+    batch = target.open_batch(2)
+    batch.padded = True
+    prompt, draft = np.arange(1, 31, dtype=np.int32), Draft.tree([7, 8], [ROOT, ROOT])
+    seats = [batch.open(prompt[:9]), batch.open(prompt)]
+    expected = target.open(prompt).score(draft).logits(2)
+    for _ in range(2):
+        rows = batch.score(seats, [draft] * len(seats))[-1]
+        np.testing.assert_allclose(rows.logits(2), expected, atol=1e-4, rtol=1e-4)
+        seats.pop(0).close()
+        if not seats:
+            break
+
+
 def compare_rows(target, prompts, drafts):
     """The rows of a shared pass are those of passes of each one's own."""
     batch = target.open_batch(3)

@@ -14,7 +14,7 @@ from draftwood.targets.transformers import static_rows
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.packed import pack_linears, side_by_side
 from draftwood.targets.transformers.solo import SoloCursor
-from draftwood.targets.transformers.static_rows import Shape, StaticRows
+from draftwood.targets.transformers.static_rows import PassShape, StaticRows
 from draftwood.targets.transformers.target import TransformersTarget
 from draftwood.testing import oracle, random_trees, tiny_model
 from draftwood.text.stop import Stop
@@ -114,8 +114,8 @@ def test_one_sequence_has_a_batch_of_its_own_whose_cache_serves_the_next_one():
 
 
 def test_spare_caches_are_kept_up_to_a_limit_only(monkeypatch):
-    monkeypatch.setattr("draftwood.targets.transformers.static_pass._SPARE_BYTES", 0)
     static, _ = sides("llama")
+    monkeypatch.setattr(static.network.static, "_spare_bytes", 0)
     cursor = static.open(as_tokens([3, 10]))
     cursor.score(TREE)
     cursor.close()
@@ -143,7 +143,7 @@ def test_a_longer_text_than_the_tables_of_positions_hold_is_passed_right(monkeyp
     ],
 )
 def test_shapes_are_rounded_up(sequences, rows, past, shape):
-    assert Shape.holding(sequences, rows, past, size=20) == shape
+    assert PassShape.holding(sequences, rows, past, size=20) == shape
 
 
 def test_rows_that_are_no_padding_are_named():

@@ -53,6 +53,18 @@ def spread(vocab_size: int, count: int) -> TokenIds:
     return as_tokens([(1 + i * 7919) % vocab_size for i in range(count)])
 
 
+def rounded(dtype: torch.dtype, layers: int, *, at_least: float) -> float:
+    """How far the logits of a model may be off those of a pass of other shapes.
+
+    In standard deviations, the largest of some hundred thousand logits. What 16 bits round away
+    adds up with the layers: 0.11 for 24 of them, 0.23 for 32, between our pass and the library's
+    on a GPU with random weights. A pass that computes something else is off by several.
+    """
+    if dtype in (torch.float32, torch.float64):
+        return 1e-3
+    return at_least + layers / 64
+
+
 def lean_pass(model: Any) -> LeanPass | None:
     """The bare pass of `model`; None where it is of another kind, or its rows are not the same."""
     name = type(model).__name__
@@ -195,7 +207,7 @@ class LeanPass:
     @property
     def allowed(self) -> float:
         """How far its logits may be off those of another pass, in standard deviations."""
-        return 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
+        return rounded(self.dtype, len(self.layers), at_least=0.1)
 
     def _by_torch(
         self,

@@ -6,6 +6,7 @@ It is what the native code (`native_layers`) is compared with as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from draftwood.targets.transformers.packed import side_by_side
 
@@ -153,6 +155,18 @@ class RmsNorm:
         rows = x.float() if self.gemma else x
         normed = functional.rms_norm(rows, self.weight.shape, self.weight, self.epsilon)
         return normed.to(x.dtype)
+
+
+def steady_attention(device: torch.device) -> AbstractContextManager[object]:
+    """Attention on a GPU by kernels that take any shape at once.
+
+    cuDNN's makes a plan for each new number of rows or keys, which takes longer than the pass; and
+    with every step that is decoded the keys are more.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    steady = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+    return sdpa_kernel(list(steady))
 
 
 def _turned(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ from draftwood.targets.committed import Committed
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.layers import attention_layers, refuse_other_kinds
 from draftwood.targets.transformers.lean import LONGEST, lean_pass
-from draftwood.targets.transformers.lean_layer import Span
+from draftwood.targets.transformers.lean_layer import Span, steady_attention
 from draftwood.targets.transformers.rope import length_rope
 from draftwood.targets.transformers.static_pass import static_pass
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
@@ -174,10 +174,11 @@ class Network:
         tokens, positions: [batch, rows]. visible: bool [batch, rows, keys] by type of layer; None:
         each row sees all before it.
         """
-        count, rows = tokens.shape
-        if self.lean is not None and count == 1 and rows <= LONGEST:
+        short = tokens.shape[1] <= LONGEST
+        if self.lean is not None and isinstance(cache, SequenceCache) and short:
             span = self._span(positions[0], visible, cache)
-            return self.lean(tokens[0], positions[0], [span], cache, keep=keep)[None]
+            with steady_attention(self.device):
+                return self.lean(tokens[0], positions[0], [span], cache, keep=keep)[None]
         inputs: dict[str, Any] = {}
         if self._takes_positions:
             inputs["position_ids"] = torch.from_numpy(positions).to(self.device)
@@ -187,20 +188,21 @@ class Network:
         if self._takes_rows_to_keep:
             inputs["logits_to_keep"] = keep
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
-        logits: torch.Tensor = self.model(
-            input_ids=ids, past_key_values=cache, use_cache=True, **inputs
-        ).logits
+        with steady_attention(self.device):
+            logits: torch.Tensor = self.model(
+                input_ids=ids, past_key_values=cache, use_cache=True, **inputs
+            ).logits
         return logits[:, -keep:]
 
     def _span(
         self,
         positions: NDArray[np.int64],
         visible: Mapping[str, NDArray[np.bool_]] | None,
-        cache: SequenceCache | BatchCache,
+        cache: SequenceCache,
     ) -> Span:
         """The one sequence of a bare pass."""
         rows = len(positions)
-        end = cache.layers[0].length + rows
+        end = cache.length + rows
         if visible is None:
             return Span(0, rows, end, self.chain(positions, end))
         return Span(0, rows, end, {name: sees[0] for name, sees in visible.items()})

@@ -30,7 +30,7 @@ from draftwood.draft import ROOT, Draft, TokenIds
 from draftwood.protocols import Cursor, Rows, Verdict
 from draftwood.targets.transformers.batch import TransformersBatch
 from draftwood.targets.transformers.cursor import TransformersCursor
-from draftwood.targets.transformers.lean import spread
+from draftwood.targets.transformers.lean import rounded, spread
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.solo import SoloCursor
 
@@ -84,7 +84,7 @@ class _Subject:
     def __init__(self, model: Any, *, lean: bool, static: bool) -> None:
         self.model = model
         self.network = Network(model, lean=lean, static=static)
-        self.allowed = 1e-3 if self.network.dtype in (torch.float32, torch.float64) else 0.25
+        self.allowed = rounded(self.network.dtype, self.network.layers.count, at_least=0.25)
         tokens = spread(self.network.vocab_size, PROBE_TOKENS)
         self._prompt, self._first = tokens[:PROMPT_TOKENS], tokens[PROMPT_TOKENS]
         #  context -> 0 -> 2        1, 3, 5 is the path; node 5 is deep, and no node of its path

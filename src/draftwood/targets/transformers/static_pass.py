@@ -2,8 +2,8 @@
 
 A GPU multiplies a few rows with a weight in the time that reading it takes, which for a small model
 is less than launching the calls of a layer one by one. So the same pass is written over shapes that
-come again and again (`static_rows.Shape`), with no size and no place that changes from step to step
-but in the arrays it reads:
+come again and again (`static_rows.PassShape`), with no size and no place that changes from step to
+step but in the arrays it reads:
 
     inputs      one array: cached tokens, ids, positions, and what rows see of one another
     keys        written to rows of one buffer (`static_slots`), read up to the shape's
@@ -32,8 +32,8 @@ from draftwood.draft import Draft
 from draftwood.fork import fork_lock
 from draftwood.targets.transformers.cache import SequenceCache
 from draftwood.targets.transformers.lean import LeanPass, spread
-from draftwood.targets.transformers.lean_layer import LeanLayer, Span
-from draftwood.targets.transformers.static_rows import Shape, StaticRows
+from draftwood.targets.transformers.lean_layer import LeanLayer, Span, steady_attention
+from draftwood.targets.transformers.static_rows import PassShape, StaticRows
 from draftwood.targets.transformers.static_slots import StaticSlots
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ _RECORDED_FROM = 3
 """Uses of a shape from which on it is recorded: recording takes the time of several passes."""
 _MOST = 96
 """Shapes that are recorded for one buffer; the oldest is forgotten for a new one."""
-_SPARE_BYTES = 1 << 30
-"""Buffers that are kept for the next sequences, with what was recorded for them, in all."""
+_SPARE = 1 / 16
+"""Of a GPU's memory: buffers that are kept for the next sequences, with what was recorded."""
 _ROUNDS = 7
 """Passes of each kind that the self-test times."""
 
@@ -94,6 +94,7 @@ class StaticPass:
         self._reach = 0
         self._turns: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._spare: list[StaticSlots] = []
+        self._spare_bytes = _spare_bytes(lean.device)
         self._lock = fork_lock()
         self._weights = self._addresses()
 
@@ -111,7 +112,7 @@ class StaticPass:
         """Keep caches, and what was recorded for them, for the next sequences."""
         with self._lock:
             self._spare.insert(0, slots)
-            while sum(spare.nbytes() for spare in self._spare) > _SPARE_BYTES:
+            while sum(spare.nbytes() for spare in self._spare) > self._spare_bytes:
                 self._spare.pop()
 
     @torch.inference_mode()
@@ -125,7 +126,7 @@ class StaticPass:
         shape = rows.shape
         slots.reserve(shape.keys)
         inputs = torch.from_numpy(rows.inputs)
-        with self._lock:
+        with self._lock, steady_attention(self._lean.device):
             self._keep_current(shape.keys, slots)
             found = slots.recorded.get(shape)
             if found is None and self._graphs:
@@ -183,7 +184,7 @@ class StaticPass:
         self.give_back(slots)
         return logits
 
-    def _through(self, inputs: torch.Tensor, shape: Shape, slots: StaticSlots) -> torch.Tensor:
+    def _through(self, inputs: torch.Tensor, shape: PassShape, slots: StaticSlots) -> torch.Tensor:
         """Rows [slots * rows, hidden] after all layers, from int32 [slots, ...] `inputs`."""
         lean, (count, rows, _) = self._lean, shape
         past, ids = inputs[:, :1].long(), inputs[:, 1 : 1 + rows].long()
@@ -202,7 +203,7 @@ class StaticPass:
         return x
 
     def _masks(
-        self, past: torch.Tensor, positions: torch.Tensor, sees: torch.Tensor, shape: Shape
+        self, past: torch.Tensor, positions: torch.Tensor, sees: torch.Tensor, shape: PassShape
     ) -> dict[str, torch.Tensor]:
         """What is added to the scores of each row, [slots, 1, each * rows, keys], by kind."""
         count, rows, keys = shape
@@ -222,7 +223,7 @@ class StaticPass:
             found[kind] = mask.repeat(1, each, 1)[:, None]
         return found
 
-    def _record(self, inputs: torch.Tensor, shape: Shape, slots: StaticSlots) -> _Recorded:
+    def _record(self, inputs: torch.Tensor, shape: PassShape, slots: StaticSlots) -> _Recorded:
         """Record the pass of a shape; it is made once before, with these inputs."""
         device = self._lean.device
         kept = inputs.to(device)
@@ -265,6 +266,13 @@ class StaticPass:
         return tuple(weight.data_ptr() for weight in weights)
 
 
+def _spare_bytes(device: torch.device) -> int:
+    """Bytes of the buffers that may be kept; 256 MB where the device is no GPU."""
+    if device.type != "cuda":
+        return 1 << 28
+    return int(_SPARE * torch.cuda.get_device_properties(device).total_memory)
+
+
 def _probe(lean: LeanPass, drafted: int) -> Draft:
     """A chain of tokens of the model's."""
     return Draft.chain(spread(int(lean.embedding.weight.shape[0]), drafted))
@@ -277,7 +285,7 @@ def _layer(
     mask: torch.Tensor,
     cached: torch.Tensor,
     at: tuple[torch.Tensor, torch.Tensor],
-    shape: Shape,
+    shape: PassShape,
 ) -> torch.Tensor:
     """Rows after one layer, whose keys and values are in `cached` then, at slots and places."""
     count, rows, keys = shape

@@ -24,7 +24,7 @@ KEYS = 256
 """Keys that passes are rounded up to a multiple of; from 1024 on, of a quarter of their size."""
 
 
-class Shape(NamedTuple):
+class PassShape(NamedTuple):
     """Sequences of a pass, rows of each, and keys that each row is compared with."""
 
     slots: int
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
     keys: int
 
     @classmethod
-    def holding(cls, sequences: int, rows: int, past: int, *, size: int) -> Shape:
+    def holding(cls, sequences: int, rows: int, past: int, *, size: int) -> PassShape:
         """The smallest shape for so many sequences, rows and cached tokens, of `size` slots."""
         slots = 1 << (sequences - 1).bit_length() if sequences < 8 else -(-sequences // 8) * 8
         rows = next((each for each in ROWS if each >= rows), -(-rows // 32) * 32)
@@ -50,7 +50,7 @@ class StaticRows:
     are no padding; None: all. firsts: the first row of each sequence among those.
     """
 
-    shape: Shape
+    shape: PassShape
     inputs: NDArray[np.int32]
     wanted: NDArray[np.int64] | None
     firsts: list[int]
@@ -70,7 +70,7 @@ class StaticRows:
         """
         counts = [1 + len(draft) for draft in drafts]
         pasts = np.array([len(context) - 1 for context in contexts], dtype=np.int32)
-        shape = Shape.holding(len(contexts), max(counts), int(pasts.max()), size=size)
+        shape = PassShape.holding(len(contexts), max(counts), int(pasts.max()), size=size)
         slots, rows, _ = shape
         ids = np.zeros((slots, rows), dtype=np.int32)
         at = np.zeros((slots, rows), dtype=np.int32)
