@@ -56,9 +56,7 @@ class TransformersBatch:
             raise InvalidOption(f"a batch of {size} sequences is none; use 1 or more")
         self._lean = network.lean  # the model may lose it while sequences are here
         self._static = network.static
-        self.padded = (
-            self._lean is None or self._static is not None or network.device.type != "cpu"
-        )
+        self.padded = self._lean is None or self._static is not None or network.device.type != "cpu"
         self.prompt_seconds: float | None = 0.0
         self._network = network
         self._size = size

@@ -253,7 +253,7 @@ class StaticPass:
             self._weights = weights
             self._reach = max(4096, 2 * keys, self._reach)
             self._turns = {kind: self._lean.table(kind, self._reach - 1) for kind in self._windows}
-        current = (weights, self._reach)
+        current = (self, weights, self._reach)
         if slots.made_for != current:
             slots.recorded.clear()
             slots.made_for = current

@@ -128,9 +128,8 @@ class TransformersTarget:
         network = self.network
         network.lean = lean_pass(self.model)
         if network.static is not None:
-            network.static = network.lean and static_pass(
-                network.lean, network.layers.windows, wanted=True
-            )
+            windows, own = network.layers.windows, network.lean
+            network.static = None if own is None else static_pass(own, windows, wanted=True)
         if self.network.lean is None and self._probe is not None:
             vars(self).pop("batches", None)
             self.trees, self._probe = self.network.takes_masks, Probe(self.model, lean=False)
