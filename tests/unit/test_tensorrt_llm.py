@@ -167,7 +167,11 @@ def test_workers_get_a_config_of_their_own(engine):
 
 def test_ranks_that_would_differ_are_refused(engine, tmp_path):
     engine.ranks = 2
-    for options in ({}, {"cost": "none", "path": str(tmp_path)}):
+    for options in (
+        {},
+        {"cost": "none", "path": str(tmp_path)},
+        {"cost": "none", "replicas": "redis://localhost"},
+    ):
         config = speculative_config("model", options=options)
         with pytest.raises(InvalidOption, match="on 2 ranks"):
             serve(config, traffic(1))

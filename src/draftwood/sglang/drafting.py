@@ -85,7 +85,8 @@ def drafting_of(target_worker: Any, slots: int, *, trees: bool) -> TreeDrafting:
         target_worker.model_config,
         target_worker.tokenizer,
     )
-    known = options.path is not None and tokenizer is not None
+    kept = options.path is not None or options.replicas is not None
+    known = kept and tokenizer is not None
     shape = EngineShape(
         vocab_size=model.vocab_size,
         context_limit=model.context_len,
@@ -96,6 +97,7 @@ def drafting_of(target_worker: Any, slots: int, *, trees: bool) -> TreeDrafting:
         else lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
         trees=trees,
         logger="sglang.draftwood",
+        model=str(model.model_path) if options.replicas else "",
     )
     sessions = EngineSessions(shape, options)
     keeper = Housekeeping(sessions, f"sglang-{os.getpid()}")

@@ -44,10 +44,12 @@ class OpenedLate:
         from transformers import AutoTokenizer
 
         options, ranks = self._options, mpi_world_size()
-        if ranks > 1 and (options.cost != "none" or options.path is not None):
+        kept = options.path is not None or options.replicas is not None
+        if ranks > 1 and (options.cost != "none" or kept):
             raise InvalidOption(
-                f"cost is {options.cost!r} and path {options.path!r} on {ranks} ranks, which would "
-                'draft different tokens; use {"cost": "none"} and no path'
+                f"cost is {options.cost!r}, path {options.path!r} and replicas "
+                f"{options.replicas!r} on {ranks} ranks, which would draft different tokens; use "
+                '{"cost": "none"}, no path and no replicas'
             )
         tokenizer = AutoTokenizer.from_pretrained(self._model)
         vocab = dict(tokenizer.get_vocab())
@@ -55,9 +57,10 @@ class OpenedLate:
             vocab_size=max(vocab.values()) + 1,
             context_limit=self._context_limit,
             nodes=self._nodes,
-            vocab=None if options.path is None else vocab,
+            vocab=vocab if kept else None,
             tokenize=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
             logger="draftwood.tensorrt_llm",
+            model=self._model if options.replicas else "",
         )
         sessions = EngineSessions(shape, options)
         keeper = Housekeeping(sessions, f"tensorrt-llm-{os.getpid()}")
