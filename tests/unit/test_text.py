@@ -253,6 +253,7 @@ def test_many_special_tokens_are_not_remembered_for_ever():
         ("", "ab", None, "bcdef"),
         ([97, 302], "</s>bc", 2, ""),
         ([97, 302], "a</s>b", 1, ""),
+        ([97, 302], "</s>", None, "bcdef"),  # a whole token of the prompt
         ([97, 9999], "ab", None, "bcdef"),  # what is no token stands between
     ],
 )
