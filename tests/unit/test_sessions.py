@@ -284,6 +284,21 @@ def test_calls_that_make_no_sense_give_empty_drafts():
     assert sessions.drafting
 
 
+@pytest.mark.parametrize("second", [[7, 8, 9, 10], [7, 8, 9]], ids=["as long", "of another length"])
+def test_each_of_several_predictions_is_drafted_from(second):
+    sessions = sessions_of(recall())
+    first = [3, 1, 4, 5]
+    for key, likely in enumerate([first, [first, second], (np.array(first), np.array(second))]):
+        sessions.open(key, [0, 2], prediction=likely)
+        drafted = [sessions.step([key], [[token]]).lists()[0] for token in (first[0], 11)]
+        assert drafted[0][0] == 1
+        sessions.abandon(key)
+        sessions.open(key, [0, 2], prediction=likely)
+        drafted = sessions.step([key], [[second[0]]]).lists()[0]
+        assert (drafted[:1] == [8]) == (key > 0)
+    assert not sessions.failures
+
+
 @pytest.mark.parametrize("verb", ["open", "propose", "observe"])
 def test_a_drafter_that_keeps_raising_is_switched_off(verb, caplog):
     sessions = sessions_of(Faulty(verb))
