@@ -84,3 +84,10 @@ def test_the_same_text_in_other_tokens_is_followed():
     assert stream.propose(Budget(7)).to_chain().tokens[:4].tolist() == [7, 8, 9, 10]
     stream.observe(np.array([7], np.int32))
     assert stream.propose(Budget(7)).to_chain().tokens.tolist() == ANSWER[1:].tolist()
+
+
+def test_space_at_the_beginning_of_a_prediction_is_not_compared():
+    spaced = np.array([0, *ANSWER[1:]], np.int32)  # " the", where the answer says "the"
+    stream = paired().open(np.array([5], np.int32), prediction=(spaced,))
+    stream.observe(np.array([6], np.int32))
+    assert stream.propose(Budget(7)).to_chain().tokens[:4].tolist() == [7, 8, 9, 10]
