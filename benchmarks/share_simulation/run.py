@@ -7,8 +7,10 @@ Recorded calls arrive at random times, `--rate` a second in all, each at a repli
 once; the others get it after a delay (log-normal, half of them within `--delay`, 99 % within ten
 times that), or never, for the share `--loss` of all deliveries. Each replica drafts greedily, 32
 nodes, from its own Recall. `alone`: nothing is delivered. `one`: a single replica gets all calls.
-`bytes_a_second`: of messages, as they are packed, for the whole fleet's texts, that each replica
-reads. `index_bytes`: of a replica's history.
+`events`: with the most replicas, by the events of an engine's cache with blocks of so many tokens:
+whole blocks only come, the prompt's last tokens along with them. `bytes_a_second`: of messages, as
+they are packed, for the whole fleet's texts, that each replica reads. `index_bytes`: of a replica's
+history.
 """
 
 from __future__ import annotations
@@ -76,8 +78,10 @@ def calls_of(trace: Path, tokenizer: TraceTokenizer, limit: int, rate: float) ->
     return calls
 
 
-def simulated(calls: Sequence[Call], replicas: int, network: Network, *, share: bool) -> Stats:
-    """Serve all calls, in the order of their arrival."""
+def simulated(
+    calls: Sequence[Call], replicas: int, network: Network, *, share: bool, block: int = 1
+) -> Stats:
+    """Serve all calls, in the order of their arrival. block: only whole ones are delivered."""
     random = np.random.default_rng(4)
     stats = Stats()
     homes: dict[str, int] = {}
@@ -91,8 +95,8 @@ def simulated(calls: Sequence[Call], replicas: int, network: Network, *, share: 
             home = homes.setdefault(call.session, int(random.integers(replicas)))
             waiting, recall = coming[home], drafters[home].recall
             while waiting and waiting[0][0] <= call.when:
-                text = calls[heapq.heappop(waiting)[1]]
-                recall.add(text.answer, context=text.prompt[-CONTEXT_TOKENS:])
+                context, text = delivered(calls[heapq.heappop(waiting)[1]], block)
+                recall.add(text, context=context)
             target = ReplayTarget(call.answer)
             steps = decode(
                 target,
@@ -113,6 +117,13 @@ def simulated(calls: Sequence[Call], replicas: int, network: Network, *, share: 
                 if other != home and not lost[other]:
                     heapq.heappush(coming[other], (ends + float(delays[other]), number))
     return stats
+
+
+def delivered(call: Call, block: int) -> tuple[TokenIds, TokenIds]:
+    """What comes of a text, and what stands before it."""
+    whole, prompt = np.concatenate((call.prompt, call.answer)), len(call.prompt)
+    first, last = prompt - prompt % block, len(whole) - len(whole) % block
+    return whole[max(0, first - CONTEXT_TOKENS) : first], whole[first : max(first, last)]
 
 
 def packed_bytes(calls: Sequence[Call]) -> int:
@@ -160,11 +171,12 @@ def main() -> None:
     made = parser(__doc__, traces=True)
     made.add_argument("--tokens", type=int, default=40_000, help="of answers, of each trace")
     made.add_argument("--replicas", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64])
+    made.add_argument("--blocks", nargs="+", type=int, default=[16, 128], help="of events")
     made.add_argument("--rate", type=float, default=20.0, help="calls a second, in all")
     made.add_argument("--delay", type=float, default=0.1, help="seconds, the median")
     made.add_argument("--loss", type=float, default=0.001, help="share of deliveries")
     made.add_argument("--token-seconds", type=float, default=0.01)
-    options = read(made, tokens=300, replicas=[1, 2])
+    options = read(made, tokens=300, replicas=[1, 2], blocks=[16])
     network = Network(options.delay, options.loss, options.token_seconds)
     tokenizer = TraceTokenizer.load(str(options.tokenizer))
     rows: list[dict[str, Any]] = []
@@ -190,6 +202,12 @@ def main() -> None:
                 }
             )
             print(f"| {name} | {replicas} | {alone:.2f} | {shared:.2f} | {shared / one:.3f} |")
+        most = max(options.replicas)
+        events = {
+            str(block): simulated(calls, most, network, share=True, block=block).tokens_per_step
+            for block in options.blocks
+        }
+        print(f"{name}, {most} replicas, by events of blocks: {events}")
         seconds = calls[-1].when
         tokens = sum(len(call.answer) for call in calls)
         traffic.append(
@@ -197,6 +215,7 @@ def main() -> None:
                 "trace": name,
                 "calls": len(calls),
                 "tokens": tokens,
+                "events": events,
                 "tokens_a_second": tokens / seconds,
                 "bytes_a_second": packed_bytes(calls) / seconds,
                 "index_bytes": 25 * max(4096, int((tokens + 32 * len(calls)) * 1.2)),
