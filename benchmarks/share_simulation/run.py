@@ -3,10 +3,11 @@
     python benchmarks/share_simulation/run.py --traces T/*.gz --tokenizer PATH --json
 
 Recorded calls arrive at random times, `--rate` a second in all, each at a replica chosen at random
-(a session's calls at one), and take `--token-seconds` a token. What a replica finishes it knows at
-once; the others get it after a delay (log-normal, half of them within `--delay`, 99 % within ten
-times that), or never, for the share `--loss` of all deliveries. Each replica drafts greedily, 32
-nodes, from its own Recall. `alone`: nothing is delivered. `one`: a single replica gets all calls.
+(a session's calls at one), and take `--token-seconds` a token. What a replica finishes it knows
+then, and not while it is generated; the others get it after a delay (log-normal, half of them
+within `--delay`, 99 % within ten times that), or never, for the share `--loss` of all deliveries.
+Each replica drafts greedily, 32 nodes, from its own Recall. `alone`: nothing is delivered. `one`: a
+single replica gets all calls.
 `events`: with the most replicas, by the events of an engine's cache with blocks of so many tokens:
 whole blocks only come, the prompt's last tokens along with them. `bytes_a_second`: of messages, as
 they are packed, for the whole fleet's texts, that each replica reads. `index_bytes`: of a replica's
@@ -30,7 +31,8 @@ import numpy as np
 from benchmarks.common.command import parser, publish, read, require
 from draftwood.decode import decode
 from draftwood.draft import Budget, TokenIds
-from draftwood.drafters.recall import RecallDrafter
+from draftwood.index.recall import Recall
+from draftwood.index.recall_stream import RecallPolicy, RecallStream
 from draftwood.logs.log import Log
 from draftwood.logs.tokenizer import TraceTokenizer
 from draftwood.share.envelope import Origin, packed_batch
@@ -78,6 +80,34 @@ def calls_of(trace: Path, tokenizer: TraceTokenizer, limit: int, rate: float) ->
     return calls
 
 
+class _KnownAtEnd(RecallStream):
+    """A request whose output is not in history until somebody adds it."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """End; nothing is shared."""
+        self.abandon()
+
+
+class KnownAtEnd:
+    """Drafts from one replica's history."""
+
+    def __init__(self, slots: int) -> None:
+        self.recall = Recall(slots, seed=1)
+        self._policy = RecallPolicy(floor=0.005, nodes=NODES)
+
+    def open(
+        self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()
+    ) -> RecallStream:
+        """A request."""
+        return _KnownAtEnd(self.recall, prompt, policy=self._policy)
+
+    def close(self) -> None:
+        """Let go of the history."""
+        self.recall.close()
+
+
 def simulated(
     calls: Sequence[Call], replicas: int, network: Network, *, share: bool, block: int = 1
 ) -> Stats:
@@ -87,7 +117,7 @@ def simulated(
     homes: dict[str, int] = {}
     slots = max(4096, int(sum(len(call.answer) + 32 for call in calls) * 1.2))
     with ExitStack() as stack:
-        drafters = [RecallDrafter(nodes=NODES, max_tokens=slots, seed=1) for _ in range(replicas)]
+        drafters = [KnownAtEnd(slots) for _ in range(replicas)]
         for drafter in drafters:
             stack.callback(drafter.close)
         coming: list[list[tuple[float, int]]] = [[] for _ in range(replicas)]
@@ -95,7 +125,9 @@ def simulated(
             home = homes.setdefault(call.session, int(random.integers(replicas)))
             waiting, recall = coming[home], drafters[home].recall
             while waiting and waiting[0][0] <= call.when:
-                context, text = delivered(calls[heapq.heappop(waiting)[1]], block)
+                done = heapq.heappop(waiting)[1]
+                mine = homes[calls[done].session] == home
+                context, text = delivered(calls[done], 1 if mine else block)
                 recall.add(text, context=context)
             target = ReplayTarget(call.answer)
             steps = decode(
@@ -108,12 +140,11 @@ def simulated(
             )
             for at, step in enumerate(steps):
                 stats.add(step, first=not at)
-            if not share:
-                continue
             ends = call.when + network.token_seconds * len(call.answer)
             delays = network.delay * np.exp(SPREAD * random.standard_normal(replicas))
             lost = random.random(replicas) < network.loss
-            for other in range(replicas):
+            heapq.heappush(waiting, (ends, number))
+            for other in range(replicas) if share else ():
                 if other != home and not lost[other]:
                     heapq.heappush(coming[other], (ends + float(delays[other]), number))
     return stats

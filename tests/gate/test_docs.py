@@ -123,7 +123,7 @@ def test_few_blocks_are_marked_as_not_to_be_run():
     marked = [info for info in infos if re.fullmatch(r"python (no-run|needs \w+)", info)]
     never = infos.count("python no-run")
     print(f"{infos.count('python')} Python blocks run, {len(marked) - never} where a package is")
-    shown = {"", "bash", "console", "json", "text", "sh", "ini", "dockerfile", "promql"}
+    shown = {"", "bash", "console", "json", "text", "sh", "ini", "dockerfile", "promql", "yaml"}
     assert set(infos) <= {"python", *shown, *marked}
     assert infos.count("python") >= 8
     assert never <= MOST_NOT_RUN
