@@ -26,7 +26,7 @@ def test_what_an_engine_generates_comes_as_texts(tmp_path):
             self.texts.append(text)
 
     sink = Sink()
-    events = KVEventsConfig(enable_kv_cache_events=True, publisher="zmq", endpoint=ENDPOINT)
+    events = KVEventsConfig(enable_kv_cache_events=True, publisher="zmq", endpoint="tcp://*:5597")
     engine = start(make_model(tmp_path / "model"), block_size=BLOCK, kv_events_config=events)
     publisher = CacheEventsPublisher(ENDPOINT, sink, idle=0.5)
     time.sleep(1.0)
