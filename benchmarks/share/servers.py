@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -72,6 +73,7 @@ def _address(process: subprocess.Popen[str]) -> str:
         said.append(line)
         found = re.search(r"at (http://\S+)", line)
         if found:
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # nothing waits on it
             return found[1]
     raise SystemExit(f"a server did not start:\n{''.join(said)}")
 
@@ -83,5 +85,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stderr is not None:
-        process.stderr.close()

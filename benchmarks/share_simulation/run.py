@@ -95,7 +95,7 @@ class KnownAtEnd:
 
     def __init__(self, slots: int) -> None:
         self.recall = Recall(slots, seed=1)
-        self._policy = RecallPolicy(floor=0.005, nodes=NODES)
+        self._policy = RecallPolicy(floor=0.005, nodes=NODES, share=2**31 - 1)
 
     def open(
         self, prompt: TokenIds, *, namespace: str = "", prediction: Sequence[TokenIds] = ()

@@ -126,6 +126,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
         made = socket.socket(family, kind)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen(128)  # at once: whoever is told the address may come before the loop runs
     except (OSError, OverflowError) as error:
         raise InvalidOption(
             f"cannot listen on {host} port {port} ({error}); choose another --port or --host"
