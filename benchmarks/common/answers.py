@@ -25,7 +25,12 @@ from draftwood.text.stop import Stop
 from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
-DRAFTERS = ("recall", "recycled", "blend:first=recall,other=recycled")
+DRAFTERS = (
+    "recall:recycle=no",
+    "recycled",
+    "blend:first=recall:recycle=no,other=recycled",
+    "recall",
+)
 TEMPERATURES = (0.0, 0.7, 1.0)
 
 

@@ -7,7 +7,7 @@ namespace {
 
 constexpr std::uint32_t kCertain = 0xFFFFFFFF;
 /// What the target named is judged down to this path probability.
-constexpr std::uint32_t kFaint = kCertain / 1024;
+constexpr std::uint32_t kFaint = kCertain / 256;
 
 /// More than there can be places at a node.
 static_assert(kSources * (kSteps[0] + kSteps[1] + kSteps[2]) < 128);

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,17 +37,19 @@ static_assert(sizeof(KeptRow) == 64);
 
 /// What one row says: tokens and their shares (16 bits), the likeliest first.
 struct Likely {
-  std::array<Token, kLikely> token;
-  std::array<std::uint16_t, kLikely> share;
+  std::array<Token, kLikely> token{};
+  std::array<std::uint16_t, kLikely> share{};
   std::uint32_t count = 0;
   bool again = false;  ///< averaged over several rows
 
   /// Where a token stands in it; `kLikely`: nowhere.
   [[nodiscard]] std::size_t find(Token wanted) const noexcept {
-    for (std::size_t i = 0; i < count; ++i) {
-      if (token[i] == wanted) return i;
+    std::uint32_t same = 0;  // all are compared: quicker than to stop at one of few
+    for (std::size_t i = 0; i < kLikely; ++i) {
+      same |= static_cast<std::uint32_t>(token[i] == wanted) << i;
     }
-    return kLikely;
+    same &= (1U << count) - 1;
+    return same == 0 ? kLikely : static_cast<std::size_t>(std::countr_zero(same));
   }
 };
 

@@ -287,7 +287,7 @@ class SlowRecallStream:
             hints = [self.rows.find(ALONE, last), ([], False)]
             if before != ALONE:
                 hints[1] = self.rows.find(before, last)
-            faint = max(CERTAIN // 1024, least // 4)
+            faint = max(CERTAIN // 256, least // 4)
             named = itertools.takewhile(
                 lambda each: path * each[1] >> 16 >= faint, (hints[1][0] or hints[0][0])
             )
