@@ -1,4 +1,4 @@
-"""Docstrings are read by tools, too: each entry of a `Raises:` section begins with what is raised."""
+"""Docstrings are read by tools, too: an entry of `Raises:` begins with the names of exceptions."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ def raised(docstring: str) -> Iterator[str]:
 
 
 def wrong(source: str) -> list[str]:
-    """Entries that are not exceptions by name, a colon and when they are raised, begun on a line."""
+    """Entries that do not begin with exceptions by name, a colon and when they are raised."""
     nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, DOCUMENTED))
     entries = (entry for node in nodes for entry in raised(ast.get_docstring(node) or ""))
     return [entry for entry in entries if not ENTRY.match(entry)]
