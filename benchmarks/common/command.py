@@ -70,10 +70,10 @@ def publish(
     """Add the provenance; print and write what the options ask for.
 
     under: the result's name in a file that keeps several. made_from: the commit, where the script
-    runs from a copy that has no history.
+    runs from a copy that has no history of its own.
     """
     result["provenance"] = provenance()
-    result["provenance"]["revision"] = result["provenance"]["revision"] or made_from
+    result["provenance"]["revision"] = made_from or result["provenance"]["revision"]
     if options.out:
         kept = result
         if under:
