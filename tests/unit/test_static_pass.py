@@ -136,9 +136,9 @@ def test_a_longer_text_than_the_tables_of_positions_hold_is_passed_right(monkeyp
     ("sequences", "rows", "past", "shape"),
     [
         (1, 1, 15, (1, 1, 16)),
-        (1, 9, 100, (1, 12, 112)),
+        (1, 9, 100, (1, 16, 128)),
         (3, 3, 0, (4, 4, 16)),
-        (5, 65, 1000, (8, 96, 1280)),
+        (5, 65, 1000, (8, 96, 1536)),
         (17, 2, 40, (20, 2, 48)),
     ],
 )
@@ -148,11 +148,46 @@ def test_shapes_are_rounded_up(sequences, rows, past, shape):
 
 def test_rows_that_are_no_padding_are_named():
     rows = StaticRows.of(
-        [as_tokens([1, 2, 3]), as_tokens([5])], [Draft.empty(), TREE], lambda ids: ids, size=4
+        [as_tokens([1, 2, 3]), as_tokens([5])],
+        [Draft.empty(), TREE],
+        lambda ids: ids,
+        PassShape.holding(2, 5, 2, size=4),
     )
     assert rows.shape == (2, 8, 16)
     assert rows.wanted.tolist() == [0, 8, 9, 10, 11, 12]
     assert rows.firsts == [0, 1]
+
+
+def test_a_shape_that_is_not_recorded_yet_is_passed_in_a_larger_one_that_is(monkeypatch):
+    static = sides("llama")[0].network.static
+    monkeypatch.setattr(static, "_graphs", True)
+    slots = static.slots(8)
+    needed, larger = PassShape(4, 4, 512), PassShape(8, 8, 512)
+    assert static.shape(needed, slots) == needed  # nothing is recorded
+    slots.recorded = {larger: None, PassShape(8, 32, 512): None, PassShape(4, 4, 256): None}
+    assert static.shape(needed, slots) == larger
+    assert static.shape(needed, slots) == needed  # it keeps coming: it is recorded itself
+    assert static.shape(PassShape(1, 1, 512), slots) == (1, 1, 512)  # too small for any of them
+    slots.recorded[needed] = None
+    assert static.shape(needed, slots) == needed
+
+
+def test_a_pass_that_cannot_be_recorded_is_made_call_by_call(monkeypatch, caplog):
+    static, plain = sides("llama")
+    own = static.network.static
+    monkeypatch.setattr(own, "_graphs", True)
+    monkeypatch.setattr(own, "_record", fails)
+    cursor, expected = static.open(as_tokens([3, 10])), plain.open(as_tokens([3, 10])).score(TREE)
+    for _ in range(4):
+        np.testing.assert_allclose(
+            cursor.score(TREE).logits(3), expected.logits(3), atol=1e-4, rtol=1e-4
+        )
+    assert "cannot be recorded" in caplog.text
+    assert not own._graphs
+
+
+def fails(*_):
+    raise RuntimeError("no graphs here")
 
 
 def test_a_model_without_a_bare_pass_has_no_static_one():

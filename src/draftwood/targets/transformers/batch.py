@@ -25,7 +25,7 @@ from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.lean_layer import Span
 from draftwood.targets.transformers.network import Network
 from draftwood.targets.transformers.rows import PassLogits, TransformersRows
-from draftwood.targets.transformers.static_rows import StaticRows
+from draftwood.targets.transformers.static_rows import PassShape, StaticRows
 from draftwood.targets.transformers.static_slots import StaticSlots
 from draftwood.targets.tree_rows import row_positions, tree_mask, within_window
 
@@ -170,12 +170,12 @@ class TransformersBatch:
         """The shared pass in a static shape, and the first row of each slot."""
         static = self._static
         assert static is not None
-        rows = StaticRows.of(
-            [seat.context for seat in self._seats],
-            [seat.scored for seat in self._seats],
-            self._network.known,
-            size=self._size,
-        )
+        contexts = [seat.context for seat in self._seats]
+        drafts = [seat.scored for seat in self._seats]
+        longest, past = max(map(len, drafts)), max(map(len, contexts)) - 1
+        needed = PassShape.holding(len(contexts), 1 + longest, past, size=self._size)
+        shape = static.shape(needed, slots)
+        rows = StaticRows.of(contexts, drafts, self._network.known, shape)
         return PassLogits(static(rows, slots)), rows.firsts
 
     def _lean_pass(self, cache: BatchCache) -> tuple[PassLogits, list[int]]:

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 _RECORDED_FROM = 3
 """Uses of a shape from which on it is recorded: recording takes the time of several passes."""
+_COVER = 4
+"""Rows, as a multiple of those needed, of a recorded shape that serves for one that is not yet."""
 _MOST = 96
 """Shapes that are recorded for one buffer; the oldest is forgotten for a new one."""
 _SPARE = 1 / 16
@@ -91,6 +93,7 @@ class StaticPass:
     def __init__(self, lean: LeanPass, windows: Mapping[str, int | None], *, graphs: bool) -> None:
         self._lean, self._windows, self._graphs = lean, windows, graphs
         self._pool: Any = None
+        self._keeper: Any = None  # a pool ends with the last graph in it, and is not to end
         self._reach = 0
         self._turns: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._spare: list[StaticSlots] = []
@@ -129,10 +132,9 @@ class StaticPass:
         with self._lock, steady_attention(self._lean.device):
             self._keep_current(shape.keys, slots)
             found = slots.recorded.get(shape)
-            if found is None and self._graphs:
-                uses = slots.uses[shape] = slots.uses.get(shape, 0) + 1
-                if record or uses >= _RECORDED_FROM:
-                    found = self._record(inputs, shape, slots)
+            wanted = record or slots.uses.get(shape, 0) >= _RECORDED_FROM
+            if found is None and self._graphs and wanted:
+                found = self._recorded(inputs, shape, slots, must=record)
             if found is None:
                 x = self._through(inputs.to(self._lean.device), shape, slots)
             else:
@@ -142,6 +144,25 @@ class StaticPass:
             if rows.wanted is not None:
                 x = x[torch.from_numpy(rows.wanted).to(x.device)]
             return self._lean.logits(x)
+
+    def shape(self, needed: PassShape, slots: StaticSlots) -> PassShape:
+        """The shape to pass `needed` in: itself, or a larger one that is recorded already.
+
+        A pass that is not recorded costs several that are; a larger one costs a little more.
+        """
+        if needed in slots.recorded or not self._graphs:
+            return needed
+        uses = slots.uses[needed] = slots.uses.get(needed, 0) + 1
+        limit = _COVER * needed.slots * needed.rows
+        larger = [
+            each
+            for each in slots.recorded
+            if each.slots * each.rows <= limit
+            and all(has >= needs for has, needs in zip(each, needed, strict=True))
+        ]
+        if uses >= _RECORDED_FROM or not larger:
+            return needed
+        return min(larger, key=lambda each: each.slots * each.rows * each.keys)
 
     def difference(self) -> float:
         """How far its logits are from the bare pass's, in standard deviations of these."""
@@ -179,7 +200,8 @@ class StaticPass:
     def _by_static(self, draft: Draft) -> torch.Tensor:
         """The static pass over the same rows, recorded where it can be."""
         slots = self.slots(1)
-        rows = StaticRows.of([np.zeros(1, np.int32)], [draft], lambda tokens: tokens, size=1)
+        shape = PassShape.holding(1, 1 + len(draft), 0, size=1)
+        rows = StaticRows.of([np.zeros(1, np.int32)], [draft], lambda tokens: tokens, shape)
         logits = self(rows, slots, record=True)
         self.give_back(slots)
         return logits
@@ -223,6 +245,22 @@ class StaticPass:
             found[kind] = mask.repeat(1, each, 1)[:, None]
         return found
 
+    def _recorded(
+        self, inputs: torch.Tensor, shape: PassShape, slots: StaticSlots, *, must: bool
+    ) -> _Recorded | None:
+        """A pass, recorded; None where that fails: passes are made call by call from then on.
+
+        must: raise instead.
+        """
+        try:
+            return self._record(inputs, shape, slots)
+        except RuntimeError as error:
+            if must:
+                raise
+            log.warning("a pass cannot be recorded, and none is from now on: %s", error)
+            self._graphs = False
+            return None
+
     def _record(self, inputs: torch.Tensor, shape: PassShape, slots: StaticSlots) -> _Recorded:
         """Record the pass of a shape; it is made once before, with these inputs."""
         device = self._lean.device
@@ -241,6 +279,7 @@ class StaticPass:
             graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
         ):
             rows = self._through(kept, shape, slots)
+        self._keeper = self._keeper or graph
         if len(slots.recorded) >= _MOST:
             del slots.recorded[next(iter(slots.recorded))]
         found = slots.recorded[shape] = _Recorded(graph, kept, rows)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from draftwood.draft import Draft, TokenIds
 
-ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+ROWS = (1, 2, 4, 8, 16, 32, 64)
 """Rows of a sequence that passes are rounded up to; beyond, multiples of 32."""
 KEYS = 256
-"""Keys that passes are rounded up to a multiple of; from 1024 on, of a quarter of their size."""
+"""Keys that passes are rounded up to a multiple of; from 1024 on, of half of their size."""
 
 
 class PassShape(NamedTuple):
@@ -34,10 +34,10 @@ class PassShape(NamedTuple):
     @classmethod
     def holding(cls, sequences: int, rows: int, past: int, *, size: int) -> PassShape:
         """The smallest shape for so many sequences, rows and cached tokens, of `size` slots."""
-        slots = 1 << (sequences - 1).bit_length() if sequences < 8 else -(-sequences // 8) * 8
+        slots = 1 << (sequences - 1).bit_length()
         rows = next((each for each in ROWS if each >= rows), -(-rows // 32) * 32)
         keys = past + rows
-        step = max(KEYS, (1 << (keys.bit_length() - 1)) // 4)
+        step = max(KEYS, (1 << (keys.bit_length() - 1)) // 2)
         return cls(min(slots, size), rows, -(-keys // step) * step)
 
 
@@ -61,16 +61,14 @@ class StaticRows:
         contexts: Sequence[TokenIds],
         drafts: Sequence[Draft],
         known: Callable[[TokenIds], TokenIds],
-        *,
-        size: int,
+        shape: PassShape,
     ) -> StaticRows:
         """One row for the last token of each context, whose others are cached, and its draft's.
 
-        known: replaces drafted ids beyond the vocabulary. size: slots that there are.
+        known: replaces drafted ids beyond the vocabulary. shape: one that holds all of them.
         """
         counts = [1 + len(draft) for draft in drafts]
         pasts = np.array([len(context) - 1 for context in contexts], dtype=np.int32)
-        shape = PassShape.holding(len(contexts), max(counts), int(pasts.max()), size=size)
         slots, rows, _ = shape
         ids = np.zeros((slots, rows), dtype=np.int32)
         at = np.zeros((slots, rows), dtype=np.int32)
