@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from draftwood.targets.transformers.cache import FIRST_ROWS, SequenceCache
-from draftwood.targets.transformers.static_rows import KEYS
+from draftwood.targets.transformers.static_rows import KEYS, PassShape
 
 
 class StaticSlots:
@@ -25,8 +25,8 @@ class StaticSlots:
     def __init__(self, layers: int, size: int, heads: int, width: int, like: torch.Tensor) -> None:
         self.size = size
         self.buffer = like.new_zeros((layers, 2, size, heads, 0, width))
-        self.recorded: dict[Any, Any] = {}
-        self.uses: dict[Any, int] = {}
+        self.recorded: dict[PassShape, Any] = {}
+        self.uses: dict[PassShape, int] = {}
         self.made_for: Any = None
 
     @property
