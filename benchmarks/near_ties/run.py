@@ -42,7 +42,7 @@ def main() -> None:
         prompts = encoded(model, PROMPTS, options.count)
         sides = {
             "library": Network(model.target.model, lean=False),
-            "ours": model.target.network,
+            "ours": Network(model.target.model),
         }
     require(sides["ours"].lean is not None, "the model has a bare pass")
     tokens = sum(map(len, prompts))

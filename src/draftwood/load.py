@@ -23,7 +23,7 @@ from draftwood.protocols import Drafter, Target
 from draftwood.share import ShareOptions
 from draftwood.share.host import beside_follower
 from draftwood.signatures import shows
-from draftwood.targets.transformers.load import read_model
+from draftwood.targets.engines import read_target
 from draftwood.targets.transformers.load_options import LoadOptions, shown_options
 
 __all__ = ["Generation", "LanguageModel", "Options", "load"]
@@ -43,6 +43,7 @@ def load(
     cost: CostOption = "auto",
     budget: Budget | None = None,
     share: ShareOptions | str | Mapping[str, Any] | None = None,
+    engine: str | None = None,
     **options: Unpack[LoadOptions],
 ) -> LanguageModel:
     """A causal language model, with a drafter.
@@ -54,7 +55,9 @@ def load(
     measured, for up to a second here and then while it generates; a part of a plain step, such as
     0.01; None or "none": drafts are not cut to what pays. The text is the same with all of them.
     budget: the most a draft may hold; None: 64 nodes. share: the URL of a log through which
-    replicas share what they generate, such as "redis://broker:6379/0", or `ShareOptions`.
+    replicas share what they generate, such as "redis://broker:6379/0", or `ShareOptions`. engine:
+    what runs the model: "transformers" (None); "llama.cpp" (extra `llama-cpp`) for a `.gguf` file,
+    whose weights stay quantized; "onnx" (extra `onnx`) for a folder of ONNX Runtime GenAI.
 
     tokenizer: an object, or where to find one; None: the one beside the weights. device: "cpu",
     "cuda" or "cuda:1"; None: CUDA where there is one. dtype: "float32", "bfloat16", "float16" or
@@ -72,6 +75,7 @@ def load(
         MissingExtra: where torch, transformers or gguf is not installed.
         ModelNotFound: for a path that holds no model, or a name that cannot be reached.
         UnsupportedModel: for a model whose drafts could not be verified exactly.
+        UnsupportedEngine: for a version of an engine that lacks what is needed of it.
         BrokenModel: for weights or a tokenizer that are cut, missing or of other shapes.
         PairMismatch: for a small model of another tokenizer.
         TokenizerMismatch: for a history of another tokenizer.
@@ -81,10 +85,7 @@ def load(
         drafter = beside_follower(drafter, shared.follower)
     drafters = Drafters(drafter, cost=cost_of("cost", cost), budget=budget)
     try:
-        network, tokenizer = read_model(model, **options)
-        from draftwood.targets.transformers.target import TransformersTarget
-
-        target = TransformersTarget(network)
+        target, tokenizer = read_target(model, engine, options)
         if drafters.default_cost == "auto":
             _sweep(drafters.measured, target)
         name = str(model) if isinstance(model, (str, Path)) else None

@@ -97,7 +97,7 @@ def test_options_for_transformers_are_passed_on(monkeypatch):
         given.update(options, model=model)
         raise ModelNotFound("seen")
 
-    monkeypatch.setattr(sys.modules["draftwood.load"], "read_model", read)
+    monkeypatch.setattr(sys.modules["draftwood.targets.engines"], "read_model", read)
     wanted = {
         "tokenizer": object(),
         "device": "cpu",

@@ -25,6 +25,7 @@ def measured_model(
     repeats: int = 5,
     device: str | None = None,
     dtype: str | None = None,
+    engine: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> CostCurve:
     """The curve of a model of ours on this machine: a folder, Hub id, .gguf file or `demo`.
@@ -37,7 +38,7 @@ def measured_model(
         DraftwoodError: what `load` raises for a model that cannot be loaded.
     """
     check_sizes(batches, drafted, context, repeats)
-    with load(model, "none", cost="none", device=device, dtype=dtype) as llm:
+    with load(model, "none", cost="none", engine=engine, device=device, dtype=dtype) as llm:
         return curve_of(
             llm,
             batches=batches,
@@ -45,7 +46,12 @@ def measured_model(
             context=context,
             repeats=repeats,
             progress=progress,
-            about={"model": model, "device": device or "default", "dtype": dtype or "default"},
+            about={
+                "model": model,
+                "engine": engine or "transformers",
+                "device": device or "default",
+                "dtype": dtype or "default",
+            },
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from draftwood.cli.completion import complete_spec
-from draftwood.cli.options import INTERRUPTED, LogFormat, Query, Tokenizer
+from draftwood.cli.options import INTERRUPTED, Engine, LogFormat, Query, Tokenizer
 from draftwood.errors import InvalidOption, TraceError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def advise(
     model: Annotated[
         str | None, typer.Option(help="Measure this model here first, as `draftwood measure` does.")
     ] = None,
+    engine: Engine = None,
     batch: Annotated[
         int | None, typer.Option(help="Requests that share a pass. [what the log tells, or 1]")
     ] = None,
@@ -92,7 +93,7 @@ def advise(
     candidates = with_others(drafter or ())
     for each in candidates:
         _check(each.spec)
-    priced = priced_by(cost, cost_curve, preset, model)
+    priced = priced_by(cost, cost_curve, preset, model, engine)
     from draftwood.advise.run import advise as advice_for
     from draftwood.advise.words import as_json as json_of
     from draftwood.advise.words import (
@@ -176,7 +177,11 @@ def advise(
 
 
 def priced_by(
-    cost: float | None, curve: Path | None, preset: str | None, model: str | None
+    cost: float | None,
+    curve: Path | None,
+    preset: str | None,
+    model: str | None,
+    engine: str | None = None,
 ) -> PricedBy:
     """The cost that the options name.
 
@@ -195,6 +200,8 @@ def priced_by(
     ]
     if len(given) > 1:
         raise InvalidOption(f"{given[0]} and {given[1]} exclude each other; give one of them")
+    if engine is not None and model is None:
+        raise InvalidOption(f"--engine is {engine!r} and no --model is to be measured; give both")
     if cost is not None:
         if not 0.0 <= cost < float("inf"):
             raise InvalidOption(f"--cost is {cost}; use 0 or more, such as 0.01 of a plain step")
@@ -204,7 +211,9 @@ def priced_by(
     if model is not None:
         from draftwood.advise.measuring import measured_model
 
-        return PricedBy(measured_model(model).cost(), "measured", f"curve of {model}")
+        return PricedBy(
+            measured_model(model, engine=engine).cost(), "measured", f"curve of {model}"
+        )
     name = preset or ASSUMED
     return PricedBy(RooflineCost.preset(name), "preset", name, assumed=preset is None)
 

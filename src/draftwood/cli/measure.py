@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from draftwood.cli.options import Engine
 from draftwood.errors import InvalidOption
 
 
@@ -37,6 +38,7 @@ def measure(
     ] = "0,1,2,4,8,16,32",
     context: Annotated[int, typer.Option(help="Tokens of each sequence.")] = 256,
     repeats: Annotated[int, typer.Option(help="Passes for each figure; medians are kept.")] = 5,
+    engine: Engine = None,
     device: Annotated[str | None, typer.Option(help="With --model: cpu, cuda.")] = None,
     dtype: Annotated[str | None, typer.Option(help="With --model: float32, bfloat16.")] = None,
 ) -> None:
@@ -74,6 +76,7 @@ def measure(
                 drafted=tokens,
                 context=context,
                 repeats=repeats,
+                engine=engine,
                 device=device,
                 dtype=dtype,
                 progress=told,

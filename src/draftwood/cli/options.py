@@ -53,6 +53,13 @@ HistoryFile = Annotated[
     Path | None,
     typer.Option(help="Begin with this history, a file of `draftwood index build`."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="What runs the model: transformers, llama.cpp (a .gguf file as it is), or onnx (a "
+        "folder of ONNX Runtime GenAI). [transformers]"
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [cuda if any]")]
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16, float16, auto. [float32 on cpu]")

@@ -12,6 +12,7 @@ from draftwood.cli.options import (
     DraftCost,
     DrafterSpec,
     Dtype,
+    Engine,
     HistoryFile,
     ModelName,
     Revision,
@@ -47,6 +48,7 @@ def serve(
     grace: Annotated[
         int, typer.Option(help="Seconds that running texts get when the server is stopped.")
     ] = 30,
+    engine: Engine = None,
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -83,6 +85,7 @@ def serve(
         model,
         spec,
         cost=cost_value(cost),
+        engine=engine,
         device=device,
         dtype=dtype,
         revision=revision,

@@ -28,7 +28,7 @@ from draftwood.verify.greedy import Greedy
 from draftwood.verify.gumbel import GumbelNoise, SharedGumbel
 
 if TYPE_CHECKING:
-    from draftwood.targets.transformers.target import TransformersTarget
+    from draftwood.targets.engine_model import LoadedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class GenerationCall:
     own: the model's generation config. drafting: the drafter and budget of this call.
     """
 
-    target: TransformersTarget
+    target: LoadedTarget
     prompts: PromptEncoder
     decoding: Decoding
     own: GenerationSettings

@@ -31,7 +31,7 @@ from draftwood.targets.transformers.generation_config import GenerationSettings
 from draftwood.text.decoding import Decoding
 
 if TYPE_CHECKING:
-    from draftwood.targets.transformers.target import TransformersTarget
+    from draftwood.targets.engine_model import LoadedTarget
 
 
 class LanguageModel:
@@ -55,7 +55,7 @@ class LanguageModel:
 
     def __init__(
         self,
-        target: TransformersTarget,
+        target: LoadedTarget,
         tokenizer: Any,
         drafter: str | Drafter | Drafters,
         *,

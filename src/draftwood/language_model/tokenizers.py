@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from draftwood.protocols import TargetInfo
 
 if TYPE_CHECKING:
-    from draftwood.targets.transformers.target import TransformersTarget
+    from draftwood.targets.engine_model import LoadedTarget
 
 
-def target_info_of(target: TransformersTarget, tokenizer: Any) -> TargetInfo:
+def target_info_of(target: LoadedTarget, tokenizer: Any) -> TargetInfo:
     """What drafters may know of a model."""
     vocab = getattr(tokenizer, "get_vocab", None)
     return TargetInfo(None if vocab is None else vocab(), target.vocab_size, target.context_limit)

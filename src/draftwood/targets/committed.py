@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from draftwood.draft import TokenIds
+from draftwood.draft import TokenIds, as_tokens
+from draftwood.errors import ContextTooLong, InvalidTokens
 
 
 class Committed:
@@ -38,3 +39,23 @@ class Committed:
             self._buffer = np.concatenate((self.tokens, np.empty(end + 64, dtype=np.int32)))
         self._buffer[self.count : end] = tokens
         self.count = end
+
+
+def admitted(prompt: TokenIds, *, vocab_size: int, limit: int | None) -> Committed:
+    """A sequence of the tokens of `prompt`, once it is sure that one more fits.
+
+    vocab_size: ids are below it. limit: tokens that a sequence may reach; None: no limit.
+
+    Raises:
+        ContextTooLong: for a prompt that leaves no room for a generated token.
+        InvalidTokens: for an empty prompt, or ids beyond the model's vocabulary.
+    """
+    prompt = as_tokens(prompt, vocab_size=vocab_size)
+    if not len(prompt):
+        raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
+    if limit is not None and len(prompt) >= limit:
+        raise ContextTooLong(
+            f"the prompt has {len(prompt)} tokens and the model's context holds {limit}, the "
+            f"generated ones included; shorten the prompt to {limit - 1} tokens at most"
+        )
+    return Committed(prompt, limit)

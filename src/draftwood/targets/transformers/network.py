@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from draftwood.draft import Draft, TokenIds, as_tokens
-from draftwood.errors import ContextTooLong, InvalidTokens
-from draftwood.targets.committed import Committed
+from draftwood.draft import Draft, TokenIds
+from draftwood.targets.committed import Committed, admitted
 from draftwood.targets.transformers.cache import BatchCache, SequenceCache
 from draftwood.targets.transformers.layers import attention_layers, refuse_other_kinds
 from draftwood.targets.transformers.lean import LONGEST, lean_pass
@@ -93,16 +92,7 @@ class Network:
             ContextTooLong: for a prompt that leaves no room for a generated token.
             InvalidTokens: for an empty prompt, or ids beyond the model's vocabulary.
         """
-        prompt = as_tokens(prompt, vocab_size=self.vocab_size)
-        if not len(prompt):
-            raise InvalidTokens("the prompt has 0 tokens; begin with at least one, such as BOS")
-        limit = self.context_limit
-        if limit is not None and len(prompt) >= limit:
-            raise ContextTooLong(
-                f"the prompt has {len(prompt)} tokens and the model's context holds {limit}, the "
-                f"generated ones included; shorten the prompt to {limit - 1} tokens at most"
-            )
-        return Committed(prompt, limit)
+        return admitted(prompt, vocab_size=self.vocab_size, limit=self.context_limit)
 
     def known(self, tokens: TokenIds) -> TokenIds:
         """A draft's tokens, ids beyond the vocabulary replaced: no verifier can accept those."""
