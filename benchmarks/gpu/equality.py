@@ -254,7 +254,8 @@ def _demo(
                 prompts.append(model.encode(call.prompt(answers), chat=False))
                 answers.append(model.generate(prompts[-1], max_tokens=48).text)
         ends, own = sorted(model.end_tokens), model.target.model
-        row |= passes_of(model.target)
+        target: Any = model.target
+        row |= passes_of(target)
         wider = widened(own)
         expected = [
             Expected.of(own, wider, prompt.tolist(), 48, eos_token_id=ends) for prompt in prompts

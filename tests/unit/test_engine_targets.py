@@ -91,6 +91,24 @@ def test_chains_are_verified_by_appending_and_rewinding(library, folder):
     assert drafted == plain
 
 
+def test_texts_are_generated_with_an_engine_that_has_no_generation_config(library, folder):
+    words = SimpleNamespace(
+        get_vocab=lambda: {chr(97 + at): at for at in range(VOCAB)},
+        decode=lambda ids, **_: "".join(chr(97 + at) for at in ids),
+        encode=lambda text, **_: [ord(each) - 97 for each in text],
+        chat_template=None,
+        all_special_ids=[],
+        eos_token_id=None,
+    )
+    with load(folder, "recall:cost=none", engine="onnx", tokenizer=words) as llm:
+        done = llm.generate([5, 6, 7], max_tokens=12)
+        assert list(llm.end_tokens) in ([3, 4], [4, 3])
+    tokens = [5, 6, 7]
+    while len(tokens) < 15 and tokens[-1] not in (3, 4):
+        tokens.append(int(logits_after(tokens).argmax()))
+    assert done.tokens.tolist() == tokens[3:]
+
+
 def test_an_engine_that_lacks_what_is_needed_is_named(library, folder, monkeypatch):
     library.Generator = type("Generator", (), {"append_tokens": None, "get_output": None})
     with pytest.raises(UnsupportedEngine, match=r"0\.18\.0 has no Generator.rewind_to"):

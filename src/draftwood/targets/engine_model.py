@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from draftwood.draft import TokenIds
 from draftwood.protocols import Target
@@ -37,13 +37,23 @@ class LoadedTarget(Target, Protocol):
 class EngineModel:
     """Stands for a model whose engine has no generation config of the transformers library.
 
-    end_tokens: ids that end a text, as the engine's own files name them.
+    end_tokens: ids that end a text, as the engine's own files name them. vocab_size: ids are below.
     """
 
-    def __init__(self, end_tokens: Collection[int]) -> None:
+    def __init__(self, end_tokens: Collection[int], vocab_size: int) -> None:
+        self.vocab_size = vocab_size
         self.generation_config = EngineConfig()
         if end_tokens:
             self.generation_config.eos_token_id = sorted(end_tokens)
+
+    @property
+    def config(self) -> Self:
+        """Itself, which knows its vocabulary."""
+        return self
+
+    def get_text_config(self) -> Self:
+        """Itself: there is no other part than the text's."""
+        return self
 
     def _get_logits_processor(self, **_: Any) -> Any:
         """Transformers makes processors for keys of its own configs, and here are none."""

@@ -56,7 +56,7 @@ class LlamaCppTarget:
             raise InvalidOption(f"context is {context}; use 2 to {limit}, the model's own limit")
         self.vocab_size = self._gguf.vocab_size
         self.context_limit = context or min(limit, _LONGEST)
-        self.model = EngineModel(self._gguf.end_tokens)
+        self.model = EngineModel(self._gguf.end_tokens, self.vocab_size)
         self._idle: list[LlamaContext] = []
         self._lock = Lock()
 

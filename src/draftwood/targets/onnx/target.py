@@ -63,7 +63,8 @@ class OnnxTarget:
         self.vocab_size = int(about["vocab_size"])
         self.context_limit = context or min(limit, _LONGEST)
         ends = about.get("eos_token_id", [])
-        self.model = EngineModel(frozenset([ends] if isinstance(ends, int) else ends))
+        ids = frozenset([ends] if isinstance(ends, int) else ends)
+        self.model = EngineModel(ids, self.vocab_size)
         try:
             config = self._library.Config(str(folder))
             if threads is not None:
