@@ -151,7 +151,8 @@ def main() -> None:
                 f"longest {row['longest_ms']} ms",
                 flush=True,
             )
-    require(any(row["interrupts"] for row in rows), "some call is interrupted")
+    if not options.smoke:  # where a smoke run's calls may all be done before
+        require(any(row["interrupts"] for row in rows), "some call is interrupted")
     publish({"rows": rows, "tokens": options.tokens}, options)
 
 

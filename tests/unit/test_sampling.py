@@ -209,6 +209,8 @@ def test_a_token_of_weight_zero_is_never_picked_however_the_sum_rounds():
         ("top_p", 1.1),
         ("min_p", 1.5),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 5e-324),  # 0 in float32
+        ("repetition_penalty", 1e39),  # infinite in float32
         ("temperature", "hot"),
         ("temperature", None),
         ("temperature", True),

@@ -37,7 +37,7 @@ RANGES: Final[tuple[tuple[str, type, Callable[[Any], bool], str], ...]] = (
     ("top_k", Integral, lambda k: k >= 0, "use 0 to keep every token, or more"),
     ("top_p", Real, lambda p: 0 < p <= 1, "use a share in (0, 1]; 1 keeps every token"),
     ("min_p", Real, lambda p: 0 <= p <= 1, "use a share in [0, 1]; 0 keeps every token"),
-    ("repetition_penalty", Real, lambda r: 0 < r < float("inf"), "use 1 for none, or more than 0"),
+    ("repetition_penalty", Real, lambda r: 1e-6 <= r <= 1e6, "use 1 for none, or 1e-6 to 1e6"),
 )
 """What the numbers of a `Sampling` may be, and what to use instead."""
 
@@ -48,8 +48,9 @@ class Sampling:
 
     temperature: >= 0; 0 is greedy. top_k: keep the k most likely tokens; 0 keeps all. top_p: keep
     the fewest tokens whose probabilities reach p, 1 keeps all. min_p: keep tokens at least p times
-    as likely as the likeliest, 0 keeps all. repetition_penalty: > 0; logits of tokens seen before
-    are divided by it where positive, multiplied where negative; 1 changes nothing.
+    as likely as the likeliest, 0 keeps all. repetition_penalty: 1e-6 to 1e6, so that no score
+    overflows; logits of tokens seen before are divided by it where positive, multiplied where
+    negative; 1 changes nothing.
 
     processors: called with the tokens before the row and its logits, after the repetition penalty
     and before the temperature, at temperature 0 as well. warpers: called last, at temperature > 0
