@@ -143,10 +143,8 @@ class Run:
             start_memory(self.device)
             try:
                 parts[name](clock)
-            except Exception:  # what the other parts find is kept
-                self.result["errors"].append(
-                    {"part": name, "error": traceback.format_exc()[-3000:]}
-                )
+            except Exception as error:  # what the other parts find is kept
+                self.result["errors"].append({"part": name, "error": _told(error)})
                 print(traceback.format_exc(), file=sys.stderr, flush=True)
             self._peak(name)
             self.result["seconds"][name] = round(perf_counter() - start, 1)
@@ -199,6 +197,13 @@ def main() -> None:
     require(not run.result["errors"], "every part runs to its end")
     wrong = [row for row in run.result["equality"] if row.get("wrong") or "error" in row]
     require(not wrong, f"texts equal those of generate but for near ties: {wrong}")
+
+
+def _told(error: Exception) -> str:
+    """Where an error came from and what it says; files by name, as folders are the machine's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
+    return "\n".join([*at, f"{type(error).__name__}: {error}".rstrip()])
 
 
 def _best_device() -> str:
