@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -24,6 +25,14 @@ class InvalidSpec(DraftwoodError, ValueError):
 
 class InvalidOption(DraftwoodError, ValueError):
     """An argument outside its range."""
+
+    @classmethod
+    def unknown(cls, kind: str, name: object, known: Iterable[str]) -> InvalidOption:
+        """No option has that name: what there is, the nearest first.
+
+        kind: what the name should have been one of, such as "draftwood option".
+        """
+        return cls(f"no {kind} is named {name!r}; {choices(str(name), known)}")
 
 
 class ModelNotFound(DraftwoodError, FileNotFoundError):
@@ -158,3 +167,11 @@ class UnknownSequence(DraftwoodError, LookupError):
         super().__init__(
             f"sequence {sequence} is not in this tree; it was removed, or belongs to another"
         )
+
+
+def choices(wrong: str, known: Iterable[str]) -> str:
+    """What may stand in the place of a wrong name; the nearest of them first."""
+    names = sorted(known)
+    listed = f"choose from {', '.join(names)}"
+    near = get_close_matches(wrong, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}? {listed}" if near else listed

@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from draftwood.errors import InvalidSpec
+from draftwood.errors import InvalidSpec, choices
 
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "off": False, "0": False}
@@ -154,6 +153,4 @@ def _wanted(annotation: Any) -> str:
 def _choices(wrong: str, valid: Mapping[str, Any]) -> str:
     if not valid:
         return "it has none"
-    listed = f"choose from {', '.join(sorted(valid))}"
-    near = get_close_matches(wrong, valid, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}? {listed}" if near else listed
+    return choices(wrong, valid)

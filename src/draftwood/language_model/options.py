@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
@@ -144,11 +143,7 @@ class Settings:
         known = _names(several)
         for name in options:
             if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise InvalidOption(
-                    f"no option is named {name!r}; {hint}choose from {', '.join(sorted(known))}"
-                )
+                raise InvalidOption.unknown("option", name, known)
         checked = {name: CHECKS[name](name, value) for name, value in options.items()}
         settings = cls(**checked, given=frozenset(options))
         if settings.sampling is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
@@ -83,11 +82,7 @@ class EngineOptions:
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
-                near = get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise InvalidOption(
-                    f"no draftwood option is named {name!r}; {hint}choose from {', '.join(known)}"
-                )
+                raise InvalidOption.unknown("draftwood option", name, known)
         return cls(**given)
 
 

@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,7 @@ class ShareOptions:
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
-                near = get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise InvalidOption(
-                    f"no share option is named {name!r}; {hint}choose from {', '.join(known)}"
-                )
+                raise InvalidOption.unknown("share option", name, known)
         if "url" not in given:
             raise InvalidOption(
                 "share has no url; give that of a log, such as redis://broker:6379/0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Final, TypedDict
 
 from draftwood.errors import InvalidOption
@@ -44,12 +43,7 @@ def complete(options: Mapping[str, Any]) -> LoadOptions:
     """
     for name in options:
         if name not in DEFAULTS:
-            near = get_close_matches(name, DEFAULTS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InvalidOption(
-                f"no option of a model is named {name!r}; {hint}choose from "
-                f"{', '.join(sorted(DEFAULTS))}"
-            )
+            raise InvalidOption.unknown("option of a model", name, DEFAULTS)
     return {**DEFAULTS, **options}  # type: ignore[typeddict-item]
 
 
